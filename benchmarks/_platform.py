@@ -1,0 +1,160 @@
+"""A synthetic platform of exactly known volume, as rows of a MariaDB source and as history of a warehouse.
+
+What belongs here: filling both sides with the same arithmetic sequence of tasks. What does not: measuring.
+
+Task ``i`` is created at ``ORIGIN + 80 ms * i``, assigned 1.5 s later to worker ``i % workers``, completed 30 s after that:
+750 tasks and 3,000 events a minute, every one of 520 workers busy 30 s of 41.6 s, workers spread over 100 endpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+STEP_MS = 80
+ENDPOINTS = 100
+WORKERS = 520
+DDL = (
+    """create table tasks (id bigint primary key, task_id varchar(255) not null, endpoint varchar(255), status varchar(50),
+       worker_id varchar(255), output text, error text, created_at datetime(3), started_at datetime(3), completed_at datetime(3),
+       updated_at datetime(3), unique key (task_id), key (created_at), key (completed_at), key (status, completed_at))""",
+    """create table task_events (id bigint primary key, event_id varchar(64), task_id varchar(255), endpoint varchar(255),
+       event_type varchar(50), event_time datetime(3), worker_id varchar(255), error_message text, queue_wait_ms int,
+       execution_duration_ms int, total_duration_ms int, key (event_time))""",
+    """create table workers (id bigint auto_increment primary key, worker_id varchar(255) unique, endpoint varchar(255),
+       status varchar(50), concurrency int, current_jobs int, created_at datetime(3), updated_at datetime(3),
+       pod_created_at datetime(3), pod_started_at datetime(3), pod_ready_at datetime(3), terminated_at datetime(3),
+       cold_start_duration_ms bigint, last_heartbeat datetime(3), last_task_time datetime(3), failure_type varchar(64),
+       failure_reason varchar(255))""",
+    """create table worker_resource_snapshots (id bigint primary key, worker_id varchar(255), endpoint varchar(255),
+       snapshot_at datetime(3), is_idle tinyint, current_task_id varchar(255), gpu_utilization decimal(5,2),
+       gpu_memory_used_mb int, gpu_memory_total_mb int, cpu_utilization decimal(5,2), memory_used_mb int, memory_total_mb int,
+       key (snapshot_at))""",
+)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The platform since ``origin`` (UTC); ids and instants follow from the sequence number alone."""
+
+    origin: datetime
+
+    def task_number(self, at: datetime) -> int:
+        """First task created at or after ``at``."""
+        return int((at - self.origin) / timedelta(milliseconds=STEP_MS))
+
+    def tasks_sql(self, first: int, last: int, now: datetime) -> str:
+        """Insert tasks ``first <= i < last`` as the platform shows them at ``now`` (MariaDB sequence engine)."""
+        created = f"'{self.origin}' + interval (seq * {STEP_MS * 1000}) microsecond"
+        return (
+            "insert into tasks (id, task_id, endpoint, status, worker_id, output, created_at, started_at, completed_at, "
+            f"updated_at) select seq + 1, concat('task-', lpad(hex(seq), 12, '0')), concat('ep-', (seq % {WORKERS}) % {ENDPOINTS}), "
+            "if(done <= n, 'COMPLETED', if(got <= n, 'IN_PROGRESS', 'PENDING')), "
+            f"if(got <= n, concat('w-', seq % {WORKERS}), ''), if(done <= n, '{{}}', null), c, if(got <= n, got, null), "
+            "if(done <= n, done, null), if(done <= n, done, if(got <= n, got, c)) from "
+            f"(select seq, {created} c, {created} + interval 1500000 microsecond got, {created} + interval 31500000 microsecond done, "
+            f"cast('{now}' as datetime(3)) n from seq_{first}_to_{last - 1}) x"
+        )
+
+    def progress_sql(self, first: int, last: int, now: datetime) -> str:
+        """Bring the still open ones of those tasks to what they are at ``now``."""
+        created = f"('{self.origin}' + interval ((id - 1) * {STEP_MS * 1000}) microsecond)"
+        return (
+            f"update tasks set status = if({created} + interval 31500000 microsecond <= '{now}', 'COMPLETED', 'IN_PROGRESS'), "
+            f"worker_id = concat('w-', (id - 1) % {WORKERS}), started_at = {created} + interval 1500000 microsecond, "
+            f"completed_at = if({created} + interval 31500000 microsecond <= '{now}', {created} + interval 31500000 microsecond, null), "
+            f"output = if({created} + interval 31500000 microsecond <= '{now}', '{{}}', null), updated_at = '{now}' "
+            f"where id between {first + 1} and {last} and status <> 'COMPLETED' and {created} + interval 1500000 microsecond <= '{now}'"
+        )
+
+    def events_sql(self, start: datetime, end: datetime) -> str:
+        """Insert every event with ``start <= event_time < end``, ids in the order of time per kind."""
+        first = max(0, self.task_number(start) - 400)
+        last = self.task_number(end) + 1
+        return (
+            "insert into task_events (id, event_id, task_id, endpoint, event_type, event_time, worker_id) "
+            "select id, concat('e', id), concat('task-', lpad(hex(s), 12, '0')), concat('ep-', (s % "
+            f"{WORKERS}) % {ENDPOINTS}), kind, t, w from (select (seq - 400 + o.ahead) * 4 + o.k + 1 id, seq s, o.kind, "
+            f"'{self.origin}' + interval (seq * {STEP_MS * 1000} + o.delay) microsecond t, "
+            f"if(o.k = 0, '', concat('w-', seq % {WORKERS})) w from seq_{first}_to_{last} join "
+            "(select 0 k, 'TASK_CREATED' kind, 0 delay, 400 ahead union all select 1, 'TASK_ASSIGNED', 1500000, 418 "
+            "union all select 2, 'TASK_STARTED', 1600000, 420 union all select 3, 'TASK_COMPLETED', 31500000, 793) o) x "
+            f"where t >= '{start}' and t < '{end}' order by id"
+        )
+
+    def workers_sql(self, now: datetime) -> str:
+        """Insert the workers, ready an hour before the origin."""
+        ready = self.origin - timedelta(hours=1)
+        return (
+            "insert into workers (worker_id, endpoint, status, concurrency, current_jobs, created_at, pod_created_at, "
+            "pod_started_at, pod_ready_at, cold_start_duration_ms, last_heartbeat, updated_at) select concat('w-', seq), "
+            f"concat('ep-', seq % {ENDPOINTS}), 'ONLINE', 1, 0, '{ready}', '{ready}', '{ready}', '{ready}', 41000, '{now}', '{now}' "
+            f"from seq_0_to_{WORKERS - 1}"
+        )
+
+    def snapshots_sql(self, start: datetime, end: datetime) -> str:
+        """Insert one snapshot per worker and minute in ``[start, end)`` (whole minutes)."""
+        first = int((start - self.origin) / timedelta(minutes=1))
+        last = int((end - self.origin) / timedelta(minutes=1))
+        return (
+            "insert into worker_resource_snapshots (id, worker_id, endpoint, snapshot_at, is_idle, gpu_utilization, "
+            "gpu_memory_used_mb, gpu_memory_total_mb, cpu_utilization, memory_used_mb, memory_total_mb) "
+            f"select m.seq * {WORKERS} + w.seq + 1, concat('w-', w.seq), concat('ep-', w.seq % {ENDPOINTS}), "
+            f"'{self.origin}' + interval (m.seq * 60 + 7) second, w.seq % 3 = 0, 40 + w.seq % 50, 20000, 24000, 35, 8000, 16000 "
+            f"from seq_{first}_to_{last - 1} m join seq_0_to_{WORKERS - 1} w"
+        )
+
+
+def fill_history(con: Any, platform: Platform, end: datetime, source_id: str) -> None:
+    """Write ``[origin, end)`` into the raw tables of a warehouse, as extraction would have left it.
+
+    Args:
+        con: open DuckDB connection to the warehouse.
+        platform: the sequence to write.
+        end: UTC instant up to which events exist (a whole minute).
+        source_id: source the rows belong to.
+    """
+    last = platform.task_number(end)
+    created = f"(timestamp '{platform.origin}' + to_milliseconds(i * {STEP_MS}))"
+    done = f"{created} + interval 31500 millisecond"
+    con.execute(
+        f"""create or replace temp view seq as select i, {created} c, {created} + interval 1500 millisecond got, {done} done,
+            'task-' || lpad(upper(to_hex(i)), 12, '0') task_key, 'ep-' || ((i % {WORKERS}) % {ENDPOINTS}) endpoint,
+            'w-' || (i % {WORKERS}) w from range({last}) t(i)"""
+    )
+    con.execute(
+        f"""insert into raw.task by name select '{source_id}' source_id, task_key, endpoint,
+            case when done <= timestamp '{end}' then 'succeeded' when got <= timestamp '{end}' then 'running' else 'queued' end status,
+            case when done <= timestamp '{end}' then 'COMPLETED' when got <= timestamp '{end}' then 'IN_PROGRESS' else 'PENDING' end raw_status,
+            case when got <= timestamp '{end}' then w end worker_key, c created_at, case when got <= timestamp '{end}' then got end started_at,
+            case when done <= timestamp '{end}' then done end ended_at, least(done, timestamp '{end}') updated_at, true output_expected,
+            false is_deleted, c status_seen_at, case when done <= timestamp '{end}' then done end effective_end, i + 1 row_id, 'tasks' src_table,
+            c first_seen_at, done changed_at, md5(task_key) row_hash, []::varchar[] anomalies,
+            md5_number_lower(concat_ws(chr(31), '{source_id}', task_key)) key_hash,
+            md5_number_lower(concat_ws(chr(31), '{source_id}', task_key)) task_hash from seq"""
+    )
+    con.execute(
+        f"""insert into raw.task_event by name select *, md5_number_lower(concat_ws(chr(31), '{source_id}', event_key)) key_hash from (
+            select '{source_id}' source_id, 'e' || id event_key, task_key, endpoint, kind event_type, 'TASK_' || upper(kind) raw_type, t "at",
+            case when k = 0 then null else w end worker_key, id row_id, 'task_events' src_table, t first_seen_at, t changed_at, md5(id::varchar) row_hash,
+            []::varchar[] anomalies, md5_number_lower(concat_ws(chr(31), '{source_id}', task_key)) task_hash from (
+            select (i - 400 + ahead) * 4 + k + 1 id, k, kind, task_key, endpoint, w, c + to_microseconds(delay) t from seq,
+            (values (0, 'created', 0, 400), (1, 'assigned', 1500000, 418), (2, 'started', 1600000, 420), (3, 'completed', 31500000, 793))
+            o(k, kind, delay, ahead)) where t < timestamp '{end}') order by row_id"""
+    )
+    minutes = int((end - platform.origin) / timedelta(minutes=1))
+    for origin, offset, extra in (("source", 7, ""), ("poll", 30, "")):
+        con.execute(
+            f"""insert into raw.worker_snapshot by name select '{source_id}' source_id,
+                case when '{origin}' = 'source' then (m * {WORKERS} + w + 1)::varchar else 'poll-' || m || '-' || w end snapshot_key, 'w-' || w worker_key,
+                'ep-' || (w % {ENDPOINTS}) endpoint, timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) "at",
+                case when '{origin}' = 'source' then w % 3 = 0 end is_idle, case when '{origin}' = 'source' then 40.0 + w % 50 end gpu_utilization,
+                '{origin}' origin, case when '{origin}' = 'poll' then 'online' end polled_status,
+                case when '{origin}' = 'poll' then timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) end heartbeat_at,
+                case when '{origin}' = 'source' then m * {WORKERS} + w + 1 end row_id, 'worker_resource_snapshots' src_table,
+                md5_number_lower(concat_ws(chr(31), '{source_id}', case when '{origin}' = 'source' then (m * {WORKERS} + w + 1)::varchar else 'poll-' || m || '-' || w end)) key_hash,
+                []::varchar[] anomalies, md5(m::varchar) row_hash, timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) first_seen_at
+                {extra} from range({minutes}) t(m), range({WORKERS}) v(w)"""
+        )
+    con.execute("drop view seq")

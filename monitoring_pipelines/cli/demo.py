@@ -1,0 +1,203 @@
+"""``mp demo``: a simulated platform, the pipeline over it, and the Dagster UI, in one command.
+
+What belongs here: the order of steps and what the user is told. What does not: the simulation (``demo``), the pipeline
+(``pipeline``), keeping servers running (``supervise``).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monitoring_pipelines.cli.supervise import Supervisor, check_port
+from monitoring_pipelines.cli.up import (
+    DEFAULT_PORT,
+    OptionalContext,
+    level_of,
+    one_instance,
+    prepare,
+    run_services,
+    say,
+)
+from monitoring_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config import Settings
+    from monitoring_pipelines.demo import World
+    from monitoring_pipelines.demo.layout import DemoFolder
+
+#: More than this and the first run takes longer than anybody waits for a demonstration.
+_MOST_DAYS = 400.0
+
+
+def demo(
+    *,
+    days: float = 3.0,
+    seed: int = 7,
+    dir: Path = Path("demo"),  # noqa: A002 - the option is called --dir
+    live: bool | None = None,
+    mysql_dsn_env: str | None = None,
+    serve: bool = True,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    load: float = 1.0,
+    ctx: OptionalContext = None,
+) -> int:
+    """Simulate a platform with seeded faults, run the pipeline over it, then serve the Dagster UI with live traffic.
+
+    Args:
+        days: Days of history to simulate before now.
+        seed: The same seed gives the same platform.
+        dir: Folder for everything the demo writes; an earlier demo in it is replaced.
+        live: Let the platform go on in real time afterwards. Default: while serving. With --no-serve: until Ctrl-C.
+        mysql_dsn_env: Environment variable with a MySQL or MariaDB DSN to write the platform to, instead of SQLite
+            files. Tables of the same names in its schema are replaced.
+        serve: Serve the Dagster UI at the end.
+        host: Address of the UI.
+        port: Port of the UI.
+        load: Traffic and workers relative to the standard demo.
+        ctx: Global options.
+    """
+    if not 0.05 <= days <= _MOST_DAYS:
+        raise UsageError(f"--days {days:g} is out of range", hint=f"0.05 to {_MOST_DAYS:g} days can be simulated")
+    if not 0.05 <= load <= 100:
+        raise UsageError(f"--load {load:g} is out of range", hint="0.05 to 100 is possible")
+    if serve:
+        check_port(host, port, "the Dagster UI")  # before minutes of work, not after
+    folder, world = _build(days, seed, dir, mysql_dsn_env, load)
+    try:
+        settings = _first_run(folder)
+        _summary(settings)
+        say(f"\nEverything of this demo is in {folder.root}; delete the folder to be rid of it.")
+        say(f"  configuration   {folder.config}")
+        say(f"  ground truth    {folder.truth}")
+        if serve:
+            return _serve(folder, world, host, port, live is not False, level_of(ctx))
+        if live:
+            return _only_live(world)
+    finally:
+        world.close()
+    return 0
+
+
+def _build(days: float, seed: int, root: Path, dsn_env: str | None, load: float) -> tuple[DemoFolder, World]:
+    from monitoring_pipelines.clock import current_clock
+    from monitoring_pipelines.demo.generate import generate
+    from monitoring_pipelines.demo.layout import prepare_folder, write_configuration
+    from monitoring_pipelines.demo.scale import STANDARD
+
+    dsn = None
+    if dsn_env is not None:
+        dsn = os.environ.get(dsn_env)
+        if not dsn:
+            raise UsageError(
+                f"environment variable {dsn_env} is not set",
+                hint=f"export {dsn_env}=mysql://user:password@host:3306/demo",
+            )
+    scale = replace(
+        STANDARD,
+        tasks_per_minute=STANDARD.tasks_per_minute * load,
+        workers=max(STANDARD.endpoints, round(STANDARD.workers * load)),
+    )
+    now = current_clock().now().replace(microsecond=0)
+    folder = prepare_folder(root, seed, days, now)
+    where = "the server named by " + dsn_env if dsn_env else "SQLite files"
+    say(f"Simulating {days:g} days of four platforms into {where} (seed {seed}) …")
+    result = generate(days, seed, now, scale=scale, folder=None if dsn else folder.source, mysql_dsn=dsn)
+    result.world.truth().write_parquet(folder.truth)
+    write_configuration(folder, now, (dsn_env, dsn) if dsn_env and dsn else None)
+    say(f"  {result.rows:,} rows in {result.seconds:.1f} s ({result.rows_per_second:,.0f} rows/s)")
+    return folder, result.world
+
+
+def _first_run(folder: DemoFolder) -> Settings:
+    """Load everything and compute all statistics, exactly as the schedules do it later."""
+    from monitoring_pipelines.clock import current_clock
+    from monitoring_pipelines.config import load_settings
+    from monitoring_pipelines.demo.first_run import first_run
+
+    settings = load_settings(folder.config)
+    say("First load: reading the sources, computing statistics …")
+    started = time.perf_counter()
+    first_run(settings, current_clock(), lambda line: say(f"  {line}"))
+    say(f"  done in {time.perf_counter() - started:.1f} s")
+    return settings
+
+
+_TOTALS = """
+select
+    source_id,
+    count(distinct endpoint) as endpoints,
+    sum(tasks_submitted) as submitted,
+    sum(tasks_completed) as completed,
+    sum(tasks_failed) as failed,
+    sum(tasks_timeout) as timed_out,
+    sum(tasks_retried) as retried
+from mart.endpoint_hourly_stats
+group by source_id
+order by source_id
+"""
+_ANOMALIES = (
+    "select source_id, kind, sum(count) from raw.anomaly group by source_id, kind order by 3 desc, 1, 2 limit 12"
+)
+
+
+def _summary(settings: Settings) -> None:
+    """What the first run found, straight from the warehouse."""
+    from monitoring_pipelines.warehouse.connect import Warehouse
+
+    with Warehouse(settings.warehouse_path).reader() as con:
+        totals = con.execute(_TOTALS).fetchall()
+        anomalies = con.execute(_ANOMALIES).fetchall()
+        minutes = con.execute("select count(*) from mart.endpoint_minute_stats").fetchone()
+    say(f"\nFound ({minutes[0] if minutes else 0:,} minute rows):")
+    for source, endpoints, *counts in totals:
+        numbers = [f"{int(c):,}" if c is not None else "–" for c in counts]
+        words = ("submitted", "completed", "failed", "timed out", "retried")
+        listed = ", ".join(f"{number} {word}" for number, word in zip(numbers, words, strict=True))
+        say(f"  {source:<11} {endpoints} endpoints: {listed}")
+    if anomalies:
+        say("  irregularities in the source data, counted and kept, not hidden:")
+        for source, kind, count in anomalies:
+            say(f"    {count:>7,}  {kind} ({source})")
+
+
+def _serve(folder: DemoFolder, world: World, host: str, port: int, live: bool, level: str) -> int:
+    file, home = prepare(folder.config, folder.dagster_home)
+    stop, thread = _live_thread(world) if live else (threading.Event(), None)
+
+    def end_traffic() -> None:
+        stop.set()
+        if thread is not None:
+            thread.join(timeout=10)
+
+    with one_instance(home):
+        say(f"\nStarting Dagster on http://{host}:{port}" + (", live traffic continues …" if live else " …"))
+        return run_services(file, home, host, port, level, on_stop=end_traffic)
+
+
+def _only_live(world: World) -> int:
+    stop, thread = _live_thread(world)
+    say("\nLive traffic continues; Ctrl-C ends it.")
+
+    def end_traffic() -> None:
+        stop.set()
+        thread.join(timeout=10)
+
+    return Supervisor([], say, end_traffic).run()
+
+
+def _live_thread(world: World) -> tuple[threading.Event, threading.Thread]:
+    from monitoring_pipelines.clock import current_clock
+
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=world.follow, args=(current_clock(), stop), kwargs={"on_error": lambda text: say(f"platform  | {text}")},
+        name="demo platform", daemon=True,
+    )  # fmt: skip
+    thread.start()
+    return stop, thread

@@ -1,0 +1,194 @@
+"""``mp up``: the Dagster webserver and daemon for one configuration, as one supervised command.
+
+What belongs here: which processes belong to a running product and the Dagster home they share. What does not: keeping
+them running (``supervise``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from monitoring_pipelines.cli.context import Context
+from monitoring_pipelines.cli.supervise import Say, Service, Supervisor, check_port
+from monitoring_pipelines.errors import ConfigError, ProductError, WarehouseBusy
+
+DEFAULT_PORT = 3000
+_CODE_LOCATION = "monitoring_pipelines.definitions"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ROUTINE = re.compile(r"- dagster[\w.]* - (?:\x1b\[\d+m)?(?:DEBUG|INFO)|BetaWarning|PreviewWarning")
+_print_lock = threading.Lock()
+OptionalContext = Annotated[Context | None, Parameter(parse=False)]
+
+
+def up(
+    *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    home: Path | None = None,
+    ctx: OptionalContext = None,
+) -> int:
+    """Start the Dagster webserver and daemon together; Ctrl-C ends both.
+
+    Args:
+        host: Address the web server listens on. Anyone who can reach it can start runs.
+        port: Port of the web server.
+        home: Folder of the Dagster instance; default DAGSTER_HOME, else <data>/dagster.
+        ctx: Global options.
+    """
+    file, dagster_home = prepare(None, home)
+    check_port(host, port, "the Dagster UI")
+    say(f"configuration {file}")
+    say(f"Dagster home  {dagster_home}")
+    with one_instance(dagster_home):
+        return run_services(file, dagster_home, host, port, level_of(ctx))
+
+
+def prepare(config: Path | None, home: Path | None) -> tuple[Path, Path]:
+    """Check the configuration and make the Dagster home ready.
+
+    Args:
+        config: Configuration file; default MP_CONFIG (set by ``--config``), else ./monitoring.yaml.
+        home: Dagster home; default DAGSTER_HOME, else <data>/dagster.
+
+    Returns:
+        Absolute paths of the configuration file and the Dagster home.
+
+    Raises:
+        ConfigError: The configuration is missing or wrong.
+        ProductError: The home cannot be created.
+    """
+    from monitoring_pipelines.config import load_settings
+
+    given = config or os.environ.get("MP_CONFIG") or "monitoring.yaml"
+    settings = load_settings(given)
+    chosen = home or os.environ.get("DAGSTER_HOME") or settings.data_path / "dagster"
+    dagster_home = Path(chosen).expanduser().resolve()
+    try:
+        dagster_home.mkdir(parents=True, exist_ok=True)
+        instance = dagster_home / "dagster.yaml"
+        if not instance.exists():
+            shutil.copyfile(default_instance_file(), instance)
+    except OSError as error:
+        raise ProductError(
+            f"cannot write the Dagster home {dagster_home}: {error.strerror}",
+            hint="choose another folder with --home, or change its owner",
+        ) from error
+    return Path(given).expanduser().resolve(), dagster_home
+
+
+def default_instance_file() -> Path:
+    """``dagster.yaml`` as shipped: in the package when installed, at the top of a checkout otherwise."""
+    package = Path(__file__).resolve().parent.parent
+    for place in (package / "defaults" / "dagster.yaml", package.parent / "dagster.yaml"):
+        if place.exists():
+            return place
+    raise ConfigError(None, None, "", "the default dagster.yaml is missing", hint="install the package again")
+
+
+def level_of(ctx: Context | None) -> str:
+    """Least level of what the servers print; runs keep their own complete logs."""
+    return "warning" if ctx is None else ctx.log_level
+
+
+def dagster_services(config: Path, home: Path, host: str, port: int, level: str = "warning") -> list[Service]:
+    """Web server and daemon with the environment they need; nothing else of Dagster's is left to defaults."""
+    env = {
+        **os.environ,
+        "MP_CONFIG": str(config),
+        "DAGSTER_HOME": str(home),
+        "PYTHONUNBUFFERED": "1",
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+    location = ["-m", _CODE_LOCATION, "--code-server-log-level", level]
+    web = [sys.executable, "-m", "dagster_webserver", "-h", host, "-p", str(port), *location]
+    web += ["--uvicorn-log-level", level, "--dagster-log-level", level]
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", *location, "--log-level", level]
+    return [Service("daemon", daemon, env), Service("webserver", web, env)]
+
+
+def run_services(
+    config: Path, home: Path, host: str, port: int, level: str, *, on_stop: Callable[[], None] | None = None
+) -> int:
+    """Keep web server and daemon running until a signal; say when the UI answers.
+
+    Args:
+        config: Configuration file.
+        home: Dagster home.
+        host: Address of the web server.
+        port: Port of the web server.
+        level: Least level of log lines to show.
+        on_stop: Called at the beginning of the shutdown.
+    """
+    url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
+    shown = say if level in ("debug", "info") else _say_unless_routine
+    supervisor = Supervisor(dagster_services(config, home, host, port, level), shown, on_stop)
+    code = supervisor.run(
+        ready=lambda: _answers(f"{url}/server_info"),
+        announce=lambda: say(f"Dagster UI ready: {url}   (Ctrl-C ends everything)"),
+    )
+    say("all processes have ended")
+    return code
+
+
+def _say_unless_routine(line: str) -> None:
+    """Leave out what runs tell about their normal progress; Dagster keeps it in the log of each run."""
+    if not _ROUTINE.search(line):
+        say(line)
+
+
+@contextlib.contextmanager
+def one_instance(home: Path) -> Iterator[None]:
+    """Hold the right to run schedules of this Dagster home; two daemons on one home would start every run twice.
+
+    Raises:
+        WarehouseBusy: Another ``mp up`` holds it.
+    """
+    import fcntl
+
+    with (home / "up.lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip()
+            raise WarehouseBusy(
+                f"another `mp up` already runs on {home}" + (f" (process {holder})" if holder else ""),
+                hint="end it first, or choose another folder with --home",
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def say(line: str) -> None:
+    """One line to the terminal; whole lines even when several services talk at once, colours only on a terminal."""
+    if not sys.stdout.isatty():
+        line = _COLOUR.sub("", line)
+    with _print_lock:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy never knows this address
+    try:
+        with opener.open(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+__all__ = ["Say", "dagster_services", "one_instance", "prepare", "run_services", "say", "up"]

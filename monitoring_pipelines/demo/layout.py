@@ -1,0 +1,135 @@
+"""The demo directory: configuration, source data and everything the product writes, in one removable folder.
+
+What belongs here: files and their content. What does not: running anything (``cli.demo``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from monitoring_pipelines.demo.tables import DATABASES
+from monitoring_pipelines.demo.world import mysql_schemas
+from monitoring_pipelines.errors import ProductError, UsageError
+
+_MARKER = ".mp-demo.json"
+_OWN = ("source", "data", "logs", "secrets", "dagster", "monitoring.yaml", "truth.parquet", _MARKER)
+#: Days of statistics history the workflow platform needs for its trends; see ``world``.
+_HISTORY_DAYS = 16
+_ENTITIES = {
+    "tktool": (("task", "tasks"), ("task_output", "task_outputs")),
+    "scheduler": (
+        ("job", "scheduler_task_configs"),
+        ("job_run", "mp_job_runs"),
+        ("notification", "alert_notifications"),
+    ),
+    "collector": (("process_sample", "mp_process_samples"), ("ingest_counter", "mp_ingest_samples")),
+}
+
+
+@dataclass(frozen=True)
+class DemoFolder:
+    """Paths inside a demo directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.root / "monitoring.yaml"
+
+    @property
+    def source(self) -> Path:
+        """Folder of the SQLite sources."""
+        return self.root / "source"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Folder of the Dagster instance."""
+        return self.root / "dagster"
+
+    @property
+    def truth(self) -> Path:
+        """What the simulator knows to have happened."""
+        return self.root / "truth.parquet"
+
+
+def prepare_folder(root: Path, seed: int, days: float, now: datetime) -> DemoFolder:
+    """Make an empty demo directory at ``root``; an earlier demo there is replaced.
+
+    Raises:
+        UsageError: ``root`` holds files that are not a demo's.
+        ProductError: It cannot be written.
+    """
+    root = root.expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is not a folder", hint="choose another one with --dir")
+    try:
+        if root.exists() and any(root.iterdir()):
+            if not (root / _MARKER).exists():
+                raise UsageError(
+                    f"{root} is not empty and not a demo directory; nothing was changed",
+                    hint="choose another one with --dir",
+                )
+            _clear(root)
+        root.mkdir(parents=True, exist_ok=True)
+        marker = {"seed": seed, "days": days, "now": f"{now.isoformat()}Z"}
+        (root / _MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        for name in ("source", "data", "logs", "secrets", "dagster"):
+            (root / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise ProductError(
+            f"cannot write the demo directory {root}: {error.strerror}", hint="choose another one with --dir"
+        ) from error
+    return DemoFolder(root)
+
+
+def _clear(root: Path) -> None:
+    """Remove what a demo wrote, and nothing else."""
+    for name in _OWN:
+        path = root / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_configuration(folder: DemoFolder, now: datetime, mysql: tuple[str, str] | None = None) -> None:
+    """Write ``monitoring.yaml``: all simulated platforms through their presets.
+
+    Args:
+        folder: The demo directory.
+        now: End of the history, for the first day of statistics.
+        mysql: (environment variable, DSN) when the platforms live on a server; else SQLite files are used. The DSN
+            itself is not written anywhere.
+    """
+    schemas = mysql_schemas(mysql[1]) if mysql else {}
+    blocks = []
+    for name in DATABASES:
+        lines = [f"  - id: {name}", f"    preset: {name}"]
+        if mysql:
+            lines.append(f"    read_dsn_env: {mysql[0]}")
+            if name in _ENTITIES:
+                lines.append("    tables:")
+                lines += [f"      {e}: {{table: {schemas[name]}.{table}}}" for e, table in _ENTITIES[name]]
+        else:
+            secret = folder.root / "secrets" / f"{name}.dsn"
+            secret.write_text(f"sqlite:///{folder.source / name}.db\n", encoding="utf-8")
+            os.chmod(secret, 0o600)
+            lines.append(f"    read_dsn_file: secrets/{name}.dsn")
+        blocks.append("\n".join(lines))
+    start = (now - timedelta(days=_HISTORY_DAYS)).date()
+    folder.config.write_text(
+        "# Written by `mp demo`. Each source uses the preset of a platform; your own looks the same.\n"
+        "version: 1\n"
+        "timezone: Asia/Shanghai\n"
+        "language: zh-CN\n"
+        "paths: {data: ./data, logs: ./logs}\n"
+        f"stats: {{start: {start.isoformat()}}}\n"
+        "sources:\n" + "\n".join(blocks) + "\n",
+        encoding="utf-8",
+    )

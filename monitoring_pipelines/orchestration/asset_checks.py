@@ -1,0 +1,90 @@
+"""Audits as asset checks: the invariants M-901 to M-910, evaluated over the partitions of a run.
+
+What belongs here: one check per audit, and the windows they look at.
+What does not: the audits (``dbt_like_sql/audits``) and alerts; a failed check colours the asset and stops nothing.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    ResourceParam,
+    multi_asset_check,
+)
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
+
+from monitoring_pipelines.clock import Clock
+from monitoring_pipelines.orchestration.assets.mart import DAY_TABLES, HOUR_TABLES
+from monitoring_pipelines.orchestration.metadata import key_of
+from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
+from monitoring_pipelines.orchestration.steps import pipeline_of
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.orchestration.catalog import Audit
+
+#: Without a partition the checks look at the hours before the running one.
+DEFAULT_WINDOW = timedelta(hours=24)
+
+
+def build_asset_checks(audits: Sequence["Audit"]) -> list[AssetChecksDefinition]:
+    """All audits on the hour table, which is computed with its minutes, and on the day table."""
+    return [
+        _checks("hour_invariants", HOUR_TABLES[1], audits),
+        _checks("day_invariants", DAY_TABLES[0], audits),
+    ]
+
+
+def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefinition:
+    key = key_of(table)
+
+    @multi_asset_check(
+        name=name,
+        specs=[
+            AssetCheckSpec(audit.name, asset=key, description=f"{audit.rule}: {audit.description}") for audit in audits
+        ],
+        can_subset=True,
+        pool=POOL,
+    )
+    def check(
+        context: AssetCheckExecutionContext,
+        warehouse: WarehouseResource,
+        source: ResourceParam[SourceResource],
+        clock: ResourceParam[Clock],
+    ) -> Iterator[AssetCheckResult]:
+        from monitoring_pipelines import pipeline
+
+        pipe = pipeline_of(context, warehouse, source, clock)
+        start, end = _window(context, clock)
+        wanted = {check_key.name for check_key in context.selected_asset_check_keys}
+        rules = frozenset(audit.rule for audit in audits if audit.name in wanted)
+        for result in pipeline.audit(pipe, start, end, rules):
+            yield AssetCheckResult(
+                asset_key=key,
+                check_name=result.name,
+                passed=result.passed,
+                severity=AssetCheckSeverity.ERROR,
+                metadata={
+                    "bad_rows": result.bad_rows,
+                    "window_start": start.isoformat() + "Z",
+                    "window_end": end.isoformat() + "Z",
+                    "sample": json.dumps(result.sample, default=str, ensure_ascii=False),
+                },
+            )
+
+    return check
+
+
+def _window(context: AssetCheckExecutionContext, clock: Clock) -> tuple[datetime, datetime]:
+    """The partitions of the run, else the last day."""
+    if {PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG} & set(context.run.tags):
+        window = context.partition_time_window
+        return window.start.replace(tzinfo=None), window.end.replace(tzinfo=None)
+    now = clock.now().replace(minute=0, second=0, microsecond=0)
+    return now - DEFAULT_WINDOW, now

@@ -1,0 +1,75 @@
+"""Audits: queries that return the rows in which an invariant of the statistics does not hold (M-901 to M-910).
+
+What belongs here: finding and running ``dbt_like_sql/audits/*.sql`` over a window.
+What does not: alerts and checks made of their results, and the invariants themselves (the SQL files).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monitoring_pipelines.warehouse.sql_models import Model, install_macros, sql_root, window_parameters
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: How many bad rows a result carries; the count is always complete.
+SAMPLE_ROWS = 20
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What one audit found: ``bad_rows`` in all, and the first of them with table, key and reason."""
+
+    rule: str
+    name: str
+    description: str
+    bad_rows: int
+    sample: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the invariant holds everywhere in the window."""
+        return self.bad_rows == 0
+
+
+@cache
+def load_audits(root: Path | None = None) -> tuple[Model, ...]:
+    """All audits in the order of their names; ``meta`` of each has ``rule`` and ``description``."""
+    paths = sorted(((root or sql_root()) / "audits").glob("*.sql"))
+    return tuple(Model(f"audits.{path.stem}", path, path.read_text(encoding="utf-8")) for path in paths)
+
+
+def run_audits(
+    con: duckdb.DuckDBPyConnection,
+    start: datetime,
+    end: datetime,
+    rules: frozenset[str] | None = None,
+) -> list[AuditResult]:
+    """Run the audits over the buckets in ``[start, end)``.
+
+    Args:
+        con: A connection on which ``windows.prepare`` has run; read-only is enough.
+        start: Start of a bucket, naive UTC.
+        end: End of a bucket, naive UTC.
+        rules: Only these, for example ``{"M-903"}``; None: all.
+
+    Returns:
+        One result per audit, also for those that passed.
+    """
+    results = []
+    for audit in load_audits():
+        rule = str(audit.meta["rule"])
+        if rules is not None and rule not in rules:
+            continue
+        install_macros(con, audit.sql)
+        cursor = con.execute(audit.sql, window_parameters(audit.sql, start, end))
+        names = [column[0] for column in cursor.description or ()]
+        rows = cursor.fetchall()
+        sample = tuple(dict(zip(names, row, strict=True)) for row in rows[:SAMPLE_ROWS])
+        results.append(AuditResult(rule, audit.table, audit.description, len(rows), sample))
+    return results

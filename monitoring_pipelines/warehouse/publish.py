@@ -1,0 +1,576 @@
+"""Publishing: writing changed partitions as Parquet, then one manifest that names a consistent set.
+
+What belongs here: which partitions changed, writing them, replacing the manifest, deleting superseded files.
+What does not: the manifest's format and reading it (``lake``), compaction and checking of files (``maintenance``).
+
+Partitions keep the number of files small: minute tables have a file per UTC hour for today and yesterday and a file per
+day before, hour tables a file per day, day tables a file per month. A year is about 800 files per family, and a late
+row rewrites one of them.
+
+A change is marked in the transaction that makes it (``mark_for_publish``), and the mark is removed only after a
+manifest that contains it was seen, so a crash anywhere repeats work and loses none.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from monitoring_pipelines.clock import Clock
+from monitoring_pipelines.errors import ProductError, WarehouseBusy
+from monitoring_pipelines.warehouse.connect import DiskFull, is_no_space, transaction
+from monitoring_pipelines.warehouse.lake import (
+    KEEP_RETIRED_S,
+    KEEP_RETIRED_VERSIONS,
+    MANIFEST_NAME,
+    Columns,
+    Lake,
+    LakeDamaged,
+    Manifest,
+    PublishedFile,
+    PublishedTable,
+    RetiredFile,
+    read_manifest,
+)
+from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Lake", "Manifest", "Publication", "mark_everything", "mark_for_publish", "publish", "read_manifest"]
+
+log = logging.getLogger(__name__)
+
+STAGING_NAME = ".staging"
+LOCK_NAME = ".publish.lock.d"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+#: Bucket column -> length of what one mark covers.
+_MARK_SPAN = {"stat_minute": HOUR, "stat_hour": DAY, "stat_date": DAY}
+#: Small tables that are published whole with every manifest: what readers need to say how fresh and complete data is.
+_SUMMARIES = {
+    "meta.source_state": "SELECT * FROM meta.source_state ORDER BY source_id",
+    "meta.source_setting": "SELECT * FROM meta.source_setting ORDER BY source_id",
+    "meta.extract_mark": (
+        "SELECT * EXCLUDE (holes, time_marks) FROM meta.extract_mark ORDER BY source_id, src_table, entity"
+    ),
+    "meta.reconciliation": (
+        "SELECT * FROM meta.reconciliation QUALIFY row_number() OVER "
+        '(PARTITION BY source_id, src_table, entity, "day" ORDER BY verified_at DESC) = 1 '
+        'ORDER BY source_id, src_table, entity, "day"'
+    ),
+    "meta.anomaly_summary": (
+        'SELECT source_id, kind, entity, CAST("at" AS DATE) AS "day", CAST(sum(count) AS BIGINT) AS n, '
+        'min("at") AS first_at, max("at") AS last_at FROM raw.anomaly GROUP BY ALL '
+        'ORDER BY source_id, kind, entity, "day"'
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A statistics table of the warehouse; ``bucket`` is None when it is published whole."""
+
+    name: str
+    columns: Columns
+    bucket: str | None
+
+    @property
+    def order(self) -> str:
+        """Columns that make the order of rows unique: subjects (the first text columns), then the bucket."""
+        names = [name for name, kind in self.columns[:4] if kind == "VARCHAR"]
+        return ", ".join(f'"{name}"' for name in [*names, *([self.bucket] if self.bucket else [])]) or "ALL"
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """One partition written to the staging directory; ``path`` is None when it has no rows any more."""
+
+    table: str
+    partition: str
+    columns: Columns
+    path: Path | None
+    rows: int
+
+
+def mark_for_publish(con: duckdb.DuckDBPyConnection, table: str, buckets: Iterable[datetime], now: datetime) -> None:
+    """Remember that rows of these buckets changed; call it in the transaction that changes them.
+
+    Args:
+        con: Read-write connection.
+        table: For example ``mart.endpoint_minute_stats``.
+        buckets: Starts of changed minutes, hours or days (naive UTC), in any order, repeated or not.
+        now: Naive UTC instant.
+    """
+    floored = sorted({bucket.replace(minute=0, second=0, microsecond=0) for bucket in buckets})
+    if floored:
+        con.execute(
+            "INSERT INTO meta.publish_pending(change_id, table_name, bucket_from, marked_at) "
+            "SELECT CAST(uuid() AS VARCHAR), ?, unnest(?::TIMESTAMP[]), ?",
+            [table, floored, now],
+        )
+
+
+def mark_everything(con: duckdb.DuckDBPyConnection, now: datetime) -> int:
+    """Mark every bucket of every statistics table, for a lake that is empty or not to be trusted; number of marks."""
+    with transaction(con):
+        con.execute("DELETE FROM meta.publish_pending")
+        for table in _mart_tables(con).values():
+            span = "NULL::TIMESTAMP"
+            if table.bucket:
+                unit = "hour" if table.bucket == "stat_minute" else "day"
+                span = f"date_trunc('{unit}', CAST(\"{table.bucket}\" AS TIMESTAMP))"
+            con.execute(
+                "INSERT INTO meta.publish_pending(change_id, table_name, bucket_from, marked_at) "
+                "SELECT CAST(uuid() AS VARCHAR), ?, bucket, ? "
+                f"FROM (SELECT DISTINCT {span} AS bucket FROM {table.name})",
+                [table.name, now],
+            )
+    return _count(con, "SELECT count(*) FROM meta.publish_pending")
+
+
+def publish(
+    con: duckdb.DuckDBPyConnection,
+    lake: str | Path,
+    clock: Clock,
+    partitions: Iterable[tuple[str, datetime]] = (),
+    *,
+    budget_s: float = 0.3,
+) -> Manifest:
+    """Publish what changed, using the connection a step has open anyway.
+
+    Args:
+        con: Read-write connection, no open transaction.
+        lake: The lake's directory; created when missing.
+        clock: Time of publication and age of superseded files.
+        partitions: Further (table, bucket) pairs to publish besides the marked ones.
+        budget_s: After this many seconds of reading, older days wait for the next call.
+
+    Returns:
+        The manifest in force afterwards; unchanged when nothing differs. ``waiting`` says how many changes are left.
+
+    Raises:
+        DiskFull: No space for the files; readers keep the previous set, the warehouse is untouched.
+        WarehouseBusy: Another process publishes for too long.
+    """
+    with Publication(lake, clock, budget_s=budget_s) as publication:
+        publication.stage(con, partitions)
+        return publication.commit()
+
+
+class Publication:
+    """One publication in two steps, so that the slow part needs no open warehouse.
+
+    ``stage`` copies changed partitions out of the warehouse to temporary files; ``commit`` makes them durable, names
+    them and replaces the manifest. Between the two the lake is locked against other publishers. Leaving the block
+    without ``commit`` discards everything.
+
+    Args:
+        lake: The lake's directory; created when missing.
+        clock: Time of publication and age of superseded files.
+        budget_s: After this many seconds of reading, older days wait for the next publication.
+        lock_timeout_s: Longest wait for another publisher, seconds.
+        keep_retired_s: How long superseded files stay, seconds.
+    """
+
+    def __init__(
+        self,
+        lake: str | Path,
+        clock: Clock,
+        *,
+        budget_s: float = 0.3,
+        lock_timeout_s: float = 30.0,
+        keep_retired_s: float = KEEP_RETIRED_S,
+    ) -> None:
+        self.lake = Path(lake).absolute()
+        self.clock = clock
+        self.budget_s = budget_s
+        self.lock_timeout_s = lock_timeout_s
+        self.keep_retired_s = keep_retired_s
+        self._stack = ExitStack()
+        self._staged: dict[tuple[str, str], _Staged] = {}
+        self._as_one_file: set[tuple[str, str]] = set()
+        self._acknowledged: list[str] = []
+        self._previous: Manifest | None = None
+        self._base = Manifest(0, clock.now(), None, {}, "", {}, {})
+
+    def __enter__(self) -> Publication:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def stage(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        partitions: Iterable[tuple[str, datetime]] = (),
+        *,
+        compact: bool = False,
+    ) -> int:
+        """Copy changed partitions to temporary files.
+
+        Days are taken newest first and each as a whole, all tables together, so that minutes, hours and days of one
+        manifest belong together even when older days have to wait.
+
+        Args:
+            con: Read-write connection, no open transaction.
+            partitions: Further (table, bucket) pairs to publish besides the marked ones.
+            compact: Also rewrite hourly files of days before today as one file per day.
+
+        Returns:
+            Number of partitions written.
+
+        Raises:
+            DiskFull, WarehouseBusy: As for ``publish``.
+        """
+        self._lock()
+        now = self.clock.now()
+        tables = _mart_tables(con)
+        self._begin(con, tables, now)
+        staging = self.lake / STAGING_NAME
+        with _disk_errors(self.lake):
+            # Whatever is there was left by a publisher that died: only the holder of the lock stages.
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        self._stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        for name, query in _SUMMARIES.items():
+            self._copy(con, name, "all", _describe(con, query), query)
+        self._stage_days(con, tables, _by_day(con, partitions, self._uncompacted(now) if compact else ()), now)
+        return len(self._staged)
+
+    def commit(self) -> Manifest:
+        """Make the staged files durable and replace the manifest.
+
+        Returns:
+            The manifest in force; the previous one when nothing differs from it.
+
+        Raises:
+            DiskFull: No space; the previous manifest stays in force and nothing is left behind.
+        """
+        created: list[Path] = []
+        try:
+            with _disk_errors(self.lake):
+                manifest = self._assemble(created)
+                if manifest is not self._previous:
+                    self._write_manifest(manifest, created)
+        except BaseException:
+            for path in created:
+                path.unlink(missing_ok=True)
+            raise
+        self._delete_expired(manifest)
+        self._stack.close()
+        return manifest
+
+    def _lock(self) -> None:
+        try:
+            with _disk_errors(self.lake):
+                self._stack.enter_context(FairLock(self.lake / LOCK_NAME).held("publish", self.lock_timeout_s))
+        except LockTimeout as error:
+            raise WarehouseBusy(
+                f"the published files at {self.lake} are being written by {error.holder or 'another process'}",
+                "wait for it to finish; a process that died does not block",
+            ) from error
+
+    def _begin(self, con: duckdb.DuckDBPyConnection, tables: dict[str, _Table], now: datetime) -> None:
+        """Start from the manifest in force, or from nothing when there is none for this warehouse."""
+        identity = con.execute("SELECT warehouse_id FROM meta.identity").fetchone()
+        warehouse_id = identity[0] if identity else ""
+        try:
+            self._previous = read_manifest(self.lake)
+        except LakeDamaged as error:
+            log.warning("%s; publishing everything again", error)
+        known = self._previous
+        if known is not None and known.warehouse_id == warehouse_id:
+            if known.acknowledged:
+                con.execute(
+                    "DELETE FROM meta.publish_pending WHERE change_id IN (SELECT unnest(?))", [known.acknowledged]
+                )
+            kept = {name: replace(table) for name, table in known.tables.items() if name in tables}
+        else:
+            mark_everything(con, now)
+            kept = {}
+        sources = con.execute(
+            "SELECT source_id, as_of, closed_through, origin, raw_from FROM meta.source_state ORDER BY source_id"
+        ).fetchall()
+        reached = [row[1] for row in sources if row[1] is not None]
+        self._base = Manifest(
+            version=(known.version if known else 0) + 1,
+            published_at=now,
+            as_of=min(reached, default=None),
+            sources={
+                row[0]: dict(zip(("as_of", "closed_through", "origin", "raw_from"), row[1:], strict=True))
+                for row in sources
+            },
+            warehouse_id=warehouse_id,
+            schemas=dict(known.schemas) if known else {},
+            tables={
+                name: PublishedTable(table.columns, dict(kept[name].partitions) if name in kept else {})
+                for name, table in tables.items()
+            },
+        )
+
+    def _stage_days(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        tables: dict[str, _Table],
+        days: dict[date | None, list[tuple[str, str, datetime | None]]],
+        now: datetime,
+    ) -> None:
+        began = time.perf_counter()
+        for number, day in enumerate(sorted(days, key=lambda d: d or date.max, reverse=True)):
+            if number and time.perf_counter() - began > self.budget_s:
+                self._base.waiting += sum(1 for change_id, _, _ in days[day] if change_id)
+                continue
+            for change_id, name, bucket in days[day]:
+                if name in tables:
+                    self._stage_bucket(con, tables[name], bucket, now)
+                if change_id:
+                    self._acknowledged.append(change_id)
+
+    def _stage_bucket(
+        self, con: duckdb.DuckDBPyConnection, table: _Table, bucket: datetime | None, now: datetime
+    ) -> None:
+        """Copy the partition that holds ``bucket``, once; a day that becomes one file replaces its hourly files."""
+        if table.bucket is None or bucket is None:
+            self._copy(con, table.name, "all", table.columns, f"SELECT * FROM {table.name} ORDER BY {table.order}")
+            return
+        start, end, key = self._partition(table, bucket, now)
+        column = f'"{table.bucket}"'
+        self._copy(
+            con,
+            table.name,
+            key,
+            table.columns,
+            f"SELECT * FROM {table.name} WHERE {column} >= TIMESTAMP '{start}' AND {column} < TIMESTAMP '{end}' "
+            f"ORDER BY {table.order}",
+        )
+        if table.bucket == "stat_minute" and end - start == DAY:
+            entries = self._base.tables[table.name].partitions
+            for hourly in [other for other in entries if other.startswith(f"{key}T")]:
+                del entries[hourly]
+
+    def _partition(self, table: _Table, bucket: datetime, now: datetime) -> tuple[datetime, datetime, str]:
+        """Start, end and key of the partition that holds ``bucket``."""
+        day = bucket.replace(hour=0, minute=0, second=0, microsecond=0)
+        if table.bucket == "stat_date":
+            first = day.replace(day=1)
+            return first, (first + 32 * DAY).replace(day=1), f"{first:%Y-%m}"
+        key = f"{day:%Y-%m-%d}"
+        entries = self._base.tables[table.name].partitions
+        as_one = day + 2 * DAY <= now or key in entries or (table.name, key) in self._as_one_file
+        if table.bucket == "stat_minute" and not as_one:
+            hour = bucket.replace(minute=0, second=0, microsecond=0)
+            return hour, hour + HOUR, f"{hour:%Y-%m-%dT%H}"
+        return day, day + DAY, key
+
+    def _uncompacted(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """A bucket of every day before today that still has hourly files; that day then counts as one file."""
+        today = f"{now:%Y-%m-%d}"
+        for name, table in self._base.tables.items():
+            hourly = {key[:10] for key in table.partitions if len(key) == len("2026-02-01T10") and key[:10] < today}
+            for day in sorted(hourly):
+                self._as_one_file.add((name, day))
+                yield name, datetime.fromisoformat(day)
+
+    def _copy(self, con: duckdb.DuckDBPyConnection, table: str, partition: str, columns: Columns, query: str) -> None:
+        if (table, partition) in self._staged:
+            return
+        path = self.lake / STAGING_NAME / f"{len(self._staged)}.parquet"
+        self._base.tables.setdefault(table, PublishedTable(columns))
+        with _disk_errors(self.lake):
+            rows = _count(con, f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd)")
+        if not rows:
+            path.unlink(missing_ok=True)
+        self._staged[table, partition] = _Staged(table, partition, columns, path if rows else None, rows)
+
+    def _assemble(self, created: list[Path]) -> Manifest:
+        """Name the staged files by content and enter them; ``created`` receives the files that are new."""
+        manifest = self._base
+        parents: set[Path] = set()
+        for staged in self._staged.values():
+            entries = manifest.tables[staged.table].partitions
+            if staged.path is None:
+                entries.pop(staged.partition, None)
+                continue
+            entry = self._place(staged, staged.path, created, parents)
+            manifest.schemas[entry.schema] = staged.columns
+            entries[staged.partition] = entry
+        for parent in parents:
+            _sync_directory(parent)
+        known = self._previous
+        if known is not None and not self._acknowledged and _same_content(known, manifest):
+            return known
+        used = {entry.schema for table in manifest.tables.values() for entry in table.partitions.values()}
+        manifest.schemas = {key: columns for key, columns in manifest.schemas.items() if key in used}
+        manifest.acknowledged = self._acknowledged
+        manifest.retired = self._retired(manifest)
+        return manifest
+
+    def _place(self, staged: _Staged, path: Path, created: list[Path], parents: set[Path]) -> PublishedFile:
+        """Make one staged file durable under its final name, unless an equal file is there already."""
+        digest = _sha256_and_sync(path)
+        size = path.stat().st_size
+        schema = hashlib.sha256(repr(staged.columns).encode()).hexdigest()[:12]
+        name = "/".join([*staged.table.split("."), staged.partition, f"{digest[:20]}.parquet"])
+        target = self.lake / name
+        if target.exists() and target.stat().st_size == size:
+            path.unlink()
+        else:
+            _make_directory(target.parent)
+            created.append(target)
+            os.replace(path, target)
+            parents.add(target.parent)
+        return PublishedFile(name, staged.rows, size, digest, schema)
+
+    def _retired(self, manifest: Manifest) -> list[RetiredFile]:
+        """Files of older versions that must stay for their readers."""
+        if self._previous is None:
+            return []
+        live = manifest.files()
+        fresh = [
+            RetiredFile(file, manifest.version, manifest.published_at) for file in sorted(self._previous.files() - live)
+        ]
+        return [r for r in self._previous.retired if r.file not in live and not self._expired(r, manifest)] + fresh
+
+    def _expired(self, retired: RetiredFile, manifest: Manifest) -> bool:
+        age_s = (manifest.published_at - retired.at).total_seconds()
+        return age_s > self.keep_retired_s and manifest.version - retired.version >= KEEP_RETIRED_VERSIONS
+
+    def _write_manifest(self, manifest: Manifest, created: list[Path]) -> None:
+        """Put the manifest in force; from then on its new files are not ``created``'s any more and stay."""
+        temporary = self.lake / f".{MANIFEST_NAME}.{uuid.uuid4().hex}"
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(manifest.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.lake / MANIFEST_NAME)
+            created.clear()
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_directory(self.lake)
+
+    def _delete_expired(self, manifest: Manifest) -> None:
+        """Delete files that no reader may use any more; one that cannot be deleted is found again by maintenance."""
+        if self._previous is None or manifest is self._previous:
+            return
+        keep = manifest.files() | {r.file for r in manifest.retired}
+        for retired in self._previous.retired:
+            if retired.file not in keep:
+                remove_file(self.lake, retired.file)
+
+
+def remove_file(lake: Path, file: str) -> bool:
+    """Delete one file of the lake and its directory when that is empty; False (and a log line) when it cannot be."""
+    path = lake / file
+    try:
+        path.unlink(missing_ok=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)
+        return False
+    return True
+
+
+def _mart_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
+    rows = con.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'mart' AND NOT internal "
+        "ORDER BY table_name, column_index"
+    ).fetchall()
+    columns: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in rows:
+        columns.setdefault(f"mart.{table}", []).append((column, kind))
+    return {
+        name: _Table(name, tuple(found), next((c for c, _ in found if c in _MARK_SPAN), None))
+        for name, found in columns.items()
+    }
+
+
+def _by_day(
+    con: duckdb.DuckDBPyConnection, partitions: Iterable[tuple[str, datetime]], compact: Iterable[tuple[str, datetime]]
+) -> dict[date | None, list[tuple[str, str, datetime | None]]]:
+    """Marks and wishes as (change id or '', table, bucket), grouped by UTC day; None holds unpartitioned tables."""
+    rows: list[tuple[str, str, datetime | None]] = [("", name, bucket) for name, bucket in compact]
+    rows += con.execute("SELECT change_id, table_name, bucket_from FROM meta.publish_pending").fetchall()
+    rows += [("", name, bucket) for name, bucket in partitions]
+    days: dict[date | None, list[tuple[str, str, datetime | None]]] = {}
+    for row in rows:
+        days.setdefault(row[2].date() if row[2] else None, []).append(row)
+    return days
+
+
+def _describe(con: duckdb.DuckDBPyConnection, query: str) -> Columns:
+    return tuple((row[0], row[1]) for row in con.execute(f"DESCRIBE {query}").fetchall())
+
+
+def _same_content(one: Manifest, other: Manifest) -> bool:
+    mine, theirs = ((m.tables, m.sources, m.warehouse_id, m.waiting) for m in (one, other))
+    return mine == theirs
+
+
+def _count(con: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = con.execute(sql).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _sha256_and_sync(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    return digest
+
+
+def _make_directory(path: Path) -> None:
+    """Create a directory so that its entry survives a power cut, parents included."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(lake: Path) -> Iterator[None]:
+    """Turn "no space" and "not allowed" into errors that say what to do; others pass unchanged."""
+    import duckdb
+
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        if is_no_space(error):
+            raise DiskFull(
+                f"no space left to publish to {lake}",
+                "free space on that volume; readers keep the last published set and the next tick tries again",
+                cause=str(error),
+            ) from error
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ProductError(f"{lake} cannot be written: {error}", "check its owner and permissions") from error
+        raise
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,158 @@
+"""``mp demo`` and ``mp up`` as a user runs them: real processes, the UI in a real browser, and a clean end.
+
+What belongs here: the commands from outside. What does not: what a run computes (``test_demo_truth``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MP = [sys.executable, "-c", "from monitoring_pipelines.cli import main; main()"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MP_", "DAGSTER"))}
+    return {**clean, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+
+    def ask(self, query: str) -> dict:
+        request = urllib.request.Request(
+            f"{self.url}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def page(self, path: str) -> str:
+        """The page's DOM after its scripts ran, in headless Chromium."""
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        assert chromium, "Chromium is needed for this test"
+        done = subprocess.run(
+            [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+             "--virtual-time-budget=45000", "--window-size=1600,1400", f"--user-data-dir={self.folder / 'browser'}",
+             "--dump-dom", f"{self.url}{path}"],
+            capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """``mp demo`` built in a folder of its own, then served by ``mp up``."""
+    folder = tmp_path_factory.mktemp("ui")
+    built = subprocess.run(
+        [*MP, "demo", "--days", "0.15", "--load", "0.5", "--dir", str(folder / "demo"), "--no-serve"],
+        cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "waverless" in built.stdout
+    port = free_port()
+    log = (folder / "up.log").open("w+")
+    process = subprocess.Popen(
+        [*MP, "--config", str(folder / "demo" / "monitoring.yaml"), "up", "--port", str(port)],
+        cwd=folder, env=environment(folder), stdout=log, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 300
+        while "Dagster UI ready" not in (folder / "up.log").read_text():
+            assert process.poll() is None, (folder / "up.log").read_text()
+            assert time.monotonic() < deadline, (folder / "up.log").read_text()
+            time.sleep(0.5)
+        yield Running(process, f"http://127.0.0.1:{port}", folder)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=90)
+        log.close()
+
+
+def test_code_location_loads_with_assets_partitions_and_schedules(running: Running) -> None:
+    """S-701: the location of an installed product is found without a workspace file."""
+    data = running.ask(
+        """{ assetNodes { assetKey { path } isPartitioned }
+             repositoriesOrError { ... on RepositoryConnection { nodes { schedules { name } sensors { name } } } } }"""
+    )
+    partitioned = {"/".join(node["assetKey"]["path"]): node["isPartitioned"] for node in data["assetNodes"]}
+    for grain in ("minute", "hourly", "daily"):
+        assert partitioned[f"mart/endpoint_{grain}_stats"]
+    assert not partitioned["raw/task"]
+    nodes = data["repositoriesOrError"]["nodes"][0]
+    assert nodes["schedules"]
+    assert "dirty_hours_sensor" in {sensor["name"] for sensor in nodes["sensors"]}
+
+
+def test_asset_page_shows_description_and_column_docs(running: Running) -> None:
+    """Column descriptions of the SQL model are what a user reads in the browser."""
+    dom = running.page("/assets/mart/endpoint_hourly_stats?view=overview")
+    assert "endpoint_hourly_stats" in dom
+    assert "avg_worker_utilization" in dom
+
+
+def test_partitions_view_lists_hours(running: Running) -> None:
+    """The partition view of the hourly statistics renders with its dimension."""
+    dom = running.page("/assets/mart/endpoint_hourly_stats?view=partitions")
+    assert "partition" in dom.lower()
+    assert "endpoint_hourly_stats" in dom
+
+
+def test_second_command_on_the_same_home_is_refused(running: Running) -> None:
+    """Exit code 4 and the other's process number."""
+    other = subprocess.run(
+        [*MP, "--config", str(running.folder / "demo" / "monitoring.yaml"), "up", "--port", str(free_port())],
+        env=environment(running.folder), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert other.returncode == 4
+    assert f"process {running.process.pid}" in other.stderr
+
+
+def test_taken_port_ends_the_command_at_once(running: Running) -> None:
+    """Exit code 2; the message names port and option."""
+    port = running.url.rsplit(":", 1)[1]
+    other = subprocess.run(
+        [*MP, "demo", "--port", port, "--dir", str(running.folder / "other")],
+        env=environment(running.folder), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert other.returncode == 2
+    assert f"port {port}" in other.stderr
+    assert "--port" in other.stderr
+    assert not (running.folder / "other").exists()
+
+
+def test_zz_sigint_ends_everything_with_code_0(running: Running) -> None:
+    """Ctrl-C: no process of the command, its servers or their helpers is left. Runs last: it ends the fixture."""
+    family = psutil.Process(running.process.pid).children(recursive=True)
+    assert len(family) >= 2
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(timeout=90) == 0
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [process.cmdline() for process in alive if process.is_running()]
+    assert "all processes have ended" in (running.folder / "up.log").read_text()

@@ -1,0 +1,281 @@
+"""Extraction cycles against a real server: what is found, and what happens when reading fails.
+
+What belongs here: E-601 to E-613 and E-701 to E-703 through ``extract_cycle``. What does not: marks as such
+(``test_marks``), comparison of both sides (``test_reconcile``), statistics.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.config import load_settings
+from monitoring_pipelines.config.schema import Settings
+from monitoring_pipelines.errors import ProductError, SchemaDrift, SourceUnavailable
+from monitoring_pipelines.source.tail import CycleResult, extract_cycle
+from monitoring_pipelines.warehouse.connect import Warehouse
+
+NOW = datetime(2026, 3, 8, 6, 30)
+MAPPING = """version: 1
+stats: {backfill_days: 3}
+sources:
+  - id: shop
+    read_dsn_env: TAIL_DSN
+    tables:
+      task:
+        table: tasks
+        row_id: id
+        key: task_id
+        columns:
+          status: {column: status, map: {RUN: running, DONE: succeeded, BAD: failed}}
+          endpoint: endpoint
+          created_at: created_at
+          started_at: started_at
+          ended_at: ended_at
+      task_event:
+        table: events
+        row_id: id
+        key: event_id
+        columns:
+          task_key: task_id
+          event_type: {column: kind, map: {C: created, A: assigned, D: completed}}
+          at: happened
+"""
+DDL = (
+    """create table tasks (id bigint auto_increment primary key, task_id varchar(64) collate utf8mb4_bin unique, endpoint varchar(64),
+       status varchar(20), created_at datetime(3), started_at datetime(3), ended_at datetime(3), key (created_at), key (ended_at))""",
+    """create table events (id bigint auto_increment primary key, event_id varchar(64) unique, task_id varchar(64),
+       kind varchar(10), happened datetime(3), key (happened))""",
+)
+
+
+class Platform:
+    """A small platform: its database, its configuration, and cycles at instants of choice."""
+
+    def __init__(self, db: Any, settings: Settings) -> None:
+        self.db, self.settings = db, settings
+        self.warehouse = Warehouse(settings.warehouse_path)
+
+    def cycle(self, minutes: float = 0) -> CycleResult:
+        clock = FixedClock(NOW + timedelta(minutes=minutes))
+        return extract_cycle(self.settings, self.settings.sources[0], self.warehouse, clock)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.warehouse.reader() as con:
+            return con.execute(sql).fetchall()
+
+    def task(
+        self,
+        key: str,
+        status: str = "DONE",
+        created: str = "2026-03-08 06:00:00",
+        ended: str | None = "2026-03-08 06:01:00",
+    ) -> None:
+        self.db.execute(
+            "insert into tasks (task_id, endpoint, status, created_at, ended_at) values (%s, 'e', %s, %s, %s)",
+            (key, status, created, ended),
+        )
+
+    def event(self, key: str, at: str = "2026-03-08 06:00:00", ident: int | None = None) -> None:
+        self.db.execute(
+            "insert into events (id, event_id, task_id, kind, happened) values (%s, %s, 't', 'C', %s)", (ident, key, at)
+        )
+
+
+@pytest.fixture
+def platform(mariadb_db: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    for statement in DDL:
+        mariadb_db.execute(statement)
+    monkeypatch.setenv("TAIL_DSN", mariadb_db.dsn)
+    path = tmp_path / "monitoring.yaml"
+    path.write_text(MAPPING)
+    return Platform(mariadb_db, load_settings(path))
+
+
+def test_new_and_changed_rows_are_found_without_updated_at(platform: Platform) -> None:
+    """E-604, E-606: new ids, and open rows read again by key."""
+    platform.task("a", "RUN", ended=None)
+    platform.cycle()
+    platform.db.execute("update tasks set status = 'DONE', ended_at = '2026-03-08 06:31:00' where task_id = 'a'")
+    platform.task("b")
+    result = platform.cycle(2)
+    assert platform.rows("select task_key, status from raw.task order by 1") == [("a", "succeeded"), ("b", "succeeded")]
+    assert result.tables["tasks", "task"].written.updated == 1
+
+
+def test_repeating_a_cycle_changes_nothing(platform: Platform) -> None:
+    """E-602: the same rows read again leave no new version and no dirty key."""
+    platform.task("a")
+    platform.event("e1")
+    platform.cycle()
+    with platform.warehouse.writer("test") as con:
+        con.execute("delete from meta.dirty_task")
+    before = platform.rows("select * from raw.task union all by name select * from raw.task_event")
+    platform.cycle(1)
+    assert platform.rows("select * from raw.task union all by name select * from raw.task_event") == before
+    assert platform.rows("select * from meta.dirty_task") == []
+
+
+def test_late_rows_with_old_times_are_found_by_their_new_ids(platform: Platform) -> None:
+    """E-604: a late row carries an old time and a new id; its task is marked."""
+    platform.event("e1")
+    platform.cycle()
+    platform.event("late", at="2026-03-06 01:00:00")
+    platform.cycle(30)
+    assert platform.rows("select event_key from raw.task_event order by 1") == [("e1",), ("late",)]
+
+
+def test_transactions_that_commit_late_are_found(platform: Platform) -> None:
+    """E-604: an id becomes visible after higher ids were read."""
+    platform.event("first")
+    platform.cycle()
+    slow = platform.db.connect()
+    slow.begin()
+    with slow.cursor() as cursor:
+        cursor.execute(
+            "insert into events (event_id, task_id, kind, happened) values ('slow', 't', 'C', '2026-03-08 06:31:00')"
+        )
+    platform.event("fast")
+    platform.cycle(1)
+    assert ("slow",) not in platform.rows("select event_key from raw.task_event")
+    slow.commit()
+    slow.close()
+    platform.cycle(2)
+    assert ("slow",) in platform.rows("select event_key from raw.task_event")
+
+
+def test_keys_that_differ_by_case_are_two_tasks(platform: Platform) -> None:
+    """E-401: keys are compared byte by byte, whatever the server's collation."""
+    platform.task("x9")
+    platform.task("X9")
+    platform.cycle()
+    assert platform.rows("select task_key from raw.task order by 1") == [("X9",), ("x9",)]
+
+
+def test_zero_dates_and_unknown_status_are_kept_as_anomalies(platform: Platform) -> None:
+    """E-304, E-202: a bad value is NULL or unknown and an anomaly, never a crash and never a zero."""
+    platform.db.execute("set session sql_mode = ''")
+    with platform.db.connect() as raw, raw.cursor() as cursor:
+        cursor.execute("set session sql_mode = ''")
+        cursor.execute(
+            "insert into tasks (task_id, endpoint, status, created_at, ended_at) values ('z', 'e', 'WAT', '2026-03-08 06:00:00', '0000-00-00')"
+        )
+        raw.commit()
+    platform.cycle()
+    assert platform.rows("select status, raw_status, ended_at from raw.task") == [("unknown", "WAT", None)]
+    assert platform.rows("select kind from raw.anomaly order by 1") == [("unmapped_status",), ("zero_date",)]
+
+
+def test_clock_of_the_source_ahead_never_moves_a_mark(platform: Platform) -> None:
+    """E-306: future rows are stored and wait; the mark stays, so rows of the present are still found."""
+    platform.cycle()
+    platform.task("future", created="2026-03-08 06:41:00", ended="2026-03-08 06:41:30")
+    platform.cycle(1)
+    assert platform.rows("select kind from raw.anomaly") == [("future_time",)]
+    assert platform.rows("select count(*) from meta.pending_instant")[0][0] >= 1
+    platform.task("now", created="2026-03-08 06:31:30", ended="2026-03-08 06:32:00")
+    platform.cycle(2)
+    assert ("now",) in platform.rows("select task_key from raw.task")
+
+
+def _state(platform: Platform) -> list[list[tuple[Any, ...]]]:
+    return [
+        platform.rows("select * from raw.task order by task_key"),
+        platform.rows("select src_table, max_id, holes, time_marks from meta.extract_mark order by 1"),
+        platform.rows("select source_id, as_of from meta.source_state"),
+    ]
+
+
+def test_a_missing_column_stops_the_source_and_leaves_everything_as_it_was(platform: Platform) -> None:
+    """E-613, E-702: no row and no mark changes; the error is recorded; the gap is filled when the column returns."""
+    platform.task("a")
+    platform.cycle()
+    before = _state(platform)
+    platform.db.execute("alter table tasks rename column ended_at to gone_at")
+    with pytest.raises(SchemaDrift, match="ended_at"):
+        platform.cycle(1)
+    assert _state(platform) == before
+    assert "ended_at" in platform.rows("select last_error from meta.source_state")[0][0]
+    platform.db.execute("alter table tasks rename column gone_at to ended_at")
+    platform.task("b")
+    platform.cycle(2)
+    assert len(platform.rows("select * from raw.task")) == 2
+    assert platform.rows("select last_error from meta.source_state") == [(None,)]
+
+
+def test_a_table_that_disappears_and_returns_is_read_without_manual_action(platform: Platform) -> None:
+    """E-702: while it is gone the source's minutes stay open; afterwards the gap is read."""
+    platform.event("e1")
+    platform.cycle()
+    as_of = platform.rows("select as_of from meta.source_state")
+    platform.db.execute("rename table events to events_away")
+    with pytest.raises(SchemaDrift, match="events"):
+        platform.cycle(1)
+    assert platform.rows("select as_of from meta.source_state") == as_of
+    platform.db.execute("rename table events_away to events")
+    platform.event("e2")
+    platform.cycle(2)
+    assert platform.rows("select event_key from raw.task_event order by 1") == [("e1",), ("e2",)]
+
+
+def test_a_source_that_is_down_changes_nothing(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-613: no default, no zero row."""
+    platform.task("a")
+    platform.cycle()
+    before = _state(platform)
+    monkeypatch.setenv("TAIL_DSN", "mysql://nobody:nothing@127.0.0.1:1/none")
+    with pytest.raises(SourceUnavailable) as caught:
+        platform.cycle(1)
+    assert "nothing" not in str(caught.value)
+    assert _state(platform) == before
+
+
+def test_a_slow_statement_ends_at_its_limit(platform: Platform) -> None:
+    """E-601: a lock on the table makes the statement slow; it ends with an error, and nothing changed."""
+    platform.task("a")
+    platform.cycle()
+    before = _state(platform)
+    quick = platform.settings.extract.model_copy(update={"query_timeout_s": 1})
+    platform.settings = platform.settings.model_copy(update={"extract": quick})
+    holder = platform.db.connect()
+    with holder.cursor() as cursor:
+        cursor.execute("lock tables tasks write")
+        with pytest.raises(ProductError):
+            platform.cycle(1)
+        cursor.execute("unlock tables")
+    holder.close()
+    assert _state(platform) == before
+    platform.cycle(2)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/New_York"])
+def test_the_zone_of_the_process_does_not_matter(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """M-101, E-005: 8 March 2026 is a daylight-saving day in New York."""
+    platform.task("a", created="2026-03-08 02:30:00", ended="2026-03-08 06:59:59")
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        platform.cycle()
+        assert platform.rows("select created_at, ended_at from raw.task") == [
+            (datetime(2026, 3, 8, 2, 30), datetime(2026, 3, 8, 6, 59, 59))
+        ]
+    finally:
+        os.environ.pop("TZ", None)
+        time.tzset()
+
+
+def test_a_row_read_twice_keeps_when_its_status_was_first_seen(platform: Platform) -> None:
+    """M-210: the instant a status was first seen does not move when other columns change."""
+    platform.task("a", "RUN", ended=None)
+    platform.cycle()
+    platform.db.execute("update tasks set endpoint = 'f' where task_id = 'a'")
+    platform.cycle(3)
+    assert platform.rows("select endpoint, status_seen_at from raw.task") == [("f", NOW)]

@@ -1,0 +1,1 @@
+"""Helpers shared by tests: servers, proxies, sample platforms. No assertions about the product live here."""

@@ -1,0 +1,286 @@
+"""What publishing guarantees to readers (E-131, DESIGN §2 rule 4)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.warehouse.connect import Warehouse
+from monitoring_pipelines.warehouse.lake import Lake, LakeDamaged, LakeMissing, Manifest, read_manifest
+from monitoring_pipelines.warehouse.publish import Publication, publish
+from monitoring_pipelines_tests.warehouse.conftest import NOW, Fill
+
+TODAY = datetime(2026, 2, 3, 9)
+YESTERDAY = datetime(2026, 2, 2, 7)
+OLD = datetime(2026, 1, 20, 5)
+ALWAYS = 3600.0
+
+
+def push(warehouse: Warehouse, lake: Path, clock: FixedClock, budget_s: float = ALWAYS) -> Manifest:
+    with warehouse.writer("publish") as con:
+        return publish(con, lake, clock, budget_s=budget_s)
+
+
+def column(lake: Lake, sql: str) -> list[object]:
+    with lake.connect() as con:
+        return [row[0] for row in con.execute(sql).fetchall()]
+
+
+def parquet_files(lake: Path) -> set[str]:
+    return {str(path.relative_to(lake)) for path in lake.rglob("*.parquet")}
+
+
+def test_published_rows_equal_the_warehouse(warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock):
+    for hour in (TODAY, YESTERDAY, OLD):
+        fill(hour, 3, 1.5)
+    push(warehouse, lake_path, clock)
+    with warehouse.reader() as con:
+        stored = con.execute("SELECT * FROM mart.t_minute_stats ORDER BY ALL").fetchall()
+    with Lake(lake_path).connect() as con:
+        assert con.execute("SELECT * FROM mart.t_minute_stats ORDER BY ALL").fetchall() == stored
+        assert len(stored) == 3 * 3 * 60
+
+
+def test_partitions_are_hours_when_recent_days_before_and_months_for_day_tables(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    for hour in (TODAY, YESTERDAY, OLD):
+        fill(hour, 1, 1)
+    tables = push(warehouse, lake_path, clock).tables
+    assert sorted(tables["mart.t_minute_stats"].partitions) == ["2026-01-20", "2026-02-02T07", "2026-02-03T09"]
+    assert sorted(tables["mart.t_hour_stats"].partitions) == ["2026-01-20", "2026-02-02", "2026-02-03"]
+    assert sorted(tables["mart.t_date_stats"].partitions) == ["2026-01", "2026-02"]
+
+
+def test_a_year_of_three_grains_stays_below_a_thousand_files(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    fill(OLD, 1, 1)
+    with warehouse.writer("year") as con:
+        con.execute(
+            "INSERT INTO mart.t_hour_stats SELECT 's', 'e', h, 1, 1 FROM "
+            "range(TIMESTAMP '2025-02-03', TIMESTAMP '2026-02-03', INTERVAL 1 HOUR) AS r(h)"
+        )
+        con.execute("INSERT INTO mart.t_minute_stats SELECT * FROM mart.t_hour_stats")
+        con.execute("INSERT INTO mart.t_date_stats SELECT * FROM mart.t_hour_stats WHERE hour(stat_hour) = 0")
+    manifest = push(warehouse, lake_path, clock)
+    assert manifest.rows("mart.t_hour_stats") == 365 * 24 + 1
+    assert len(parquet_files(lake_path)) < 1000
+    assert len(replace(manifest, acknowledged=[]).to_json()) < 300_000
+
+
+def test_equal_content_is_not_rewritten_and_makes_no_new_version(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    fill(TODAY, 2, 1)
+    first = push(warehouse, lake_path, clock)
+    before = {path: (lake_path / path).stat().st_mtime_ns for path in parquet_files(lake_path)}
+    fill(TODAY, 2, 1)
+    second = push(warehouse, lake_path, clock)
+    assert {path: (lake_path / path).stat().st_mtime_ns for path in parquet_files(lake_path)} == before
+    assert second.tables == first.tables
+    third = push(warehouse, lake_path, clock)
+    fourth = push(warehouse, lake_path, clock)
+    assert fourth.version == third.version
+
+
+def test_a_reader_keeps_its_version_while_newer_ones_are_published(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    fill(TODAY, 1, 1)
+    push(warehouse, lake_path, clock)
+    old = Lake(lake_path)
+    with old.connect() as con:
+        for value in range(2, 8):
+            fill(TODAY, 1, value)
+            clock.advance(60)
+            push(warehouse, lake_path, clock)
+            assert con.execute("SELECT DISTINCT value FROM mart.t_minute_stats").fetchall() == [(1.0,)]
+            assert con.execute("SELECT value FROM mart.t_hour_stats").fetchall() == [(1.0,)]
+    assert not old.is_current()
+    assert column(Lake(lake_path), "SELECT DISTINCT value FROM mart.t_minute_stats") == [7.0]
+
+
+def test_superseded_files_are_deleted_after_their_time(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    for value in range(8):
+        fill(TODAY, 1, value)
+        push(warehouse, lake_path, clock)
+        clock.advance(600)
+    manifest = push(warehouse, lake_path, clock)
+    kept = manifest.files() | {r.file for r in manifest.retired}
+    assert parquet_files(lake_path) == kept
+    assert len([file for file in kept if file.startswith("mart/t_minute_stats/2026-02-03T09/")]) <= 4
+
+
+def test_newest_days_first_and_each_day_as_a_whole_when_time_is_short(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    for hour in (OLD, YESTERDAY, TODAY):
+        fill(hour, 1, 1)
+    manifest = push(warehouse, lake_path, clock, budget_s=0)
+    assert column(Lake(lake_path), "SELECT DISTINCT stat_minute::DATE::VARCHAR FROM mart.t_minute_stats") == [
+        "2026-02-03"
+    ]
+    assert column(Lake(lake_path), "SELECT stat_hour::DATE::VARCHAR FROM mart.t_hour_stats") == ["2026-02-03"]
+    assert manifest.waiting == 6
+    while manifest.waiting:
+        manifest = push(warehouse, lake_path, clock, budget_s=0)
+    assert manifest.rows("mart.t_minute_stats") == 180
+
+
+def test_a_late_row_of_an_old_day_rewrites_only_that_day(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    for hour in (OLD, OLD + timedelta(days=1), TODAY):
+        fill(hour, 1, 1)
+    before = push(warehouse, lake_path, clock)
+    fill(OLD + timedelta(hours=2), 1, 5)
+    after = push(warehouse, lake_path, clock)
+    changed = {
+        key
+        for key, entry in after.tables["mart.t_minute_stats"].partitions.items()
+        if before.tables["mart.t_minute_stats"].partitions.get(key) != entry
+    }
+    assert changed == {"2026-01-20"}
+    assert after.rows("mart.t_minute_stats") == 4 * 60
+
+
+def test_hourly_files_become_one_file_a_day_with_the_same_rows(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    for number in range(4):
+        fill(YESTERDAY + timedelta(hours=number), 2, number)
+    push(warehouse, lake_path, clock)
+    rows = column(Lake(lake_path), "SELECT hash(t) FROM mart.t_minute_stats AS t ORDER BY 1")
+    with Publication(lake_path, clock) as publication:
+        with warehouse.writer("compact") as con:
+            publication.stage(con, compact=True)
+        manifest = publication.commit()
+    assert list(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-02"]
+    assert column(Lake(lake_path), "SELECT hash(t) FROM mart.t_minute_stats AS t ORDER BY 1") == rows
+    fill(YESTERDAY, 2, 99)
+    manifest = push(warehouse, lake_path, clock)
+    assert list(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-02"]
+    assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats WHERE value = 99") == [120]
+
+
+def test_removed_rows_remove_their_partition(warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock):
+    fill(OLD, 1, 1)
+    fill(TODAY, 1, 1)
+    push(warehouse, lake_path, clock)
+    fill(OLD, 0, 1)
+    manifest = push(warehouse, lake_path, clock)
+    assert list(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-03T09"]
+    assert list(manifest.tables["mart.t_date_stats"].partitions) == ["2026-02"]
+
+
+def test_files_written_before_a_column_was_added_read_as_null(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    fill(OLD, 1, 1)
+    push(warehouse, lake_path, clock)
+    with warehouse.writer("add") as con:
+        con.execute("ALTER TABLE mart.t_minute_stats ADD COLUMN extra DECIMAL(20,3)")
+    fill_again = "INSERT INTO mart.t_minute_stats VALUES ('s', 'e0', TIMESTAMP '2026-02-03 09:00', 1, 1, 2.5)"
+    with warehouse.writer("new") as con:
+        con.execute(fill_again)
+        publish(con, lake_path, clock, [("mart.t_minute_stats", TODAY)])
+    assert column(Lake(lake_path), "SELECT extra FROM mart.t_minute_stats WHERE extra IS NOT NULL")[0] is not None
+    assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats WHERE extra IS NULL") == [60]
+
+
+def test_an_empty_table_is_a_view_without_rows(warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock):
+    fill(TODAY, 0, 1)
+    push(warehouse, lake_path, clock)
+    with Lake(lake_path).connect() as con:
+        assert con.execute("SELECT sum(n) FROM mart.t_minute_stats").fetchall() == [(None,)]
+        assert con.execute("SELECT * FROM meta.anomaly_summary").fetchall() == []
+
+
+def test_source_state_and_anomalies_are_published_with_the_manifest(
+    warehouse: Warehouse, lake_path: Path, clock: FixedClock
+):
+    as_of = NOW - timedelta(minutes=1)
+    with warehouse.writer("state") as con:
+        con.execute("INSERT INTO meta.source_state(source_id, as_of) VALUES ('a', ?), ('b', NULL)", [as_of])
+        con.execute(
+            "INSERT INTO raw.anomaly VALUES ('a', 'zero_date', 'task', 'k1', ?, '', ?, 2), "
+            "('a', 'zero_date', 'task', 'k2', ?, '', ?, 3)",
+            [NOW] * 4,
+        )
+    push(warehouse, lake_path, clock)
+    lake = Lake(lake_path)
+    assert lake.as_of == as_of
+    assert lake.manifest.sources["b"]["as_of"] is None
+    assert column(lake, "SELECT n FROM meta.anomaly_summary") == [5]
+    assert column(lake, "SELECT source_id FROM meta.source_state ORDER BY 1") == ["a", "b"]
+
+
+def test_marks_survive_until_a_manifest_contains_them(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    fill(TODAY, 1, 1)
+    with Publication(lake_path, clock) as publication, warehouse.writer("stage") as con:
+        publication.stage(con)
+    assert read_manifest(lake_path) is None
+    push(warehouse, lake_path, clock)
+    assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats") == [60]
+    push(warehouse, lake_path, clock)
+    with warehouse.reader() as con:
+        assert con.execute("SELECT count(*) FROM meta.publish_pending").fetchone() == (0,)
+
+
+def test_a_lost_or_foreign_or_broken_lake_is_written_again(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock, tmp_path: Path
+):
+    fill(OLD, 1, 1)
+    fill(TODAY, 1, 1)
+    push(warehouse, lake_path, clock)
+    push(warehouse, lake_path, clock)
+    assert push(warehouse, tmp_path / "second", clock).rows("mart.t_minute_stats") == 120
+    manifest = lake_path / "manifest.json"
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(document | {"warehouse_id": "another"}))
+    assert push(warehouse, lake_path, clock).rows("mart.t_minute_stats") == 120
+    manifest.write_text("{")
+    with pytest.raises(LakeDamaged):
+        Lake(lake_path)
+    assert push(warehouse, lake_path, clock).rows("mart.t_minute_stats") == 120
+
+
+def test_a_lake_connection_reads_nothing_but_the_lake(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock, tmp_path: Path
+):
+    fill(TODAY, 1, 1)
+    push(warehouse, lake_path, clock)
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    with Lake(lake_path).connect() as con:
+        assert con.execute("SELECT count(*) FROM mart.t_hour_stats").fetchone() == (1,)
+        with pytest.raises(duckdb.PermissionException):
+            con.execute(f"SELECT * FROM read_csv('{tmp_path / 'secret.csv'}')")
+        with pytest.raises(duckdb.Error):
+            con.execute("SET enable_external_access = true")
+
+
+def test_a_lake_without_manifest_says_so(tmp_path: Path):
+    with pytest.raises(LakeMissing, match="nothing has been published"):
+        Lake(tmp_path)
+
+
+def test_select_takes_only_files_of_the_window(warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock):
+    for hour in (OLD, YESTERDAY, TODAY):
+        fill(hour, 1, 1)
+    push(warehouse, lake_path, clock)
+    lake = Lake(lake_path)
+    text = lake.select("mart.t_minute_stats", datetime(2026, 1, 20), datetime(2026, 1, 21))
+    assert text.count(".parquet") == 1
+    assert duckdb.sql(text).fetchall()[0][2].date() == OLD.date()
+    assert "WHERE false" in lake.select("mart.t_minute_stats", datetime(2025, 1, 1), datetime(2025, 1, 2))
