@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from monitoring_pipelines.config import secrets
 from monitoring_pipelines_tests.support.mysql_server import ServerMissing, TestDatabase, TestServer
 
 
@@ -21,6 +22,12 @@ def _start() -> TestServer:
         if os.environ.get("ALLOW_SKIP") == "1":
             pytest.skip(str(missing))
         pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets one test reads are not masked in the output of the next."""
+    monkeypatch.setattr(secrets, "_seen", set())
 
 
 @pytest.fixture(scope="session")

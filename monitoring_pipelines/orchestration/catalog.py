@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 STORED = Path(__file__).with_name("catalog.json")
 
@@ -105,11 +105,12 @@ def compute() -> dict[str, Any]:
             for model in load_models().values()
         ]
     audits = [Audit(str(audit.meta["rule"]), audit.table, audit.description) for audit in load_audits()]
-    return {
+    stored = {
         "digest": digest(),
         "tables": [asdict(table) for table in tables],
         "audits": [asdict(audit) for audit in audits],
     }
+    return cast(dict[str, Any], json.loads(json.dumps(stored)))
 
 
 def _types() -> dict[str, list[tuple[str, str]]]:

@@ -175,11 +175,17 @@ _INSTANTS = {
 }
 
 
+#: A slot of snapshots belongs to the minute of its start and reaches into later ones unless slots divide minutes (M-316).
+SLOT_REACH = "CASE WHEN 60000000 % s.interval_us = 0 THEN INTERVAL 0 SECOND ELSE to_microseconds(s.interval_us) END"
+
+
 def mark_hours(con: duckdb.DuckDBPyConnection, tables: list[str], reason: str) -> int:
-    """Mark every hour touched by the differences ``replace_rows`` left, up to now (E-603, M-803).
+    """Mark the minutes touched by the differences ``replace_rows`` left, by hour, up to now (E-603, M-803).
+
+    Minutes that are not closed need no mark: they are computed when they close.
 
     Returns:
-        Number of hours that were not marked before.
+        Number of marks that were needed.
     """
     parts = []
     for short in tables:
@@ -199,16 +205,21 @@ def mark_hours(con: duckdb.DuckDBPyConnection, tables: list[str], reason: str) -
                 for side in ("gone", "come"):
                     parts.append(f"SELECT {column} AS from_at, {column} AS to_at FROM {side}_{short}")
     row = con.execute(
-        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) "
-        "SELECT s.source_id, 'endpoint', h.hour, s.as_of, $reason FROM ("
-        "SELECT DISTINCT unnest(generate_series(date_trunc('hour', from_at), "
-        "date_trunc('hour', greatest(from_at, least(to_at, cut.as_of))), INTERVAL 1 HOUR)) AS hour "
-        "FROM (SELECT DISTINCT date_trunc('hour', from_at) AS from_at, date_trunc('hour', to_at) AS to_at FROM ("
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason, from_at, to_at) "
+        "SELECT s.source_id, 'endpoint', h.hour, s.as_of, $reason, h.from_at, h.to_at FROM ("
+        "SELECT hour, min(greatest(from_at, hour)) AS from_at, max(least(to_at, hour + INTERVAL 1 HOUR)) AS to_at "
+        "FROM (SELECT from_at, to_at, "
+        "unnest(generate_series(date_trunc('hour', from_at), to_at - INTERVAL 1 MINUTE, INTERVAL 1 HOUR)) AS hour "
+        f"FROM (SELECT DISTINCT date_trunc('minute', from_at - {SLOT_REACH}) AS from_at, "
+        "date_trunc('minute', greatest(from_at, least(to_at, s.as_of))) + INTERVAL 1 MINUTE AS to_at FROM ("
         + " UNION ALL ".join(parts)
-        + ") WHERE from_at IS NOT NULL AND to_at IS NOT NULL) CROSS JOIN claim_setting AS cut "
-        "WHERE from_at <= cut.as_of) AS h CROSS JOIN claim_setting AS s "
-        "WHERE NOT EXISTS (SELECT 1 FROM meta.dirty_hour AS d WHERE d.source_id = s.source_id "
-        "AND d.family = 'endpoint' AND d.hour = h.hour)",
+        + ") CROSS JOIN claim_setting AS s WHERE from_at <= s.as_of AND to_at IS NOT NULL)) GROUP BY hour"
+        ") AS h CROSS JOIN claim_setting AS s "
+        "LEFT JOIN meta.source_state AS state ON state.source_id = s.source_id "
+        "WHERE (state.closed_through IS NULL OR h.from_at < state.closed_through) "
+        "AND NOT EXISTS (SELECT 1 FROM meta.dirty_hour AS d WHERE d.source_id = s.source_id "
+        "AND d.family = 'endpoint' AND d.hour = h.hour AND coalesce(d.from_at, d.hour) <= h.from_at "
+        "AND coalesce(d.to_at, d.hour + INTERVAL 1 HOUR) >= h.to_at)",
         {"reason": reason},
     ).fetchone()
     return int(row[0]) if row else 0

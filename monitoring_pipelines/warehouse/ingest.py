@@ -142,7 +142,8 @@ def mark_deleted(
 def mark_hour(con: duckdb.DuckDBPyConnection, source_id: str, select: str, now: datetime, reason: str) -> None:
     """Mark the closed hours of the instants that ``select`` yields; open ones are computed anyway (M-803)."""
     con.execute(
-        "INSERT INTO meta.dirty_hour SELECT DISTINCT ?, 'endpoint', date_trunc('hour', i.t), ?::TIMESTAMP, ? "
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) "
+        "SELECT DISTINCT ?, 'endpoint', date_trunc('hour', i.t), ?::TIMESTAMP, ? "
         f"FROM ({select}) AS i(t) INNER JOIN meta.source_state AS s ON s.source_id = ? WHERE i.t < s.closed_through",
         [source_id, now, reason, source_id],
     )

@@ -56,8 +56,12 @@ _TABLES: dict[str, tuple[str, str]] = {
     ),
     "meta.dirty_task": ("source_id VARCHAR, task_key VARCHAR, marked_at TIMESTAMP", ""),
     "meta.dirty_worker": ("source_id VARCHAR, worker_key VARCHAR, since TIMESTAMP, marked_at TIMESTAMP", ""),
+    # from_at and to_at: only the minutes between them changed; NULL: the whole hour.
     "meta.dirty_hour": (
-        "source_id VARCHAR, family VARCHAR, hour TIMESTAMP, marked_at TIMESTAMP, reason VARCHAR",
+        (
+            "source_id VARCHAR, family VARCHAR, hour TIMESTAMP, marked_at TIMESTAMP, reason VARCHAR, "
+            "from_at TIMESTAMP, to_at TIMESTAMP"
+        ),
         "",
     ),
     "meta.pending_instant": ('source_id VARCHAR, entity VARCHAR, "key" VARCHAR, due_at TIMESTAMP', ""),

@@ -183,7 +183,7 @@ def close_minutes(con: duckdb.DuckDBPyConnection, now: datetime, backfill_days: 
 def due_work(con: duckdb.DuckDBPyConnection, now: datetime, family: str = ENDPOINT) -> DueWork:
     """Hours and days that must be computed: dirty ones, newly closed minutes, and gaps left by downtime (M-802, M-803).
 
-    Dirty hours are due as a whole, as far as they are closed; otherwise only the minutes since the stored progress.
+    Of a dirty hour the marked minutes are due, as far as they are closed, and the minutes since the stored progress.
 
     Args:
         con: Read-write connection (missing tables are created).
@@ -207,8 +207,10 @@ def due_work(con: duckdb.DuckDBPyConnection, now: datetime, family: str = ENDPOI
         behind = progress - MINUTE * (0 if 60 % slot_s == 0 or progress >= closed else math.ceil(slot_s / 60))
         for hour, start, end in _hours(max(origin, behind), closed):
             hours[source_id, hour] = DueHour(source_id, hour, start, end)
-        for hour in _dirty_hours(con, source_id, family, origin, closed):
-            hours[source_id, hour] = DueHour(source_id, hour, max(hour, origin), min(hour + HOUR, closed), dirty=True)
+        for hour, start, end in _dirty_minutes(con, source_id, family, origin, closed):
+            gap = hours.get((source_id, hour))
+            first, last = (min(start, gap.start), max(end, gap.end)) if gap else (start, end)
+            hours[source_id, hour] = DueHour(source_id, hour, first, last, dirty=True)
     days = con.execute(
         'SELECT DISTINCT source_id, "day" FROM meta.dirty_day WHERE family = ? ORDER BY "day", source_id', [family]
     ).fetchall()
@@ -502,8 +504,8 @@ def _advance(
                 [reached, name, family],
             )
         con.execute(
-            "DELETE FROM meta.dirty_hour WHERE source_id = ? AND family = ? AND hour >= ? AND hour < ? "
-            "AND least(hour + INTERVAL 1 HOUR, ?) <= ?",
+            "DELETE FROM meta.dirty_hour WHERE source_id = ? AND family = ? AND coalesce(from_at, hour) >= ? "
+            "AND hour < ? AND least(coalesce(to_at, hour + INTERVAL 1 HOUR), ?) <= ?",
             [name, family, start, end, closed, end],
         )
         days = {
@@ -523,16 +525,17 @@ def _mark_days(con: duckdb.DuckDBPyConnection, source_id: str, family: str, days
         )
 
 
-def _dirty_hours(
+def _dirty_minutes(
     con: duckdb.DuckDBPyConnection, source_id: str, family: str, origin: datetime, closed: datetime
-) -> list[datetime]:
-    """Marked hours that began before ``closed``; what starts later waits until its first minute is closed."""
-    rows = con.execute(
-        "SELECT DISTINCT hour FROM meta.dirty_hour WHERE source_id = ? AND family = ? AND hour < ? "
-        "AND hour >= date_trunc('hour', ?::TIMESTAMP) ORDER BY hour",
-        [source_id, family, closed, origin],
+) -> list[tuple[datetime, datetime, datetime]]:
+    """(hour, first marked minute, end of the last one), of what is closed; the rest is computed when it closes."""
+    return con.execute(
+        "SELECT hour, greatest(min(coalesce(from_at, hour)), $origin::TIMESTAMP), "
+        "least(max(coalesce(to_at, hour + INTERVAL 1 HOUR)), $closed::TIMESTAMP) FROM meta.dirty_hour "
+        "WHERE source_id = $source AND family = $family AND coalesce(from_at, hour) < $closed::TIMESTAMP "
+        "AND hour >= date_trunc('hour', $origin::TIMESTAMP) GROUP BY hour ORDER BY hour",
+        {"source": source_id, "family": family, "origin": origin, "closed": closed},
     ).fetchall()
-    return [row[0] for row in rows]
 
 
 def _origin(

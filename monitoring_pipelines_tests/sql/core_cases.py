@@ -90,7 +90,7 @@ def mark(con: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> 
     times = (
         [instant]
         if instant
-        else [v for k, v in row.items() if k in ("created_at", "started_at", "ended_at", "ready_at")]
+        else [v for k, v in row.items() if k in ("created_at", "queued_at", "started_at", "ended_at", "ready_at")]
     )
     (now,) = con.execute("SELECT as_of FROM meta.source_state").fetchone() or (AS_OF,)
     for due in times:

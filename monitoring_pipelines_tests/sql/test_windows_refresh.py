@@ -59,7 +59,7 @@ def submit(con: duckdb.DuckDBPyConnection, at: datetime) -> None:
 def mark(con: duckdb.DuckDBPyConnection, at: datetime) -> None:
     """Mark the hour of an instant as dirty."""
     con.execute(
-        "INSERT INTO meta.dirty_hour VALUES ('shop', 'endpoint', date_trunc('hour', ?::TIMESTAMP), ?, 'test')",
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) VALUES ('shop', 'endpoint', date_trunc('hour', ?::TIMESTAMP), ?, 'test')",
         [at, NOON],
     )
 
@@ -126,6 +126,32 @@ def test_a_late_row_restates_minute_hour_and_day_once(con: duckdb.DuckDBPyConnec
     mark(con, NOON - HOUR)
     assert run_all(con, LATER + HOUR).hours
     assert rows(con, f"SELECT max(revision), max(restated_at) FROM {MINUTE_TABLE}") == [(2, LATER)]
+
+
+def test_only_marked_minutes_are_due(con: duckdb.DuckDBPyConnection) -> None:
+    """M-803: marks of an hour are joined; with new minutes one window covers both; the part still open waits."""
+    run_all(con, NOON + HOUR)
+
+    def mark_minutes(first: int, last: int) -> None:
+        con.execute(
+            "INSERT INTO meta.dirty_hour VALUES ('shop', 'endpoint', ?, NULL, 'test', ?, ?)",
+            [NOON - HOUR, NOON + timedelta(minutes=first), NOON + timedelta(minutes=last)],
+        )
+
+    mark_minutes(-40, -38)
+    mark_minutes(-30, -29)
+    (due,) = due_work(con, NOON + HOUR).hours
+    assert (due.start, due.end) == (NOON - timedelta(minutes=40), NOON - timedelta(minutes=29))
+    refresh_due(con, [due], NOON + HOUR)
+    assert not due_work(con, NOON + HOUR).hours
+    con.execute("UPDATE meta.source_state SET as_of = ?", [NOON + timedelta(minutes=3)])
+    con.execute(
+        "INSERT INTO meta.dirty_hour VALUES ('shop', 'endpoint', ?, NULL, 'test', ?, ?)",
+        [NOON, NOON + timedelta(minutes=2), NOON + timedelta(minutes=9)],
+    )
+    (due,) = run_all(con, NOON + HOUR).hours
+    assert (due.start, due.end) == (NOON, NOON + timedelta(minutes=3))
+    assert rows(con, "SELECT count(*) FROM meta.dirty_hour") == [(0,)]
 
 
 def test_a_partial_hour_grows_without_being_restated(con: duckdb.DuckDBPyConnection) -> None:

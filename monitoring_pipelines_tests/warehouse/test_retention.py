@@ -173,7 +173,7 @@ def test_nothing_of_a_day_whose_statistics_are_not_computed_goes(store: Store):
 @pytest.mark.parametrize(
     "mark",
     [
-        "INSERT INTO meta.dirty_hour VALUES ('s', 'endpoint', TIMESTAMP '2026-01-18 05:00', NULL, '')",
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) VALUES ('s', 'endpoint', TIMESTAMP '2026-01-18 05:00', NULL, '')",
         "INSERT INTO meta.dirty_worker VALUES ('s', 'w', TIMESTAMP '2026-01-18 05:00', NULL)",
         "INSERT INTO meta.dirty_task VALUES ('s', 'same_day', NULL)",
     ],
@@ -192,7 +192,7 @@ def test_a_dirty_day_and_everything_after_it_stays(store: Store, mark: str):
 def test_marks_and_time_of_one_source_do_not_hold_up_another(store: Store):
     store.run(
         "INSERT INTO meta.source_state(source_id, closed_through) VALUES ('t', TIMESTAMP '2026-01-01')",
-        "INSERT INTO meta.dirty_hour VALUES ('t', 'endpoint', TIMESTAMP '2026-01-01 05:00', NULL, '')",
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) VALUES ('t', 'endpoint', TIMESTAMP '2026-01-01 05:00', NULL, '')",
         "INSERT INTO raw.probe_result BY NAME SELECT 't' AS source_id, TIMESTAMP '2026-01-03' AS \"at\"",
     )
     store.task("old", LIMIT - DAY)
@@ -309,7 +309,10 @@ def test_statistics_go_by_the_limit_of_their_grain_and_so_do_their_files(
 def test_statistics_of_dirty_days_stay(warehouse: Warehouse, fill: Fill, clock: FixedClock):
     fill(OLD, 1, 1)
     with warehouse.writer("dirty") as con:
-        con.execute("INSERT INTO meta.dirty_hour VALUES ('s', 'endpoint', ?, NULL, '')", [OLD])
+        con.execute(
+            "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) VALUES ('s', 'endpoint', ?, NULL, '')",
+            [OLD],
+        )
     assert apply_retention(warehouse, Days(), clock).rows == 0
 
 
