@@ -408,19 +408,27 @@ def _publish_once(pipe: Pipeline) -> Manifest:
 
 @without_pandas()
 def unverified_days(pipe: Pipeline) -> list[datetime]:
-    """UTC days that were never compared with their source or not within ``reconcile_hours`` (E-609), oldest first."""
+    """UTC days that were never compared with their source or not within ``reconcile_hours`` (E-609), oldest first.
+
+    Days whose raw rows retention has removed are none of them: comparing would load them again.
+    """
     now = pipe.clock.now()
     today = now - (now - datetime.min) % DAY
     limit = now - timedelta(hours=pipe.settings.extract.reconcile_hours)
     verified: dict[tuple[str, date], datetime] = {}
+    raw_from: dict[str, datetime] = {}
     if pipe.warehouse.path.exists():
         with pipe.warehouse.reader("reconciliation state") as con:
             rows = con.execute(_VERIFIED).fetchall()
+            kept = "SELECT source_id, raw_from FROM meta.source_state WHERE raw_from IS NOT NULL"
+            raw_from = dict(con.execute(kept).fetchall())
         verified = {(source_id, day): at for source_id, day, at in rows if day is not None}
     days = set()
     for source in pipe.sources:
         reach = min(pipe.settings.stats.backfill_days, source.retention_days or pipe.settings.stats.backfill_days)
         for day in (today - DAY * n for n in range(reach + 1)):
+            if day < raw_from.get(source.id, datetime.min):
+                break
             if verified.get((source.id, day.date()), datetime.min) < limit:
                 days.add(day)
     return sorted(days)

@@ -125,7 +125,7 @@ def extract_cycle(
                 result.first_load = True
                 marks = _first_load(settings, source, warehouse, clock, began, log)
             connection = stack.enter_context(connect(source.read_dsn(), settings))
-            guard = LoadGuard(settings.extract.max_source_load.threads_running, longest_pause_s=LONGEST_PAUSE_S)
+            guard = replace(LoadGuard.of(settings.extract), longest_pause_s=LONGEST_PAUSE_S)
             result.paused_s = guard.wait(connection)
             tables = _tables(source, connection, marks)
             for table in tables:
@@ -389,12 +389,14 @@ def _write(
 ) -> None:
     """Rows, marks, settings, polls and the instant of the cycle, in the caller's transaction (E-602)."""
     _write_settings(con, settings, source, result)
+    state = con.execute("SELECT raw_from FROM meta.source_state WHERE source_id = ?", [source.id]).fetchone()
     for table in result.tables.values():
         for staged, rows in zip(table.batches, table.arrow, strict=True):
             con.register("typed_rows", rows)
             con.execute(f'CREATE OR REPLACE TEMP TABLE "{staged.relation}" AS SELECT * FROM typed_rows')
             con.unregister("typed_rows")
-            table.written.add(apply_batch(con, staged, began))
+            again = state[0] if state and table.strategy in ("full", "rescan") else None
+            table.written.add(apply_batch(con, staged, began, again))
         if _conditions(table, timedelta(0)) == [None]:
             table.deleted = _delete_missing(con, source.id, table, began)
         store_mark(con, source.id, table.mark, began)

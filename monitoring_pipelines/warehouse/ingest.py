@@ -40,17 +40,19 @@ _MOST_PLACES = 24
 
 @dataclass
 class BatchResult:
-    """What a batch changed. ``rejected`` rows have no key; they are kept as anomalies only."""
+    """What a batch changed. ``rejected`` rows have no key; they are kept as anomalies only. ``pruned`` rows were left
+    out because retention has removed their time from the store."""
 
     rows: int = 0
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    pruned: int = 0
 
     def add(self, other: BatchResult) -> None:
         """Sum up."""
-        for name in ("rows", "inserted", "updated", "unchanged", "rejected"):
+        for name in ("rows", "inserted", "updated", "unchanged", "rejected", "pruned"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -78,7 +80,9 @@ def row_hash_sql(entity: Entity) -> str:
     return f"md5(concat_ws(chr(31), {values}))"
 
 
-def apply_batch(con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime) -> BatchResult:
+def apply_batch(
+    con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime, raw_from: datetime | None = None
+) -> BatchResult:
     """Upsert the staged rows by entity key and mark what depends on them as dirty (E-602, E-603).
 
     Feeding a batch twice changes nothing, and a version read in an older snapshot never replaces a newer one: cycles
@@ -89,6 +93,8 @@ def apply_batch(con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime) -
         con: Writer connection that has the temporary table ``staged.relation``.
         staged: Typed rows of one entity; ``read_at`` is stored as first seen / changed.
         now: Naive UTC instant of writing: marks, and ``read_at`` if that is not known.
+        raw_from: The table was read again from its beginning: rows before this instant that the store does not have
+            were removed by retention (E-901) and are not taken in again.
     """
     from monitoring_pipelines.warehouse import entity_rules
 
@@ -98,6 +104,8 @@ def apply_batch(con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime) -
     _reject(con, staged, now, result)
     _newest(con, staged, entity)
     _match(con, staged, entity, read_at)
+    if raw_from is not None and entity.time_column is not None:
+        result.pruned = _leave_out(con, entity, raw_from)
     entity_rules.prepare(con, staged, now)
     _write(con, entity, read_at, result)
     _record_anomalies(con, staged, now)
@@ -236,6 +244,15 @@ def _places(con: duckdb.DuckDBPyConnection) -> list[str]:
     return [f"r.rowid BETWEEN {a * _ROW_GROUP} AND {(b + 1) * _ROW_GROUP - 1} AND {chosen}" for a, b in places]
 
 
+def _leave_out(con: duckdb.DuckDBPyConnection, entity: Entity, raw_from: datetime) -> int:
+    """Drop incoming rows before ``raw_from`` of which the store has no version; how many."""
+    rows = con.execute(
+        f'DELETE FROM incoming WHERE "{entity.time_column}" < ? AND key_hash NOT IN (SELECT key_hash FROM stored)',
+        [raw_from],
+    ).fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
 def _write(con: duckdb.DuckDBPyConnection, entity: Entity, now: datetime, result: BatchResult) -> None:
     """Replace stored rows by other versions; ``changed`` keeps which keys have a new version."""
     con.execute(
@@ -251,7 +268,7 @@ def _write(con: duckdb.DuckDBPyConnection, entity: Entity, now: datetime, result
         "SELECT count(*) FILTER (is_new AND inside), count(*) FILTER (NOT is_new AND is_version) FROM changed"
     ).fetchone()
     result.inserted, result.updated = counts or (0, 0)
-    result.unchanged = result.rows - result.rejected - result.inserted - result.updated
+    result.unchanged = result.rows - result.rejected - result.pruned - result.inserted - result.updated
     # A row outside the mapping's `where` does not exist: unknown ones are not stored, known ones are gone (E-611).
     con.execute(
         f"UPDATE raw.\"{entity.name}\" SET deleted_at = ?, deleted_reason = 'hard' WHERE rowid IN "

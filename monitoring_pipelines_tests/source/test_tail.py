@@ -279,3 +279,32 @@ def test_a_row_read_twice_keeps_when_its_status_was_first_seen(platform: Platfor
     platform.db.execute("update tasks set endpoint = 'f' where task_id = 'a'")
     platform.cycle(3)
     assert platform.rows("select endpoint, status_seen_at from raw.task") == [("f", NOW)]
+
+
+def test_a_table_read_again_does_not_bring_back_what_retention_removed(platform: Platform, tmp_path: Path) -> None:
+    """E-901: of a small table without ids everything is read each time; a changed old row that is kept still counts."""
+    path = tmp_path / "rescan.yaml"
+    path.write_text(
+        MAPPING.replace(
+            "        table: tasks\n        row_id: id\n", "        table: tasks\n        strategy: rescan\n"
+        )
+    )
+    platform.settings = load_settings(path)
+    for key, created in (
+        ("gone", "2026-03-06 01:00:00"),
+        ("kept", "2026-03-06 02:00:00"),
+        ("new", "2026-03-08 06:00:00"),
+    ):
+        platform.task(key, created=created)
+    platform.cycle()
+    with platform.warehouse.writer("retention") as con:
+        con.execute("delete from raw.task where task_key = 'gone'")
+        con.execute("update meta.source_state set raw_from = timestamp '2026-03-07 00:00:00'")
+    platform.db.execute("update tasks set status = 'BAD' where task_id = 'kept'")
+    result = platform.cycle(1)
+    assert platform.rows("select task_key, status from raw.task order by 1") == [
+        ("kept", "failed"),
+        ("new", "succeeded"),
+    ]
+    assert result.tables["tasks", "task"].strategy == "rescan"
+    assert result.tables["tasks", "task"].written.pruned == 1

@@ -1,0 +1,232 @@
+"""One minute tick as the daemon runs it, with one day and with ten days stored, against a run that finds nothing.
+
+    python -m benchmarks.minute_tick                    # small: one day, two minutes
+    python -m benchmarks.minute_tick 1 10 --minutes 5   # the figures of the documentation; builds 10.8 M tasks, 43 M events
+
+Every tick is a process of its own that loads the code location and executes ``minute_tick_job``: all CPU time counts,
+imports too. The peer is the same job over the same tables without rows: what Dagster and the imports cost. Building the
+store computes core and statistics of every day from raw rows, which is the figure "rebuild of a day".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import Sample, in_child, machine, measure, median, table, test_server
+from benchmarks._platform import DDL, Platform, fill_history
+
+MODULE = "benchmarks.minute_tick"
+SOURCE = "shop"
+#: History of whole days ends here; the source holds only what comes later.
+MIDNIGHT = datetime(2026, 2, 11)
+CONFIG = """\
+version: 1
+stats: {start: 2026-02-01, backfill_days: 1}
+sources: [{id: shop, preset: waverless, read_dsn_env: BENCH_DSN}]
+"""
+
+
+def build_day(path: str, day: str) -> dict[str, Any]:
+    """Core and statistics of one stored day from its raw rows; the slowest transaction in seconds."""
+    from monitoring_pipelines.clock import FixedClock
+    from monitoring_pipelines.warehouse.connect import Warehouse
+    from monitoring_pipelines.warehouse.core_refresh import refresh_core
+    from monitoring_pipelines.warehouse.windows import refresh_day, refresh_hours
+
+    start = datetime.fromisoformat(day)
+    span = f"BETWEEN TIMESTAMP '{start}' AND TIMESTAMP '{start + timedelta(days=1)}'"
+    now = MIDNIGHT + timedelta(minutes=2)
+    parts = {}
+    with Warehouse(path, clock=FixedClock(now)).writer("rebuild") as con:
+        con.execute(
+            f"INSERT INTO meta.dirty_task SELECT source_id, task_key, NULL FROM raw.task WHERE created_at {span}"
+        )
+        con.execute(
+            "INSERT INTO meta.dirty_worker SELECT source_id, worker_key, ?::TIMESTAMP, NULL FROM raw.worker", [start]
+        )
+        began = time.perf_counter()
+        refresh_core(con, SOURCE)
+        parts["core_s"] = time.perf_counter() - began
+        began = time.perf_counter()
+        refresh_hours(con, [start + timedelta(hours=hour) for hour in range(24)], now)
+        refresh_day(con, start, now)
+        parts["mart_s"] = time.perf_counter() - began
+        con.execute("DELETE FROM meta.dirty_hour")
+        con.execute("CHECKPOINT")
+    return parts
+
+
+def build_history(path: str, days: str) -> None:
+    """Raw rows of whole days up to ``MIDNIGHT``, with marks that say everything before was read and closed."""
+    from monitoring_pipelines.clock import FixedClock
+    from monitoring_pipelines.warehouse.connect import Warehouse
+    from monitoring_pipelines.warehouse.core_tables import ensure_core
+    from monitoring_pipelines.warehouse.windows import prepare
+
+    platform = Platform(MIDNIGHT - timedelta(days=int(days)))
+    with Warehouse(path, clock=FixedClock(MIDNIGHT)).writer("fill") as con:
+        fill_history(con, platform, MIDNIGHT, SOURCE)
+        con.execute(
+            "UPDATE raw.task SET status = 'succeeded', ended_at = created_at + INTERVAL 31500 MILLISECOND, "
+            "effective_end = ended_at WHERE status <> 'succeeded'"
+        )
+        con.execute("UPDATE raw.task SET effective_end = ended_at WHERE effective_end IS DISTINCT FROM ended_at")
+        con.execute(
+            "INSERT INTO raw.worker BY NAME SELECT ? AS source_id, 'w-' || i AS worker_key, 1 AS life_no, "
+            "'ep-' || i % 100 AS endpoint, 'online' AS status, 1 AS concurrency, ?::TIMESTAMP AS ready_at, "
+            "md5_number_lower(concat_ws(chr(31), ?, 'w-' || i)) AS key_hash, 'workers' AS src_table "
+            "FROM range(520) AS t(i)",
+            [SOURCE, platform.origin - timedelta(hours=1), SOURCE],
+        )
+        con.execute(
+            "INSERT INTO meta.source_state (source_id, as_of, closed_through, origin) VALUES (?, ?, ?, ?)",
+            [SOURCE, MIDNIGHT, MIDNIGHT, platform.origin],
+        )
+        con.execute(
+            "INSERT INTO meta.source_setting SELECT ?, 60, 60, 180, 300, 168, 'source', 3600, 5, true, true, true, true, "
+            "true, false, true, false, true",
+            [SOURCE],
+        )
+        ensure_core(con)
+        prepare(con)
+        con.execute("INSERT INTO meta.window_progress VALUES (?, 'endpoint', ?)", [SOURCE, MIDNIGHT])
+
+
+def run_job(now: str) -> dict[str, Any]:
+    """Execute the tick job once; all CPU seconds of this process, the uses of the lock and what was computed."""
+    os.environ["MP_NOW"] = now + "Z"
+    from monitoring_pipelines.warehouse import connect
+
+    uses: list[connect.LockUse] = []
+    remember = connect.WarehouseStats.add
+
+    def add(stats: connect.WarehouseStats, use: connect.LockUse) -> None:
+        uses.append(use)
+        remember(stats, use)
+
+    connect.WarehouseStats.add = add  # type: ignore[method-assign]
+    from dagster import DagsterInstance
+
+    from monitoring_pipelines.definitions import build_defs
+
+    began = time.process_time()
+    with DagsterInstance.get() as instance:
+        result = build_defs().resolve_job_def("minute_tick_job").execute_in_process(instance=instance)
+    assert result.success
+    return {
+        "job_cpu_s": time.process_time() - began,
+        "all_cpu_s": time.process_time(),
+        "holds": [[use.purpose, round(use.hold_s, 3)] for use in uses if use.mode == "write"],
+    }
+
+
+def main() -> None:
+    """Build stores, run ticks, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("days", nargs="*", type=int, default=[1])
+    parser.add_argument("--minutes", type=int, default=2)
+    parser.add_argument("--keep", help="folder for the stores; one that exists is used again")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        name, *arguments = given.child
+        measure(lambda: {"build_day": build_day, "build_history": build_history, "run_job": run_job}[name](*arguments))
+        return
+    print(f"{machine()}; medians of {given.minutes} ticks")
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(given.keep or scratch)
+        ticks: dict[str, list[Sample]] = {}
+        builds: list[Sample] = []
+        with test_server(None) as database:
+            ticks["no rows"] = _ticks(root / "empty", database, 0, given.minutes, builds)
+        for days in given.days:
+            with test_server(None) as database:
+                ticks[f"{days} days"] = _ticks(root / f"days-{days}", database, days, given.minutes, builds)
+    _report(ticks, builds)
+
+
+def _ticks(root: Path, database: Any, days: int, minutes: int, builds: list[Sample]) -> list[Sample]:
+    """Ticks of ``minutes`` minutes after midnight, on a store of so many days; the first ones warm up and load."""
+    env = {"MP_CONFIG": str(root / "monitoring.yaml"), "BENCH_DSN": database.dsn, "DAGSTER_HOME": str(root / "dagster")}
+    path = root / "data" / "warehouse.duckdb"
+    (root / "dagster").mkdir(parents=True, exist_ok=True)
+    (root / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (root / "monitoring.yaml").write_text(CONFIG)
+    store = root / "history.duckdb"
+    if days and not store.exists():
+        in_child(MODULE, ["--child", "build_history", str(store), str(days)])
+        for number in range(days, 0, -1):
+            day = MIDNIGHT - timedelta(days=number)
+            builds.append(in_child(MODULE, ["--child", "build_day", str(store), day.isoformat()]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob("*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    if days:
+        shutil.copy(store, path)
+    platform = Platform(MIDNIGHT - timedelta(days=days))
+    for statement in DDL:
+        database.execute(statement)
+    samples = []
+    warm_up = 12
+    for minute in range(warm_up + minutes):
+        start = MIDNIGHT + timedelta(minutes=minute)
+        now = start + timedelta(minutes=1)
+        if days:
+            _advance(database, platform, start, now, first=not minute)
+        if minute == 0 or minute >= warm_up - 2:
+            sample = in_child(MODULE, ["--child", "run_job", (now + timedelta(seconds=5)).isoformat()], env)
+            if minute >= warm_up:
+                samples.append(sample)
+    return samples
+
+
+def _advance(database: Any, platform: Platform, start: datetime, end: datetime, first: bool) -> None:
+    """The platform's next minute, in the source."""
+    low, high = platform.task_number(start), platform.task_number(end)
+    if first:
+        database.execute(platform.workers_sql(start))
+    database.execute(platform.tasks_sql(low, high, end))
+    database.execute(platform.progress_sql(max(low - 800, platform.task_number(MIDNIGHT)), high, end))
+    database.execute(platform.events_sql(start, end))
+    database.execute(platform.snapshots_sql(start, end))
+    database.execute(f"update workers set last_heartbeat = '{end}', updated_at = '{end}'")
+
+
+def _report(ticks: dict[str, list[Sample]], builds: list[Sample]) -> None:
+    empty = _median([sample.value["all_cpu_s"] for sample in ticks["no rows"]])
+    lines = []
+    for name, samples in ticks.items():
+        cpu = _median([sample.value["all_cpu_s"] for sample in samples])
+        holds = [hold for sample in samples for hold in sample.value["holds"]]
+        longest = max(holds, key=lambda hold: hold[1])
+        per_tick = [sum(hold[1] for hold in sample.value["holds"]) for sample in samples]
+        lines.append([
+            name, f"{cpu:.2f}", f"{cpu - empty:.2f}", f"{median(samples, 'wall_s'):.2f}", f"{median(samples, 'peak_mb'):.0f}",
+            f"{_median(per_tick):.2f}", f"{longest[1]:.2f} ({longest[0]})",
+        ])  # fmt: skip
+    print(
+        table(["stored", "CPU s", "beyond an empty run", "wall s", "peak MB", "lock held s", "longest hold s"], lines)
+    )
+    print(json.dumps({name: samples[-1].value["holds"] for name, samples in ticks.items()}))
+    if builds:
+        core, mart = (_median([b.value[part] for b in builds]) for part in ("core_s", "mart_s"))
+        print(
+            f"rebuild of a day from raw: {median(builds, 'wall_s'):.1f} s wall (core {core:.1f}, statistics {mart:.1f}), "
+            f"{median(builds, 'cpu_s'):.1f} CPU s, {max(b.peak_mb for b in builds):.0f} MB"
+        )
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+if __name__ == "__main__":
+    main()
