@@ -7,9 +7,11 @@ them running (``supervise``).
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import urllib.error
@@ -88,6 +90,32 @@ def prepare(config: Path | None, home: Path | None) -> tuple[Path, Path]:
     return Path(given).expanduser().resolve(), dagster_home
 
 
+def prepare_storage(home: Path) -> None:
+    """Create Dagster's storage, or bring it to the installed version, before anything starts on it.
+
+    Daemon, web server and code servers starting together on an empty home would each create the tables, and SQLite
+    then ends up with a schema none of them can read.
+
+    Raises:
+        ProductError: Dagster cannot use the home; its own message is the cause.
+    """
+    stamp = home / ".storage_version"
+    version = importlib.metadata.version("dagster")
+    if stamp.exists() and stamp.read_text().strip() == version:
+        return
+    command = [sys.executable, "-m", "dagster", "instance", "migrate"]
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if "Error" in line]
+        raise ProductError(
+            f"Dagster cannot use its home {home}",
+            hint="check storage in its dagster.yaml; a home of a newer Dagster needs that version",
+            cause=lines[-1] if lines else f"dagster instance migrate ended with code {done.returncode}",
+        )
+    stamp.write_text(f"{version}\n")
+
+
 def default_instance_file() -> Path:
     """``dagster.yaml`` as shipped: in the package when installed, at the top of a checkout otherwise."""
     package = Path(__file__).resolve().parent.parent
@@ -131,6 +159,7 @@ def run_services(
         level: Least level of log lines to show.
         on_stop: Called at the beginning of the shutdown.
     """
+    prepare_storage(home)
     url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
     shown = say if level in ("debug", "info") else _say_unless_routine
     supervisor = Supervisor(dagster_services(config, home, host, port, level), shown, on_stop)
@@ -191,4 +220,4 @@ def _answers(url: str) -> bool:
         return False
 
 
-__all__ = ["Say", "dagster_services", "one_instance", "prepare", "run_services", "say", "up"]
+__all__ = ["Say", "dagster_services", "one_instance", "prepare", "prepare_storage", "run_services", "say", "up"]

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitoring_pipelines.cli.up import prepare_storage
+
 ROOT = Path(__file__).parents[2]
 MODULE = "monitoring_pipelines.definitions"
 LOCATION = {"repositoryLocationName": "monitoring_pipelines", "repositoryName": "__repository__"}
@@ -176,6 +178,7 @@ def live_dagster(home: Path, config: Path, now: str) -> Iterator[LiveDagster]:
         "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), *workspace],
         "daemon": ["dagster._daemon", "run", *workspace],
     }
+    prepare_storage(home)
     processes = []
     try:
         for name, command in commands.items():
