@@ -12,7 +12,8 @@ one, and a minute tick gets its turn between slices.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.errors import SchemaDrift
 from monitoring_pipelines.progress import Listener, Progress
 from monitoring_pipelines.source.bulk import QueryTooSlow
+from monitoring_pipelines.source.convert import text_literal
 from monitoring_pipelines.source.digest import DIGEST_ALIAS
 from monitoring_pipelines.source.engine import connect
 from monitoring_pipelines.source.inspect import inspect_tables
@@ -43,8 +45,13 @@ HOUR = timedelta(hours=1)
 #: small read. An empty store has nothing to spare: there, ranges of one batch are read.
 DRILL_ROWS = 4_000
 FAN_OUT = 16
+#: A look at the store that is older than this is taken again, seconds: rows written since would look like differences.
+LOOK_AGE_S = 5.0
 #: Row ids of one range where ids are the only order; few queries, each far below the statement limit.
 ID_STEP = 200_000
+#: Rows, digest sum and rows with a digest of one range in the store.
+Counts = tuple[int, int, int]
+NOTHING: Counts = (0, 0, 0)
 
 
 @dataclass
@@ -158,12 +165,10 @@ def reconcile_day(
     Raises:
         SourceUnavailable, SchemaDrift: Reading failed; slices already written stay, a repetition completes the rest.
     """
+    tables = [t for t in _tables(settings, source, warehouse, clock, entity, log) if t.scope.time is not None]
     start = datetime(day.year, day.month, day.day)
-    return [
-        table.reconcile(day, table.day_ranges(start), listen)
-        for table in _tables(settings, source, warehouse, clock, entity, log)
-        if table.scope.time is not None
-    ]
+    ids = _stored_ids([t for t in tables if t.day_needs_ids])
+    return _reconcile(tables, day, [t.day_ranges(start, ids.get(t.mapping.table, ())) for t in tables], listen)
 
 
 def reconcile_undated(
@@ -179,10 +184,9 @@ def reconcile_undated(
 
     Arguments, results and errors are those of ``reconcile_day``.
     """
-    return [
-        table.reconcile(None, table.undated_ranges(), listen)
-        for table in _tables(settings, source, warehouse, clock, entity, log)
-    ]
+    tables = _tables(settings, source, warehouse, clock, entity, log)
+    ids = _stored_ids(tables)
+    return _reconcile(tables, None, [t.undated_ranges(ids.get(t.mapping.table, ())) for t in tables], listen)
 
 
 def verify_source(
@@ -200,11 +204,14 @@ def verify_source(
     Nothing is written, not even the proof. A difference is looked at twice, so a row on its way is none.
     """
     results = []
-    for table in _tables(settings, source, warehouse, clock, None, log):
+    tables = _tables(settings, source, warehouse, clock, None, log)
+    stored = _stored_ids(tables)
+    for table in tables:
+        ids = stored.get(table.mapping.table, ())
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)] if table.scope.time else []
         for day in days:
-            results.append(table.verify(day, table.day_ranges(datetime(day.year, day.month, day.day)), listen))
-        results.append(table.verify(None, table.undated_ranges(), listen))
+            results.append(table.verify(day, table.day_ranges(datetime(day.year, day.month, day.day), ids), listen))
+        results.append(table.verify(None, table.undated_ranges(ids), listen))
     return results
 
 
@@ -244,6 +251,103 @@ def _tables(
     return tables
 
 
+def _reconcile(
+    tables: list[_Table], day: date | None, ranges: list[list[Range]], listen: Listener | None
+) -> list[ReconcileResult]:
+    """Compare all tables, repair what differs, store the proofs.
+
+    Opening the warehouse costs more than looking at a small table: one look serves all tables as long as it is fresh,
+    and all proofs are stored together, those of the tables before an error too.
+    """
+    results: list[ReconcileResult] = []
+    looks: list[list[Counts]] = []
+    looked = 0.0
+    try:
+        for at, table in enumerate(tables):
+            if not looks or time.monotonic() - looked > LOOK_AGE_S:
+                looked = time.monotonic()
+                looks = _stored([(t.scope, r) for t, r in zip(tables[at:], ranges[at:], strict=True)], table.shared)
+            results.append(table.reconcile(day, ranges[at], looks.pop(0), listen))
+    finally:
+        if results:
+            _store_proofs(tables, results, ranges)
+    for result in results:
+        tables[0].shared.log.info("%s", result)
+    return results
+
+
+def _store_proofs(tables: list[_Table], results: list[ReconcileResult], ranges: list[list[Range]]) -> None:
+    columns = (
+        "source_id", "src_table", "entity", "day", "verified_at", "equal", "source_rows", "store_rows", "ranges",
+        "ranges_reread", "rows_reread", "rows_deleted", "detail",
+    )  # fmt: skip
+    with tables[0].shared.warehouse.writer("reconcile: proof") as con, transaction(con):
+        for table, result, covered in zip(tables, results, ranges, strict=False):
+            found = con.execute(_count_sql(table.scope, 0, _span(covered))).fetchone()
+            result.store_rows = found[1] if found else 0
+            con.execute(
+                "DELETE FROM meta.reconciliation WHERE source_id = ? AND src_table = ? AND entity = ? "
+                'AND "day" IS NOT DISTINCT FROM ?',
+                [result.source_id, result.src_table, result.entity, result.day],
+            )
+            con.execute(
+                f"INSERT INTO meta.reconciliation ({', '.join(f'{chr(34)}{c}{chr(34)}' for c in columns)}) "
+                f"VALUES ({', '.join('?' * len(columns))})",
+                [getattr(result, c) for c in columns],
+            )
+
+
+def _span(ranges: list[Range]) -> Range:
+    """The one range that ``ranges`` were cut from, without its row ids."""
+    return Range(ranges[0].start, ranges[-1].end, undated=ranges[0].undated)
+
+
+# -- looking at the store ---------------------------------------------------------------------------------------------
+
+
+def _stored(wanted: list[tuple[Scope, list[Range]]], shared: _Shared) -> list[list[Counts]]:
+    """What the store has in the ranges of each table: rows, digest sum, rows with a digest."""
+    parts = [(scope, part) for scope, ranges in wanted for part in ranges]
+    sql = " UNION ALL ".join(_count_sql(scope, i, part) for i, (scope, part) in enumerate(parts))
+    rows = _look(shared, f"{sql} ORDER BY 1") if parts else []
+    counts = iter([(r[1], r[2], r[3]) for r in rows] or [NOTHING] * len(parts))
+    return [[next(counts) for _ in ranges] for _, ranges in wanted]
+
+
+def _count_sql(scope: Scope, number: int, wanted: Range) -> str:
+    return (
+        f"SELECT {number}, count(*), coalesce(sum(src_digest), 0)::HUGEINT, count(src_digest) FROM {scope.store_table} "
+        f"WHERE {scope.store_condition(wanted)}"
+    )
+
+
+def _stored_ids(tables: list[_Table]) -> dict[str, tuple[int | None, int | None]]:
+    """Least and greatest row id the store has of each table."""
+    if not tables:
+        return {}
+    queries = [
+        f"SELECT {text_literal(t.mapping.table)}, min(row_id), max(row_id) FROM {t.scope.store_table} "
+        f"WHERE {t.scope.store_condition(Range())}"
+        for t in tables
+    ]
+    rows = _look(tables[0].shared, " UNION ALL ".join(queries))
+    bounds: dict[str, tuple[int | None, int | None]] = {}
+    for name, low, high in rows:
+        before = [x for x in bounds.get(name, ()) if x is not None]
+        found = [x for x in (low, high) if x is not None] + before
+        bounds[name] = (min(found, default=None), max(found, default=None))
+    return bounds
+
+
+def _look(shared: _Shared, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a short read; none when nothing was ever stored."""
+    try:
+        with shared.warehouse.reader("reconcile: compare") as con:
+            return con.execute(sql).fetchall()
+    except WarehouseMissing:
+        return []
+
+
 def _key_of(mapping: TableMapping) -> tuple[str, ...]:
     from monitoring_pipelines.entities import entities
 
@@ -280,48 +384,48 @@ class _Table:
 
     # -- which ranges -------------------------------------------------------------------------------------------------
 
-    def day_ranges(self, start: datetime) -> list[Range]:
+    @property
+    def day_needs_ids(self) -> bool:
+        """Whether the rows of a day are searched in row ids, because no index finds them."""
+        return not self.scope.indexed and self.scope.plan.dialect != "sqlite"
+
+    def day_ranges(self, start: datetime, stored_ids: tuple[int | None, ...] = ()) -> list[Range]:
         """The day in hours where an index finds them; else in row ids, so that each statement stays short."""
         day = Range(start, start + 24 * HOUR)
-        if self.scope.indexed or self.scope.plan.dialect == "sqlite":
-            return day.parts(24)
-        return self._by_id(day)
+        return self._by_id(day, stored_ids) if self.day_needs_ids else day.parts(24)
 
-    def undated_ranges(self) -> list[Range]:
+    def undated_ranges(self, stored_ids: tuple[int | None, ...] = ()) -> list[Range]:
         """Everything that ``day_ranges`` of no day covers."""
-        return self._by_id(Range(undated=True) if self.scope.time is not None else Range())
+        return self._by_id(Range(undated=True) if self.scope.time is not None else Range(), stored_ids)
 
-    def _by_id(self, base: Range) -> list[Range]:
+    def _by_id(self, base: Range, stored_ids: tuple[int | None, ...]) -> list[Range]:
         column = self.scope.plan.row_id_sql
         if column is None:
             return [base]
         with self.shared.connection() as connection:
             low, high = connection.query(f"select min({column}), max({column}) from {self.scope.plan.from_sql}")[0]
-        stored = self._stored_ids()
-        bounds = [int(x) for x in (low, high, *stored) if x is not None]
+        bounds = [int(x) for x in (low, high, *stored_ids) if x is not None]
         if not bounds:
             return [base]
         low, high = min(bounds), max(bounds) + 1
         whole = Range(base.start, base.end, low, high, base.undated)
         return whole.parts(-(-(high - low) // ID_STEP))
 
-    def _stored_ids(self) -> tuple[Any, ...]:
-        condition = self.scope.store_condition(Range())
-        rows = self._look(f"SELECT min(row_id), max(row_id) FROM {self.scope.store_table} WHERE {condition}")
-        return rows[0] if rows else ()
-
     # -- comparing ----------------------------------------------------------------------------------------------------
 
-    def reconcile(self, day: date | None, ranges: list[Range], listen: Listener | None) -> ReconcileResult:
-        """Compare ``ranges``, repair what differs, store the proof."""
+    def reconcile(
+        self, day: date | None, ranges: list[Range], stored: list[Counts], listen: Listener | None
+    ) -> ReconcileResult:
+        """Compare ``ranges``, of which the store has ``stored``, and repair what differs."""
         result = self._result(day)
         self.progress = Progress(f"reconcile {result.source_id}.{result.src_table} {day or 'undated'}", 0,
                                  self.shared.log, listen=listen)  # fmt: skip
-        self._settle(ranges, result, first=True)
+        if set(stored) == {NOTHING} and ranges[0].low is None:
+            # Nothing to compare hour by hour: one count says what has to be read.
+            ranges, stored = [_span(ranges)], [NOTHING]
+        self._settle(ranges, result, stored, first=True)
         result.verified_at = self.shared.clock.now()
-        self._store(result, ranges)
         self.progress.finish()
-        self.shared.log.info("%s", result)
         return result
 
     def verify(self, day: date | None, ranges: list[Range], listen: Listener | None) -> ReconcileResult:
@@ -349,8 +453,10 @@ class _Table:
             self.shared.source.id, self.mapping.table, self.mapping.entity, day, self.shared.clock.now()
         )
 
-    def _settle(self, ranges: list[Range], result: ReconcileResult, *, first: bool = False) -> None:
-        sides = self._compare(ranges)
+    def _settle(
+        self, ranges: list[Range], result: ReconcileResult, stored: list[Counts] | None = None, *, first: bool = False
+    ) -> None:
+        sides = self._compare(ranges, stored)
         if first:
             self.progress.total = sum(side.source_rows or 0 for side in sides)
             result.ranges += len(sides)
@@ -373,21 +479,24 @@ class _Table:
         cheap = side.wanted.low is not None or self.scope.indexed
         parts = side.wanted.parts(max(FAN_OUT, min(-(-rows // most), 64))) if cheap and rows > most else [side.wanted]
         if len(parts) > 1:
-            self._settle(parts, result)
+            self._settle(parts, result, None if side.store_rows else [NOTHING] * len(parts))
             return
         repair = RangeRepair(
             self.shared.settings, self.shared.source, self.shared.warehouse, self.shared.clock, self.scope,
             self.shared.connection, self.shared.guard, self.unique_key,
         )  # fmt: skip
-        outcome = repair.run(side.wanted, side.source_rows)
+        outcome = repair.run(side.wanted, side.source_rows, empty=not side.store_rows)
         result.add(outcome, side.wanted)
         self.progress.add(outcome.source_rows)
 
-    def _compare(self, ranges: list[Range], *, digests: bool = False) -> list[_Sides]:
+    def _compare(
+        self, ranges: list[Range], stored: list[Counts] | None = None, *, digests: bool = False
+    ) -> list[_Sides]:
         """Count and digest sum of each range on both sides; the source is looked at after the store."""
         if not ranges:
             return []
-        stored = self._stored(ranges)
+        if stored is None:
+            stored = _stored([(self.scope, ranges)], self.shared)[0]
         sides = []
         with self.shared.connection() as connection:
             for wanted, (rows, total, digested) in zip(ranges, stored, strict=True):
@@ -413,50 +522,3 @@ class _Table:
                 raise
             return None, None
         return int(row[0]), int(row[1]) if with_digest else None
-
-    def _stored(self, ranges: Iterable[Range]) -> list[tuple[int, int, int]]:
-        table = self.scope.store_table
-        queries = [
-            f"SELECT {i}, count(*), coalesce(sum(src_digest), 0)::HUGEINT, count(src_digest) FROM {table} "
-            f"WHERE {self.scope.store_condition(wanted)}"
-            for i, wanted in enumerate(ranges)
-        ]
-        rows = self._look(" UNION ALL ".join(queries) + " ORDER BY 1")
-        return [(r[1], r[2], r[3]) for r in rows] if rows else [(0, 0, 0)] * len(queries)
-
-    def _look(self, sql: str) -> list[tuple[Any, ...]]:
-        """Rows of a short read; none when nothing was ever stored."""
-        try:
-            with self.shared.warehouse.reader("reconcile: compare") as con:
-                return con.execute(sql).fetchall()
-        except WarehouseMissing:
-            return []
-
-    # -- the proof ----------------------------------------------------------------------------------------------------
-
-    def _store(self, result: ReconcileResult, ranges: list[Range]) -> None:
-        columns = (
-            "source_id", "src_table", "entity", "day", "verified_at", "equal", "source_rows", "store_rows", "ranges",
-            "ranges_reread", "rows_reread", "rows_deleted", "detail",
-        )  # fmt: skip
-        whole = self._span(ranges)
-        with self.shared.warehouse.writer("reconcile: proof") as con, transaction(con):
-            found = con.execute(
-                f"SELECT count(*) FROM {self.scope.store_table} WHERE {self.scope.store_condition(whole)}"
-            ).fetchone()
-            result.store_rows = found[0] if found else 0
-            con.execute(
-                "DELETE FROM meta.reconciliation WHERE source_id = ? AND src_table = ? AND entity = ? "
-                'AND "day" IS NOT DISTINCT FROM ?',
-                [result.source_id, result.src_table, result.entity, result.day],
-            )
-            con.execute(
-                f"INSERT INTO meta.reconciliation ({', '.join(f'{chr(34)}{c}{chr(34)}' for c in columns)}) "
-                f"VALUES ({', '.join('?' * len(columns))})",
-                [getattr(result, c) for c in columns],
-            )
-
-    @staticmethod
-    def _span(ranges: list[Range]) -> Range:
-        """The one range that ``ranges`` were cut from, without its row ids."""
-        return Range(ranges[0].start, ranges[-1].end, undated=ranges[0].undated)

@@ -74,16 +74,18 @@ class RangeRepair:
     #: When the reading of the range began.
     read_at: datetime = field(default=datetime(1970, 1, 1), init=False)
 
-    def run(self, wanted: Range, expected: int | None) -> RangeOutcome:
+    def run(self, wanted: Range, expected: int | None, *, empty: bool = False) -> RangeOutcome:
         """Repair ``wanted``; at most ``PASSES`` times if others write to it meanwhile.
 
         Args:
             wanted: The range.
             expected: Rows the source had there; None = unknown.
+            empty: The store had nothing there. Rows written since make the result differ, and another pass sees them.
         """
         total = RangeOutcome()
-        for _ in range(PASSES):
-            once = self._pass(wanted, small=expected is not None and expected <= SMALL_ROWS)
+        for number in range(PASSES):
+            small = expected is not None and expected <= SMALL_ROWS
+            once = self._pass(wanted, small=small, empty=empty and number == 0)
             total.rows_written += once.rows_written
             total.rows_deleted += once.rows_deleted
             total.equal, total.source_rows, total.detail = once.equal, once.source_rows, once.detail
@@ -92,13 +94,13 @@ class RangeRepair:
                 break
         return total
 
-    def _pass(self, wanted: Range, *, small: bool) -> RangeOutcome:
+    def _pass(self, wanted: Range, *, small: bool, empty: bool) -> RangeOutcome:
         import duckdb
 
         outcome = RangeOutcome()
         self._drop_refused()
         with duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "600MB"}) as memory:
-            self._remember_store(memory, wanted)
+            self._remember_store(memory, wanted, empty=empty)
             memory.execute("CREATE TABLE seen (d BIGINT)")
             memory.execute("CREATE TABLE elsewhere (key_hash UBIGINT)")
             # Keys of rows that are written in this pass.
@@ -120,9 +122,13 @@ class RangeRepair:
 
     # -- the store's rows ---------------------------------------------------------------------------------------------
 
-    def _remember_store(self, memory: duckdb.DuckDBPyConnection, wanted: Range) -> None:
+    def _remember_store(self, memory: duckdb.DuckDBPyConnection, wanted: Range, *, empty: bool) -> None:
         """What the store has of the range before the source is read: a source read later is never older."""
         key = entities()[self.scope.plan.entity].key
+        if empty:
+            parts = ", ".join(f"k{i} VARCHAR" for i in range(len(key)))
+            memory.execute(f"CREATE TABLE before (key_hash UBIGINT, d BIGINT, row_id BIGINT, {parts}, t TIMESTAMP)")
+            return
         at = self._time_of_row()
         names = ", ".join(f'"{name}"::VARCHAR AS k{i}' for i, name in enumerate(key))
         sql = (
