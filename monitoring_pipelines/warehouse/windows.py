@@ -219,11 +219,15 @@ def due_work(con: duckdb.DuckDBPyConnection, now: datetime, family: str = ENDPOI
 
 
 def refresh_due(
-    con: duckdb.DuckDBPyConnection, due: Sequence[DueHour], now: datetime, family: str = ENDPOINT
+    con: duckdb.DuckDBPyConnection,
+    due: Sequence[DueHour],
+    now: datetime,
+    family: str = ENDPOINT,
+    chunk_hours: int = CHUNK_HOURS,
 ) -> list[WindowResult]:
     """Compute the given due minutes and their hours, adjacent ones of a source together, oldest first."""
     results = []
-    for source_id, start, end in _merged(due):
+    for source_id, start, end in _merged(due, chunk_hours):
         results += _refresh_minutes(con, family, start, end, now, source_id)
     return results
 
@@ -584,12 +588,12 @@ def _hours(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime,
         hour += HOUR
 
 
-def _merged(due: Iterable[DueHour]) -> Iterator[tuple[str, datetime, datetime]]:
-    """Adjacent minutes of a source as one window, at most ``CHUNK_HOURS`` long; oldest first."""
+def _merged(due: Iterable[DueHour], chunk_hours: int = CHUNK_HOURS) -> Iterator[tuple[str, datetime, datetime]]:
+    """Adjacent minutes of a source as one window, at most ``chunk_hours`` long; oldest first."""
     by_source: dict[str, list[list[datetime]]] = {}
     for item in sorted(due, key=lambda d: (d.start, d.source_id)):
         windows = by_source.setdefault(item.source_id, [])
-        if windows and windows[-1][1] == item.start and item.end - _floor(windows[-1][0], HOUR) <= CHUNK_HOURS * HOUR:
+        if windows and windows[-1][1] == item.start and item.end - _floor(windows[-1][0], HOUR) <= chunk_hours * HOUR:
             windows[-1][1] = item.end
         else:
             windows.append([item.start, item.end])
