@@ -47,6 +47,8 @@ class Service:
     crashes: int = 0
     due: float = 0.0
     last_line: str = ""
+    #: Services listed after this one are started once it is true; None: at once.
+    ready: Callable[[], bool] | None = None
     readers: list[threading.Thread] = field(default_factory=list)
 
 
@@ -110,13 +112,14 @@ class Supervisor:
         """
         with self._signals_handled():
             try:
-                for service in self._services:
-                    self._start(service)
+                waiting = list(self._services)
                 polled = 0.0
-                while not self._wake.wait(0.2):
-                    for service in self._services:
+                while not self._wake.is_set():
+                    waiting = self._start_next(waiting)
+                    self._wake.wait(0.2)
+                    for service in self._services[: len(self._services) - len(waiting)]:
                         self._look_after(service)
-                    if ready is not None and time.monotonic() - polled >= 1.0:
+                    if not waiting and ready is not None and time.monotonic() - polled >= 1.0:
                         polled = time.monotonic()
                         if ready():
                             ready = None
@@ -138,6 +141,14 @@ class Supervisor:
         finally:
             for number, action in previous.items():
                 signal.signal(number, action)
+
+    def _start_next(self, waiting: list[Service]) -> list[Service]:
+        """Start services up to the first that is not ready; those that have to wait for it are returned."""
+        earlier = self._services[: len(self._services) - len(waiting)]
+        while waiting and all(s.ready is None or s.ready() for s in earlier):
+            self._start(waiting[0])
+            earlier, waiting = [*earlier, waiting[0]], waiting[1:]
+        return waiting
 
     def _start(self, service: Service) -> None:
         # An own process group: one signal ends the service with its helpers, and Ctrl-C reaches only us.

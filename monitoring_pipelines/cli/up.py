@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,8 @@ from monitoring_pipelines.errors import ConfigError, ProductError, WarehouseBusy
 
 DEFAULT_PORT = 3000
 _CODE_LOCATION = "monitoring_pipelines.definitions"
+#: As in ``workspace.yaml``, so that links and commands are the same however Dagster was started.
+_LOCATION_NAME = "monitoring_pipelines"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ROUTINE = re.compile(r"- dagster[\w.]* - (?:\x1b\[\d+m)?(?:DEBUG|INFO)|BetaWarning|PreviewWarning")
 _print_lock = threading.Lock()
@@ -131,7 +134,10 @@ def level_of(ctx: Context | None) -> str:
 
 
 def dagster_services(config: Path, home: Path, host: str, port: int, level: str = "warning") -> list[Service]:
-    """Web server and daemon with the environment they need; nothing else of Dagster's is left to defaults."""
+    """Code server, web server and daemon with the environment they need; nothing of Dagster's is left to defaults.
+
+    One code server for both: each would keep its own otherwise, and the daemon a new one every minute.
+    """
     env = {
         **os.environ,
         "MP_CONFIG": str(config),
@@ -139,11 +145,35 @@ def dagster_services(config: Path, home: Path, host: str, port: int, level: str 
         "PYTHONUNBUFFERED": "1",
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
-    location = ["-m", _CODE_LOCATION, "--code-server-log-level", level]
-    web = [sys.executable, "-m", "dagster_webserver", "-h", host, "-p", str(port), *location]
+    code_port = _free_port()
+    workspace = home / "code_server.yaml"
+    workspace.write_text(
+        f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: {_LOCATION_NAME}}}\n",
+        encoding="utf-8",
+    )
+    python = [sys.executable, "-m"]
+    code = [*python, "dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code_port), "-m", _CODE_LOCATION]
+    code += ["--location-name", _LOCATION_NAME, "--use-python-environment-entry-point", "--log-level", level]
+    web = [*python, "dagster_webserver", "-h", host, "-p", str(port), "-w", str(workspace)]
     web += ["--uvicorn-log-level", level, "--dagster-log-level", level]
-    daemon = [sys.executable, "-m", "dagster._daemon", "run", *location, "--log-level", level]
-    return [Service("daemon", daemon, env), Service("webserver", web, env)]
+    daemon = [*python, "dagster._daemon", "run", "-w", str(workspace), "--log-level", level]
+    return [
+        Service("code", code, env, ready=lambda: _listens(code_port)),
+        Service("webserver", web, env),
+        Service("daemon", daemon, env),
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def run_services(

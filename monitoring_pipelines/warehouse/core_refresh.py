@@ -33,10 +33,11 @@ log = logging.getLogger(__name__)
 
 #: Tasks per transaction: bounds memory (about 1 KB a task) and the time the writer is held.
 CHUNK_TASKS = 100_000
-#: Up to this many claimed tasks, rows are first looked for in the hot window; above, one pass over everything is cheaper.
+#: Up to this many claimed tasks, rows are first looked for in a hot window; above, one pass over everything is cheaper.
 HOT_CLAIMS = 50_000
-HOT_WINDOW = timedelta(hours=6)
-#: Clocks of one task's events may disagree; a task counts as wholly inside the hot window only well inside it.
+#: Hot windows, tried in this order. Clocks of one task's events may disagree; a task counts as wholly inside a window
+#: only well inside it.
+HOT_WINDOWS = (timedelta(hours=2), timedelta(hours=6))
 HOT_MARGIN = timedelta(hours=1)
 HASH = "md5_number_lower(concat_ws(chr(31), source_id, task_key))"
 #: The reserved word is always quoted.
@@ -116,11 +117,11 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
                 _compare_samples(con, result, source_id)
             return result
         with transaction(con):
-            _refresh_workers(con, result, source_id, as_of, with_open=first)
+            since = _refresh_workers(con, result, source_id, as_of, with_open=first)
         first = False
         while True:
             with transaction(con):
-                done = _refresh_tasks(con, result, source_id, as_of, chunk_tasks)
+                done = _refresh_tasks(con, result, source_id, as_of, since, chunk_tasks)
             if not done:
                 break
     raise RuntimeError(f"core keys of {source_id} do not settle")
@@ -237,10 +238,14 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
 
 def _refresh_workers(
     con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime, *, with_open: bool
-) -> None:
-    """One transaction: evidence, lives and online time of claimed workers; mark the tasks their ends decide about."""
+) -> datetime:
+    """One transaction: evidence, lives and online time of claimed workers; mark the tasks their ends decide about.
+
+    Returns:
+        Where the hot window of the dirty tasks begins.
+    """
     _prepare(con, source_id)
-    _claim_workers(con, source_id, as_of, with_open=with_open)
+    since = _claim_workers(con, source_id, as_of, with_open=with_open)
     count = int(_value(con, "SELECT count(*) FROM claim_worker"))
     if count:
         for name in WORKER_STEPS:
@@ -249,12 +254,13 @@ def _refresh_workers(
         _mark_tasks_of_workers(con, source_id, as_of)
         result.workers += count
     con.execute("DELETE FROM meta.dirty_worker WHERE source_id = ?", [source_id])
+    return since
 
 
-def _claim_workers(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime, *, with_open: bool) -> None:
+def _claim_workers(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime, *, with_open: bool) -> datetime:
     """Temp table ``claim_worker``: marked workers, those that events of dirty tasks name, and open ones, whose silence
     is judged anew (M-302). Rows at or after ``since`` are read; without it only facts changed and nothing is read."""
-    _scope_dirty_tasks(con, source_id, as_of)
+    hot_since = _scope_dirty_tasks(con, source_id, as_of)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE claim_worker AS "
         "SELECT source_id, worker_key, min(since) AS since FROM meta.dirty_worker "
@@ -282,6 +288,7 @@ def _claim_workers(con: duckdb.DuckDBPyConnection, source_id: str, as_of: dateti
         ("scope_task_event", "raw.task_event"),
     ):
         _scope(con, name, table, source_id, _since(AT, bound))
+    return hot_since
 
 
 def _scope(con: duckdb.DuckDBPyConnection, name: str, table: str, source_id: str, condition: str) -> None:
@@ -296,50 +303,71 @@ def _since(column: str, instant: datetime | None) -> str:
     return "true" if instant is None else f"{column} >= TIMESTAMP '{instant.isoformat(sep=' ')}'"
 
 
-def _scope_dirty_tasks(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime) -> None:
-    """``scope_claimed_event`` and ``scope_claimed_task``: rows of all dirty tasks, for the evidence they give."""
+def _scope_dirty_tasks(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime) -> datetime:
+    """``scope_claimed_event`` and ``scope_claimed_task``: rows of all dirty tasks, for the evidence they give.
+
+    Returns:
+        Where their hot window begins.
+    """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE claim_dirty AS SELECT source_id, task_key, {HASH} AS task_hash, true AS is_cold "
         "FROM (SELECT DISTINCT source_id, task_key FROM meta.dirty_task WHERE source_id = ?)",
         [source_id],
     )
-    _judge_cold(con, "claim_dirty", source_id, as_of)
-    _scope_by_claim(con, "scope_claimed_event", "raw.task_event", "task_hash", "claim_dirty", source_id, as_of, AT)
-    _scope_by_claim(con, "scope_claimed_task", "raw.task", "key_hash", "claim_dirty", source_id, as_of, "created_at")
+    since = _judge_cold(con, "claim_dirty", source_id, as_of)
+    _scope_by_claim(con, "scope_claimed_event", "raw.task_event", "task_hash", "claim_dirty", since, AT)
+    _scope_by_claim(con, "scope_claimed_task", "raw.task", "key_hash", "claim_dirty", since, "created_at")
+    return since
 
 
 def _scope_by_claim(
-    con: duckdb.DuckDBPyConnection, name: str, table: str, hash_column: str, claim: str, source_id: str,
-    as_of: datetime, time_column: str,
+    con: duckdb.DuckDBPyConnection, name: str, table: str, hash_column: str, claim: str, since: datetime,
+    time_column: str,
 ) -> None:  # fmt: skip
-    """A view of the claimed tasks' rows: those of recent tasks within the hot window, those of others anywhere."""
+    """A view of the claimed tasks' rows: those of recent tasks ``since`` the hot window began, those of others anywhere.
+
+    Few rows are fetched once, because several steps read them.
+    """
     hot = f"SELECT task_hash, source_id, task_key FROM {claim} WHERE NOT is_cold"
     cold = f"SELECT task_hash, source_id, task_key FROM {claim} WHERE is_cold"
     parts = []
-    for keys, bound in ((hot, as_of - HOT_WINDOW), (cold, None)):
-        if _value(con, f"SELECT count(*) FROM ({keys})"):
+    few = True
+    for keys, bound in ((hot, since), (cold, None)):
+        if count := _value(con, f"SELECT count(*) FROM ({keys})"):
+            few = few and count <= HOT_CLAIMS
             parts.append(
                 f"SELECT r.* FROM {table} AS r SEMI JOIN ({keys}) AS c ON r.{hash_column} = c.task_hash "
                 "AND r.source_id = c.source_id AND r.task_key = c.task_key "
                 f"WHERE {_since(time_column, bound)}"
             )
-    con.execute(
-        f"CREATE OR REPLACE TEMP VIEW {name} AS "
-        + (" UNION ALL ".join(parts) if parts else f"SELECT * FROM {table} WHERE false")
-    )
+    rows = " UNION ALL ".join(parts) if parts else f"SELECT * FROM {table} WHERE false"
+    if few:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {name}_found AS {rows}")
+        rows = f"SELECT * FROM {name}_found"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {rows}")
 
 
-def _judge_cold(con: duckdb.DuckDBPyConnection, claim: str, source_id: str, as_of: datetime) -> None:
-    """Clear ``is_cold`` for tasks that were submitted well inside the hot window: everything about them lies in it.
+def _judge_cold(con: duckdb.DuckDBPyConnection, claim: str, source_id: str, as_of: datetime) -> datetime:
+    """Clear ``is_cold`` for tasks that were submitted well inside a hot window: everything about them lies in it.
 
     A task whose row lacks its time, or an event of which was corrected, may have rows anywhere and stays cold.
+
+    Returns:
+        Where the hot window begins.
     """
-    if int(_value(con, f"SELECT count(*) FROM {claim}")) > HOT_CLAIMS:
-        return
-    inside = as_of - HOT_WINDOW + HOT_MARGIN
-    hot = _since(AT, as_of - HOT_WINDOW)
+    if int(_value(con, f"SELECT count(*) FROM {claim}")) <= HOT_CLAIMS:
+        for window in HOT_WINDOWS:
+            _clear_cold(con, claim, source_id, as_of - window)
+            if not _value(con, f"SELECT count(*) FROM {claim} WHERE is_cold"):
+                return as_of - window
+    return as_of - HOT_WINDOWS[-1]
+
+
+def _clear_cold(con: duckdb.DuckDBPyConnection, claim: str, source_id: str, since: datetime) -> None:
+    inside = since + HOT_MARGIN
+    hot = _since(AT, since)
     con.execute(
-        f"UPDATE {claim} SET is_cold = false WHERE task_hash IN ("
+        f"UPDATE {claim} SET is_cold = false WHERE is_cold AND task_hash IN ("
         f"SELECT e.task_hash FROM raw.task_event AS e SEMI JOIN {claim} AS c ON e.task_hash = c.task_hash "
         f"WHERE e.source_id = '{source_id}' AND {hot} "
         f"GROUP BY e.task_hash HAVING bool_or(e.event_type = 'created') AND {_since(SUBMITTED, inside)} "
@@ -435,9 +463,12 @@ def _mark_attempts(
 
 
 def _refresh_tasks(
-    con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime, limit: int
+    con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime, since: datetime, limit: int
 ) -> int:
-    """One transaction: attempts, instants, waits and anomalies of up to ``limit`` dirty tasks; how many there were."""
+    """One transaction: attempts, instants, waits and anomalies of up to ``limit`` dirty tasks; how many there were.
+
+    ``since`` is where the hot window of the tasks in ``claim_dirty`` begins.
+    """
     _prepare(con, source_id)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE claim_task AS SELECT d.source_id, d.task_key, "
@@ -451,15 +482,19 @@ def _refresh_tasks(
     if not count:
         return 0
     if unknown:
-        _judge_cold(con, "claim_task", source_id, as_of)
-    _scope_by_claim(con, "scope_task", "raw.task", "key_hash", "claim_task", source_id, as_of, "created_at")
-    _scope_by_claim(con, "scope_event", "raw.task_event", "task_hash", "claim_task", source_id, as_of, AT)
+        since = min(since, _judge_cold(con, "claim_task", source_id, as_of))
+    if not unknown and count == _value(con, "SELECT count(*) FROM claim_dirty"):
+        for name in ("task", "event"):
+            con.execute(f"CREATE OR REPLACE TEMP VIEW scope_{name} AS SELECT * FROM scope_claimed_{name}")
+    else:
+        _scope_by_claim(con, "scope_task", "raw.task", "key_hash", "claim_task", since, "created_at")
+        _scope_by_claim(con, "scope_event", "raw.task_event", "task_hash", "claim_task", since, AT)
     for name in ("task_row", "task_event"):
         _step(con, name, source_id)
     _scope_idle(con, source_id)
     for name in TASK_STEPS:
         _step(con, name, source_id)
-    _write_tasks(con, result, source_id, as_of)
+    _write_tasks(con, result, source_id, since)
     con.execute(
         "DELETE FROM meta.dirty_task AS d WHERE source_id = ? AND task_key IN (SELECT task_key FROM claim_task)",
         [source_id],
@@ -485,14 +520,14 @@ def _scope_idle(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
     )
 
 
-def _write_tasks(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime) -> None:
+def _write_tasks(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, since: datetime) -> None:
     """Store what the task steps computed, by difference, mark the hours, and the workers whose attempts changed."""
     mine = (
         f"source_id = '{source_id}' AND task_hash IN (SELECT task_hash FROM claim_task) "
         "AND task_key IN (SELECT task_key FROM claim_task)"
     )
     recent = not _value(con, "SELECT count(*) FROM claim_task WHERE is_cold")
-    hot = as_of - HOT_WINDOW if recent else None
+    hot = since if recent else None
     for table, column in (("task_attempt", "started_at"), ("task_instant", AT), ("task_wait", "from_at")):
         change = replace_rows(con, f"core.{table}", f"({_sql(table)})", mine, _since(column, hot))
         result.add(f"core.{table}", change)
