@@ -361,6 +361,34 @@ def compute_range(pipe: Pipeline, tables: Sequence[str], start: datetime, end: d
     yield from _work_off(pipe, "partitions", buckets, compute)
 
 
+@without_pandas()
+def stored_windows(pipe: Pipeline) -> list[WindowDone]:
+    """Every hour and day that was computed up to now, newest first; ``restated`` is 0."""
+    done = []
+    with pipe.warehouse.reader("stored windows") as con:
+        bounds = con.execute(
+            "SELECT min(state.origin), max(progress.computed_through) FROM meta.source_state AS state "
+            "INNER JOIN meta.window_progress AS progress USING (source_id)"
+        ).fetchone()
+        if bounds is None or None in bounds:
+            return []
+        due = {row[0] for row in con.execute('SELECT DISTINCT "day" FROM meta.dirty_day').fetchall()}
+        for tables, step in ((DAY_TABLES, DAY), (HOUR_TABLES, HOUR)):
+            for table in tables:
+                column, unit = load_model(table).bucket, "day" if step == DAY else "hour"
+                sql = f"SELECT date_trunc('{unit}', \"{column}\")::TIMESTAMP, count(*) FROM {table} GROUP BY 1"
+                rows = dict(con.execute(sql).fetchall())
+                for start in _buckets(_start_of(bounds[0], step), bounds[1], step):
+                    # A day is computed after its last hour.
+                    if step == HOUR or (start in rows and start not in due):
+                        done.append(WindowDone(table, start, start + step, rows.get(start, 0), 0))
+    return sorted(done, key=lambda window: window.start, reverse=True)
+
+
+def _start_of(instant: datetime, step: timedelta) -> datetime:
+    return instant - (instant - datetime.min) % step
+
+
 def _buckets(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
     while start < end:
         yield start

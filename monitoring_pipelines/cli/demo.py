@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.cli.supervise import Supervisor, check_port
 from monitoring_pipelines.cli.up import (
@@ -20,18 +20,27 @@ from monitoring_pipelines.cli.up import (
     level_of,
     one_instance,
     prepare,
+    prepare_storage,
     run_services,
     say,
 )
+from monitoring_pipelines.demo.layout import mark_ready
 from monitoring_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
     from monitoring_pipelines.demo import World
     from monitoring_pipelines.demo.layout import DemoFolder
+    from monitoring_pipelines.demo.scale import Scale
 
 #: More than this and the first run takes longer than anybody waits for a demonstration.
 _MOST_DAYS = 400.0
+_PAGES = {
+    "how data flows": "/asset-groups",
+    "statistics per hour": "/assets/mart/endpoint_hourly_stats?view=partitions",
+    "proof of equality": "/assets/audit/reconciliation?view=partitions",
+    "runs": "/runs",
+}
 
 
 def demo(
@@ -45,6 +54,7 @@ def demo(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     load: float = 1.0,
+    fresh: bool = False,
     ctx: OptionalContext = None,
 ) -> int:
     """Simulate a platform with seeded faults, run the pipeline over it, then serve the Dagster UI with live traffic.
@@ -52,7 +62,8 @@ def demo(
     Args:
         days: Days of history to simulate before now.
         seed: The same seed gives the same platform.
-        dir: Folder for everything the demo writes; an earlier demo in it is replaced.
+        dir: Folder for everything the demo writes. An earlier demo in it goes on if it was made with the same options
+            and is not older than two days; otherwise it is replaced.
         live: Let the platform go on in real time afterwards. Default: while serving. With --no-serve: until Ctrl-C.
         mysql_dsn_env: Environment variable with a MySQL or MariaDB DSN to write the platform to, instead of SQLite
             files. Tables of the same names in its schema are replaced.
@@ -60,6 +71,7 @@ def demo(
         host: Address of the UI.
         port: Port of the UI.
         load: Traffic and workers relative to the standard demo.
+        fresh: Begin anew even if an earlier demo could go on.
         ctx: Global options.
     """
     if not 0.05 <= days <= _MOST_DAYS:
@@ -68,11 +80,20 @@ def demo(
         raise UsageError(f"--load {load:g} is out of range", hint="0.05 to 100 is possible")
     if serve:
         check_port(host, port, "the Dagster UI")  # before minutes of work, not after
-    folder, world = _build(days, seed, dir, mysql_dsn_env, load)
+    lock = dir / "dagster" / "up.lock"
+    if lock.exists():
+        with one_instance(lock.parent):
+            pass  # nobody serves this folder
+    options = {"days": days, "seed": seed, "load": load}
+    made = _go_on(dir, options) if serve and not fresh and mysql_dsn_env is None else None
+    folder, world = made or _build(days, seed, dir, mysql_dsn_env, load)
     try:
-        settings = _first_run(folder)
-        _summary(settings)
-        say(f"\nEverything of this demo is in {folder.root}; delete the folder to be rid of it.")
+        if made is None:
+            settings = _first_run(folder)
+            _summary(settings)
+            if mysql_dsn_env is None:
+                mark_ready(folder, options)
+            say(f"\nEverything of this demo is in {folder.root}; delete the folder to be rid of it.")
         say(f"  configuration   {folder.config}")
         say(f"  ground truth    {folder.truth}")
         if serve:
@@ -84,11 +105,40 @@ def demo(
     return 0
 
 
+def _go_on(root: Path, options: dict[str, Any]) -> tuple[DemoFolder, World] | None:
+    """The earlier demo in ``root``, at the state its traffic had reached; what was missed since is written now."""
+    from monitoring_pipelines.clock import current_clock
+    from monitoring_pipelines.demo.layout import earlier_demo
+    from monitoring_pipelines.demo.world import World, sqlite_writers
+
+    now = current_clock().now()
+    found = earlier_demo(root, options, now)
+    if found is None:
+        return None
+    say(f"Going on with the demo in {found.folder.root} (--fresh begins anew) …")
+    world = World(
+        options["days"], options["seed"], _scale(options["load"]), found.now,
+        sqlite_writers(found.folder.source, again=True),
+    )  # fmt: skip
+    world.replay(found.reached)
+    say(f"  {world.advance(now):,} rows for the time since {found.reached:%Y-%m-%d %H:%M:%S} UTC")
+    return found.folder, world
+
+
+def _scale(load: float) -> Scale:
+    from monitoring_pipelines.demo.scale import STANDARD
+
+    return replace(
+        STANDARD,
+        tasks_per_minute=STANDARD.tasks_per_minute * load,
+        workers=max(STANDARD.endpoints, round(STANDARD.workers * load)),
+    )
+
+
 def _build(days: float, seed: int, root: Path, dsn_env: str | None, load: float) -> tuple[DemoFolder, World]:
     from monitoring_pipelines.clock import current_clock
     from monitoring_pipelines.demo.generate import generate
     from monitoring_pipelines.demo.layout import prepare_folder, write_configuration
-    from monitoring_pipelines.demo.scale import STANDARD
 
     dsn = None
     if dsn_env is not None:
@@ -98,11 +148,7 @@ def _build(days: float, seed: int, root: Path, dsn_env: str | None, load: float)
                 f"environment variable {dsn_env} is not set",
                 hint=f"export {dsn_env}=mysql://user:password@host:3306/demo",
             )
-    scale = replace(
-        STANDARD,
-        tasks_per_minute=STANDARD.tasks_per_minute * load,
-        workers=max(STANDARD.endpoints, round(STANDARD.workers * load)),
-    )
+    scale = _scale(load)
     now = current_clock().now().replace(microsecond=0)
     folder = prepare_folder(root, seed, days, now)
     where = "the server named by " + dsn_env if dsn_env else "SQLite files"
@@ -168,20 +214,24 @@ def _summary(settings: Settings) -> None:
 
 def _serve(folder: DemoFolder, world: World, host: str, port: int, live: bool, level: str) -> int:
     file, home = prepare(folder.config, folder.dagster_home)
-    stop, thread = _live_thread(world) if live else (threading.Event(), None)
+    stop = threading.Event()
+    threads = [_live_thread(world, stop, folder)] if live else []
 
-    def end_traffic() -> None:
+    def end_threads() -> None:
         stop.set()
-        if thread is not None:
+        for thread in threads:
             thread.join(timeout=10)
 
     with one_instance(home):
         say(f"\nStarting Dagster on http://{host}:{port}" + (", live traffic continues …" if live else " …"))
-        return run_services(file, home, host, port, level, on_stop=end_traffic)
+        prepare_storage(home)
+        threads.append(_known_partitions_thread(file, home, stop))
+        return run_services(file, home, host, port, level, on_stop=end_threads, pages=_PAGES)
 
 
 def _only_live(world: World) -> int:
-    stop, thread = _live_thread(world)
+    stop = threading.Event()
+    thread = _live_thread(world, stop, None)
     say("\nLive traffic continues; Ctrl-C ends it.")
 
     def end_traffic() -> None:
@@ -191,13 +241,35 @@ def _only_live(world: World) -> int:
     return Supervisor([], say, end_traffic).run()
 
 
-def _live_thread(world: World) -> tuple[threading.Event, threading.Thread]:
-    from monitoring_pipelines.clock import current_clock
+def _known_partitions_thread(config: Path, home: Path, stop: threading.Event) -> threading.Thread:
+    """The first run was none of Dagster's: tell it what is there, while its servers start."""
 
-    stop = threading.Event()
+    def report() -> None:
+        from monitoring_pipelines.clock import current_clock
+        from monitoring_pipelines.config import load_settings
+        from monitoring_pipelines.orchestration.known_partitions import report_to_home
+        from monitoring_pipelines.pipeline import Pipeline
+
+        report_to_home(home, Pipeline.of(load_settings(config), current_clock()), stop)
+
+    thread = threading.Thread(target=report, name="known partitions", daemon=True)
+    thread.start()
+    return thread
+
+
+def _live_thread(world: World, stop: threading.Event, folder: DemoFolder | None) -> threading.Thread:
+    """Traffic in real time; ``folder`` remembers how far it got."""
+    from monitoring_pipelines.clock import current_clock
+    from monitoring_pipelines.demo.layout import mark_reached
+
+    def remember() -> None:
+        if folder is not None:
+            mark_reached(folder, world.now)
+
     thread = threading.Thread(
-        target=world.follow, args=(current_clock(), stop), kwargs={"on_error": lambda text: say(f"platform  | {text}")},
+        target=world.follow, args=(current_clock(), stop),
+        kwargs={"on_error": lambda text: say(f"platform  | {text}"), "on_step": remember},
         name="demo platform", daemon=True,
     )  # fmt: skip
     thread.start()
-    return stop, thread
+    return thread

@@ -17,7 +17,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,9 @@ _CODE_LOCATION = "monitoring_pipelines.definitions"
 #: As in ``workspace.yaml``, so that links and commands are the same however Dagster was started.
 _LOCATION_NAME = "monitoring_pipelines"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_ROUTINE = re.compile(r"- dagster[\w.]* - (?:\x1b\[\d+m)?(?:DEBUG|INFO)|BetaWarning|PreviewWarning")
+_ROUTINE = re.compile(
+    r"- dagster[\w.]* - (?:\x1b\[\d+m)?(?:DEBUG|INFO)|BetaWarning|PreviewWarning|\|   return \w+Definition\(|No cursor for event"
+)
 _print_lock = threading.Lock()
 OptionalContext = Annotated[Context | None, Parameter(parse=False)]
 
@@ -177,8 +179,9 @@ def _listens(port: int) -> bool:
 
 
 def run_services(
-    config: Path, home: Path, host: str, port: int, level: str, *, on_stop: Callable[[], None] | None = None
-) -> int:
+    config: Path, home: Path, host: str, port: int, level: str, *,
+    on_stop: Callable[[], None] | None = None, pages: Mapping[str, str] | None = None,
+) -> int:  # fmt: skip
     """Keep web server and daemon running until a signal; say when the UI answers.
 
     Args:
@@ -188,15 +191,19 @@ def run_services(
         port: Port of the web server.
         level: Least level of log lines to show.
         on_stop: Called at the beginning of the shutdown.
+        pages: What can be seen where: paths of pages worth a look, by what they show.
     """
     prepare_storage(home)
     url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
     shown = say if level in ("debug", "info") else _say_unless_routine
     supervisor = Supervisor(dagster_services(config, home, host, port, level), shown, on_stop)
-    code = supervisor.run(
-        ready=lambda: _answers(f"{url}/server_info"),
-        announce=lambda: say(f"Dagster UI ready: {url}   (Ctrl-C ends everything)"),
-    )
+
+    def announce() -> None:
+        say(f"Dagster UI ready: {url}   (Ctrl-C ends everything)")
+        for what, path in (pages or {}).items():
+            say(f"  {what:<22} {url}{path}")
+
+    code = supervisor.run(ready=lambda: _answers(f"{url}/server_info"), announce=announce)
     say("all processes have ended")
     return code
 

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from monitoring_pipelines.demo.tables import DATABASES
 from monitoring_pipelines.demo.world import mysql_schemas
@@ -20,6 +21,8 @@ _MARKER = ".mp-demo.json"
 _OWN = ("source", "data", "logs", "secrets", "dagster", "monitoring.yaml", "truth.parquet", _MARKER)
 #: Days of statistics history the workflow platform needs for its trends; see ``world``.
 _HISTORY_DAYS = 16
+#: A demo that stood still for longer is made anew: its faults would lie too far back.
+_STALE = timedelta(days=2)
 _ENTITIES = {
     "tktool": (("task", "tasks"), ("task_output", "task_outputs")),
     "scheduler": (
@@ -77,8 +80,7 @@ def prepare_folder(root: Path, seed: int, days: float, now: datetime) -> DemoFol
                 )
             _clear(root)
         root.mkdir(parents=True, exist_ok=True)
-        marker = {"seed": seed, "days": days, "now": f"{now.isoformat()}Z"}
-        (root / _MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        _write_marker(root, {"seed": seed, "days": days, "now": now.isoformat()})
         for name in ("source", "data", "logs", "secrets", "dagster"):
             (root / name).mkdir(exist_ok=True)
     except OSError as error:
@@ -86,6 +88,52 @@ def prepare_folder(root: Path, seed: int, days: float, now: datetime) -> DemoFol
             f"cannot write the demo directory {root}: {error.strerror}", hint="choose another one with --dir"
         ) from error
     return DemoFolder(root)
+
+
+@dataclass(frozen=True)
+class EarlierDemo:
+    """A finished demo directory: its folder, the end of its history, and the instant up to which it went on."""
+
+    folder: DemoFolder
+    now: datetime
+    reached: datetime
+
+
+def mark_ready(folder: DemoFolder, made_with: dict[str, Any]) -> None:
+    """Note that the first run is complete, and the options it was made with: the next demo may go on from here."""
+    _write_marker(folder.root, {**_read_marker(folder.root), "made_with": made_with})
+
+
+def mark_reached(folder: DemoFolder, reached: datetime) -> None:
+    """Note how far live traffic was written; rows after it are written again when the demo goes on."""
+    _write_marker(folder.root, {**_read_marker(folder.root), "reached": reached.isoformat()})
+
+
+def earlier_demo(root: Path, made_with: dict[str, Any], now: datetime) -> EarlierDemo | None:
+    """The demo at ``root`` if it is complete, was made with the same options, and is not older than two days."""
+    root = root.expanduser().resolve()
+    marker = _read_marker(root)
+    if not marker or marker.get("made_with") != made_with:
+        return None
+    began = datetime.fromisoformat(marker["now"])
+    reached = datetime.fromisoformat(marker.get("reached", marker["now"]))
+    if not began <= reached <= now <= reached + _STALE:
+        return None
+    return EarlierDemo(DemoFolder(root), began, reached)
+
+
+def _read_marker(root: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_marker(root: Path, content: dict[str, Any]) -> None:
+    temporary = root / (_MARKER + ".new")
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(root / _MARKER)
 
 
 def _clear(root: Path) -> None:

@@ -83,6 +83,13 @@ class World:
             total += written
         return total
 
+    def replay(self, until: datetime) -> None:
+        """Reach the state at ``until`` whose rows were written by an earlier process, without writing them again."""
+        for simulation in self.simulations:
+            while simulation.now < to_ms(until):
+                simulation.advance(min(to_ms(until), simulation.now + _BULK_STEP_MS))
+                simulation.take()
+
     def advance(self, until: datetime) -> int:
         """Live mode: let the platforms go on up to ``until`` and write inserts and updates; returns their number."""
         end = to_ms(until)
@@ -94,8 +101,9 @@ class World:
         return total
 
     def follow(
-        self, clock: Clock, stop: threading.Event, step_s: float = 1.0, on_error: Callable[[str], None] | None = None
-    ) -> None:
+        self, clock: Clock, stop: threading.Event, step_s: float = 1.0, on_error: Callable[[str], None] | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         """Advance with ``clock`` until ``stop`` is set, one step every ``step_s`` seconds of waiting.
 
         A database that is away for a while gets its rows when it is back; ``on_error`` hears of it once.
@@ -105,6 +113,8 @@ class World:
             try:
                 self.advance(clock.now())
                 failing = False
+                if on_step is not None:
+                    on_step()
             except SourceUnavailable as error:
                 if on_error is not None and not failing:
                     on_error(error.message)
@@ -136,9 +146,12 @@ class World:
         return written
 
 
-def sqlite_writers(folder: Path) -> WriterFor:
-    """One SQLite file per platform in ``folder``: ``waverless.db``, ``tktool.db`` and so on."""
-    return lambda database: SqliteWriter(folder / f"{database}.db", DATABASES[database])
+def sqlite_writers(folder: Path, *, again: bool = False) -> WriterFor:
+    """One SQLite file per platform in ``folder``: ``waverless.db``, ``tktool.db`` and so on.
+
+    ``again``: rows may be there already and are replaced.
+    """
+    return lambda database: SqliteWriter(folder / f"{database}.db", DATABASES[database], again=again)
 
 
 def mysql_writers(dsn: str) -> WriterFor:

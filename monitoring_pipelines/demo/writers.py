@@ -45,7 +45,8 @@ def _without_zero_dates(rows: list[Row]) -> list[Row]:
 class SqliteWriter:
     """Tables in one SQLite file, in WAL mode so that a reader is never blocked."""
 
-    def __init__(self, path: Path, tables: tuple[Table, ...]) -> None:
+    def __init__(self, path: Path, tables: tuple[Table, ...], *, again: bool = False) -> None:
+        self._insert = "INSERT OR REPLACE" if again else "INSERT"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._tables = {table.name: table for table in tables}
         self._con = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
@@ -66,7 +67,7 @@ class SqliteWriter:
                 columns = self._tables[name].column_names
                 listed = ", ".join(f'"{c}"' for c in columns)
                 marks = ", ".join("?" * len(columns))
-                con.executemany(f'INSERT INTO "{name}" ({listed}) VALUES ({marks})', _without_zero_dates(rows))
+                con.executemany(f'{self._insert} INTO "{name}" ({listed}) VALUES ({marks})', _without_zero_dates(rows))
             for name, rows in changes.updates.items():
                 key, *others = self._tables[name].column_names
                 assignments = ", ".join(f'"{c}" = ?' for c in others)

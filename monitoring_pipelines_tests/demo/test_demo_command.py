@@ -5,8 +5,11 @@ What belongs here: what happens before and around the servers. What does not: a 
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import stat
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,15 @@ import pytest
 from monitoring_pipelines.cli.demo import demo
 from monitoring_pipelines.cli.up import default_instance_file, one_instance, prepare
 from monitoring_pipelines.config import load_settings
-from monitoring_pipelines.demo.layout import prepare_folder, write_configuration
+from monitoring_pipelines.demo import SMALL, World
+from monitoring_pipelines.demo.layout import (
+    earlier_demo,
+    mark_reached,
+    mark_ready,
+    prepare_folder,
+    write_configuration,
+)
+from monitoring_pipelines.demo.world import sqlite_writers
 from monitoring_pipelines.errors import ConfigError, UsageError, WarehouseBusy
 
 NOW = datetime(2026, 3, 10, 4, 30)
@@ -105,3 +116,44 @@ def test_two_instances_on_one_home_are_refused(tmp_path: Path) -> None:
         assert caught.value.exit_code == 4
     with one_instance(tmp_path):
         pass
+
+
+def test_finished_demo_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """The rows of a world that was stopped, killed after its last note and continued are those of one that was not."""
+    scale = replace(SMALL, platform_only=False)
+    until = NOW + timedelta(minutes=30)
+    straight = World(0.1, 3, scale, NOW, sqlite_writers(tmp_path / "straight"))
+    straight.create()
+    straight.generate(NOW)
+    straight.advance(until)
+    straight.close()
+    folder = prepare_folder(tmp_path / "demo", 3, 0.1, NOW)
+    options = {"days": 0.1, "seed": 3, "load": 1.0}
+    assert earlier_demo(folder.root, options, until) is None  # its first run is not complete
+    mark_ready(folder, options)
+    stopped = World(0.1, 3, scale, NOW, sqlite_writers(folder.source))
+    stopped.create()
+    stopped.generate(NOW)
+    stopped.advance(NOW + timedelta(minutes=10))
+    mark_reached(folder, stopped.now)
+    stopped.advance(NOW + timedelta(minutes=12))
+    stopped.close()
+
+    found = earlier_demo(folder.root, options, until)
+    assert found is not None
+    assert (found.now, found.reached) == (NOW, NOW + timedelta(minutes=10))
+    again = World(0.1, 3, scale, found.now, sqlite_writers(folder.source, again=True))
+    again.replay(found.reached)
+    again.advance(until)
+    again.close()
+    for database in ("waverless", "tktool", "scheduler", "collector"):
+        assert rows_of(folder.source / f"{database}.db") == rows_of(tmp_path / "straight" / f"{database}.db")
+    assert earlier_demo(folder.root, {**options, "seed": 4}, until) is None
+    assert earlier_demo(folder.root, options, until + timedelta(days=3)) is None
+
+
+def rows_of(path: Path) -> dict[str, list[tuple]]:
+    with contextlib.closing(sqlite3.connect(path)) as con:
+        names = [row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [name for name in names if not name.startswith("sqlite_")]
+        return {name: sorted(con.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr) for name in tables}

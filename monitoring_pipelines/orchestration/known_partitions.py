@@ -1,0 +1,79 @@
+"""Telling Dagster which partitions the warehouse holds already, so that its UI does not call them missing.
+
+What belongs here: partitions that were computed or verified outside of a run (a first load from the command line).
+What does not: computing them; runs report their own partitions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dagster import AssetKey, AssetMaterialization, DagsterInstance
+
+from monitoring_pipelines.lean import without_pandas
+from monitoring_pipelines.orchestration.assets.audit import KEY
+from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
+from monitoring_pipelines.orchestration.metadata import figures, key_of
+from monitoring_pipelines.orchestration.partitions import day_key
+
+if TYPE_CHECKING:
+    from datetime import date
+    from pathlib import Path
+
+    from monitoring_pipelines.pipeline import Pipeline, WindowDone
+
+_VERIFIED = """
+SELECT "day", count(*), count(*) FILTER (NOT equal), sum(source_rows), sum(rows_reread), sum(rows_deleted)
+FROM meta.reconciliation WHERE "day" IS NOT NULL GROUP BY "day" ORDER BY "day" DESC
+"""
+
+
+def report_to_home(home: Path, pipe: Pipeline, stop: threading.Event | None = None) -> int:
+    """``report_known_partitions`` to the instance of a Dagster home."""
+    with DagsterInstance.from_config(str(home)) as instance:
+        return report_known_partitions(instance, pipe, stop)
+
+
+def report_known_partitions(instance: DagsterInstance, pipe: Pipeline, stop: threading.Event | None = None) -> int:
+    """Report every stored partition that Dagster does not know, newest first. Safe to repeat and to end early.
+
+    Args:
+        instance: Where materializations are stored.
+        pipe: Whose warehouse is looked at; it is open for one short look.
+        stop: Ends the work early.
+
+    Returns:
+        Number of materializations reported.
+    """
+    from monitoring_pipelines.pipeline import stored_windows
+
+    with without_pandas():
+        windows = stored_windows(pipe)
+        with pipe.warehouse.reader("verified days") as con:
+            days = con.execute(_VERIFIED).fetchall()
+    known: dict[AssetKey, set[str]] = {}
+    count = 0
+    for event in _events(windows, days):
+        if stop is not None and stop.is_set():
+            break
+        if event.asset_key not in known:
+            known[event.asset_key] = set(instance.get_materialized_partitions(event.asset_key))
+        if event.partition not in known[event.asset_key]:
+            instance.report_runless_asset_event(event)
+            count += 1
+    return count
+
+
+def _events(
+    windows: list[WindowDone], days: list[tuple[date, int, int, int, int, int]]
+) -> Iterator[AssetMaterialization]:
+    names = ("tables", "unequal", "source_rows", "rows_reread", "rows_deleted")
+    for day, *values in days:
+        numbers = figures(dict(zip(names, (int(v) for v in values), strict=True)))
+        yield AssetMaterialization(AssetKey(KEY), partition=day_key(day), metadata=numbers)
+    for window in windows:
+        yield AssetMaterialization(
+            key_of(window.table), partition=partition_of(window), metadata=window_metadata(window)
+        )
