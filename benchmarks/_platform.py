@@ -36,17 +36,21 @@ DDL = (
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform since ``origin`` (UTC); ids and instants follow from the sequence number alone."""
+    """The platform since ``origin`` (UTC); ids and instants follow from the sequence number alone.
+
+    ``step_ms``: milliseconds between two tasks; larger steps make a smaller platform.
+    """
 
     origin: datetime
+    step_ms: int = STEP_MS
 
     def task_number(self, at: datetime) -> int:
         """First task created at or after ``at``."""
-        return int((at - self.origin) / timedelta(milliseconds=STEP_MS))
+        return int((at - self.origin) / timedelta(milliseconds=self.step_ms))
 
     def tasks_sql(self, first: int, last: int, now: datetime) -> str:
         """Insert tasks ``first <= i < last`` as the platform shows them at ``now`` (MariaDB sequence engine)."""
-        created = f"'{self.origin}' + interval (seq * {STEP_MS * 1000}) microsecond"
+        created = f"'{self.origin}' + interval (seq * {self.step_ms * 1000}) microsecond"
         return (
             "insert into tasks (id, task_id, endpoint, status, worker_id, output, created_at, started_at, completed_at, "
             f"updated_at) select seq + 1, concat('task-', lpad(hex(seq), 12, '0')), concat('ep-', (seq % {WORKERS}) % {ENDPOINTS}), "
@@ -59,7 +63,7 @@ class Platform:
 
     def progress_sql(self, first: int, last: int, now: datetime) -> str:
         """Bring the still open ones of those tasks to what they are at ``now``."""
-        created = f"('{self.origin}' + interval ((id - 1) * {STEP_MS * 1000}) microsecond)"
+        created = f"('{self.origin}' + interval ((id - 1) * {self.step_ms * 1000}) microsecond)"
         return (
             f"update tasks set status = if({created} + interval 31500000 microsecond <= '{now}', 'COMPLETED', 'IN_PROGRESS'), "
             f"worker_id = concat('w-', (id - 1) % {WORKERS}), started_at = {created} + interval 1500000 microsecond, "
@@ -76,7 +80,7 @@ class Platform:
             "insert into task_events (id, event_id, task_id, endpoint, event_type, event_time, worker_id) "
             "select id, concat('e', id), concat('task-', lpad(hex(s), 12, '0')), concat('ep-', (s % "
             f"{WORKERS}) % {ENDPOINTS}), kind, t, w from (select (seq - 400 + o.ahead) * 4 + o.k + 1 id, seq s, o.kind, "
-            f"'{self.origin}' + interval (seq * {STEP_MS * 1000} + o.delay) microsecond t, "
+            f"'{self.origin}' + interval (seq * {self.step_ms * 1000} + o.delay) microsecond t, "
             f"if(o.k = 0, '', concat('w-', seq % {WORKERS})) w from seq_{first}_to_{last} join "
             "(select 0 k, 'TASK_CREATED' kind, 0 delay, 400 ahead union all select 1, 'TASK_ASSIGNED', 1500000, 418 "
             "union all select 2, 'TASK_STARTED', 1600000, 420 union all select 3, 'TASK_COMPLETED', 31500000, 793) o) x "
@@ -116,7 +120,7 @@ def fill_history(con: Any, platform: Platform, end: datetime, source_id: str) ->
         source_id: source the rows belong to.
     """
     last = platform.task_number(end)
-    created = f"(timestamp '{platform.origin}' + to_milliseconds(i * {STEP_MS}))"
+    created = f"(timestamp '{platform.origin}' + to_milliseconds(i * {platform.step_ms}))"
     done = f"{created} + interval 31500 millisecond"
     con.execute(
         f"""create or replace temp view seq as select i, {created} c, {created} + interval 1500 millisecond got, {done} done,

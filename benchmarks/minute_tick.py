@@ -64,14 +64,14 @@ def build_day(path: str, day: str) -> dict[str, Any]:
     return parts
 
 
-def build_history(path: str, days: str) -> None:
+def build_history(path: str, days: str, step_ms: str = "80") -> None:
     """Raw rows of whole days up to ``MIDNIGHT``, with marks that say everything before was read and closed."""
     from monitoring_pipelines.clock import FixedClock
     from monitoring_pipelines.warehouse.connect import Warehouse
     from monitoring_pipelines.warehouse.core_tables import ensure_core
     from monitoring_pipelines.warehouse.windows import prepare
 
-    platform = Platform(MIDNIGHT - timedelta(days=int(days)))
+    platform = Platform(MIDNIGHT - timedelta(days=int(days)), int(step_ms))
     with Warehouse(path, clock=FixedClock(MIDNIGHT)).writer("fill") as con:
         fill_history(con, platform, MIDNIGHT, SOURCE)
         con.execute(
