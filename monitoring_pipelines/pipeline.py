@@ -363,7 +363,7 @@ def compute_range(pipe: Pipeline, tables: Sequence[str], start: datetime, end: d
 
 @without_pandas()
 def stored_windows(pipe: Pipeline) -> list[WindowDone]:
-    """Every hour and day that was computed up to now, newest first; ``restated`` is 0."""
+    """Every hour and day that was computed up to now, oldest first; ``restated`` is 0."""
     done = []
     with pipe.warehouse.reader("stored windows") as con:
         bounds = con.execute(
@@ -382,7 +382,7 @@ def stored_windows(pipe: Pipeline) -> list[WindowDone]:
                     # A day is computed after its last hour.
                     if step == HOUR or (start in rows and start not in due):
                         done.append(WindowDone(table, start, start + step, rows.get(start, 0), 0))
-    return sorted(done, key=lambda window: window.start, reverse=True)
+    return sorted(done, key=lambda window: window.start)
 
 
 def _start_of(instant: datetime, step: timedelta) -> datetime:

@@ -155,7 +155,7 @@ def _build(days: float, seed: int, root: Path, dsn_env: str | None, load: float)
     say(f"Simulating {days:g} days of four platforms into {where} (seed {seed}) …")
     result = generate(days, seed, now, scale=scale, folder=None if dsn else folder.source, mysql_dsn=dsn)
     result.world.truth().write_parquet(folder.truth)
-    write_configuration(folder, now, (dsn_env, dsn) if dsn_env and dsn else None)
+    write_configuration(folder, now, (dsn_env, dsn) if dsn_env and dsn else None, days=days)
     say(f"  {result.rows:,} rows in {result.seconds:.1f} s ({result.rows_per_second:,.0f} rows/s)")
     return folder, result.world
 

@@ -20,7 +20,7 @@ from monitoring_pipelines.errors import ProductError, UsageError
 _MARKER = ".mp-demo.json"
 _OWN = ("source", "data", "logs", "secrets", "dagster", "monitoring.yaml", "truth.parquet", _MARKER)
 #: Days of statistics history the workflow platform needs for its trends; see ``world``.
-_HISTORY_DAYS = 16
+_HISTORY_DAYS = 15
 #: A demo that stood still for longer is made anew: its faults would lie too far back.
 _STALE = timedelta(days=2)
 _ENTITIES = {
@@ -146,7 +146,9 @@ def _clear(root: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_configuration(folder: DemoFolder, now: datetime, mysql: tuple[str, str] | None = None) -> None:
+def write_configuration(
+    folder: DemoFolder, now: datetime, mysql: tuple[str, str] | None = None, *, days: float = 0.0
+) -> None:
     """Write ``monitoring.yaml``: all simulated platforms through their presets.
 
     Args:
@@ -154,6 +156,7 @@ def write_configuration(folder: DemoFolder, now: datetime, mysql: tuple[str, str
         now: End of the history, for the first day of statistics.
         mysql: (environment variable, DSN) when the platforms live on a server; else SQLite files are used. The DSN
             itself is not written anywhere.
+        days: Length of the simulated history.
     """
     schemas = mysql_schemas(mysql[1]) if mysql else {}
     blocks = []
@@ -170,7 +173,7 @@ def write_configuration(folder: DemoFolder, now: datetime, mysql: tuple[str, str
             os.chmod(secret, 0o600)
             lines.append(f"    read_dsn_file: secrets/{name}.dsn")
         blocks.append("\n".join(lines))
-    start = (now - timedelta(days=_HISTORY_DAYS)).date()
+    start = (now - timedelta(days=max(days, _HISTORY_DAYS))).date()
     folder.config.write_text(
         "# Written by `mp demo`. Each source uses the preset of a platform; your own looks the same.\n"
         "version: 1\n"

@@ -7,7 +7,7 @@ What does not: the audits (``dbt_like_sql/audits``) and alerts; a failed check c
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckExecutionContext,
@@ -28,6 +28,7 @@ from monitoring_pipelines.orchestration.steps import pipeline_of
 
 if TYPE_CHECKING:
     from monitoring_pipelines.orchestration.catalog import Audit
+    from monitoring_pipelines.warehouse.audits import AuditResult
 
 #: Without a partition the checks look at the hours before the running one.
 DEFAULT_WINDOW = timedelta(hours=24)
@@ -70,15 +71,26 @@ def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefi
                 check_name=result.name,
                 passed=result.passed,
                 severity=AssetCheckSeverity.ERROR,
-                metadata={
-                    "bad_rows": result.bad_rows,
-                    "window_start": start.isoformat() + "Z",
-                    "window_end": end.isoformat() + "Z",
-                    "sample": json.dumps(result.sample, default=str, ensure_ascii=False),
-                },
+                metadata=result_metadata(result, start, end),
             )
 
     return check
+
+
+def result_metadata(result: "AuditResult", start: datetime, end: datetime) -> dict[str, Any]:
+    """What the UI shows of one evaluation."""
+    return {
+        "bad_rows": result.bad_rows,
+        "window_start": start.isoformat() + "Z",
+        "window_end": end.isoformat() + "Z",
+        "sample": json.dumps(result.sample, default=str, ensure_ascii=False),
+    }
+
+
+def default_window(clock: Clock) -> tuple[datetime, datetime]:
+    """The complete hours of the last day."""
+    now = clock.now().replace(minute=0, second=0, microsecond=0)
+    return now - DEFAULT_WINDOW, now
 
 
 def _window(context: AssetCheckExecutionContext, clock: Clock) -> tuple[datetime, datetime]:
@@ -86,5 +98,4 @@ def _window(context: AssetCheckExecutionContext, clock: Clock) -> tuple[datetime
     if {PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG} & set(context.run.tags):
         window = context.partition_time_window
         return window.start.replace(tzinfo=None), window.end.replace(tzinfo=None)
-    now = clock.now().replace(minute=0, second=0, microsecond=0)
-    return now - DEFAULT_WINDOW, now
+    return default_window(clock)

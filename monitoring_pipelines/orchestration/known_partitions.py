@@ -10,13 +10,24 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dagster import AssetKey, AssetMaterialization, DagsterInstance
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
+    AssetKey,
+    AssetMaterialization,
+    DagsterInstance,
+    MetadataValue,
+)
 
 from monitoring_pipelines.lean import without_pandas
+from monitoring_pipelines.orchestration.asset_checks import default_window, result_metadata
 from monitoring_pipelines.orchestration.assets.audit import KEY
 from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
+from monitoring_pipelines.orchestration.catalog import load_catalog
 from monitoring_pipelines.orchestration.metadata import figures, key_of
 from monitoring_pipelines.orchestration.partitions import day_key
+from monitoring_pipelines.pipeline import DAY_TABLES, HOUR_TABLES
 
 if TYPE_CHECKING:
     from datetime import date
@@ -26,18 +37,38 @@ if TYPE_CHECKING:
 
 _VERIFIED = """
 SELECT "day", count(*), count(*) FILTER (NOT equal), sum(source_rows), sum(rows_reread), sum(rows_deleted)
-FROM meta.reconciliation WHERE "day" IS NOT NULL GROUP BY "day" ORDER BY "day" DESC
+FROM meta.reconciliation WHERE "day" IS NOT NULL GROUP BY "day" ORDER BY "day"
 """
 
 
 def report_to_home(home: Path, pipe: Pipeline, stop: threading.Event | None = None) -> int:
     """``report_known_partitions`` to the instance of a Dagster home."""
     with DagsterInstance.from_config(str(home)) as instance:
+        report_first_checks(instance, pipe)
         return report_known_partitions(instance, pipe, stop)
 
 
+def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
+    """Evaluate the audits over the last day, if Dagster has no result of them yet."""
+    from monitoring_pipelines.pipeline import audit
+
+    assets = [key_of(HOUR_TABLES[1]), key_of(DAY_TABLES[0])]
+    names = [check.name for check in load_catalog().audits]
+    keys = [AssetCheckKey(asset, name) for asset in assets for name in names]
+    if instance.event_log_storage.get_latest_asset_check_execution_by_key(keys):
+        return
+    start, end = default_window(pipe.clock)
+    for result in audit(pipe, start, end):
+        metadata = {name: MetadataValue.text(v) if isinstance(v, str) else MetadataValue.int(v)
+                    for name, v in result_metadata(result, start, end).items()}  # fmt: skip
+        for asset in assets:
+            instance.report_runless_asset_event(
+                AssetCheckEvaluation(asset, result.name, result.passed, metadata, severity=AssetCheckSeverity.ERROR)
+            )
+
+
 def report_known_partitions(instance: DagsterInstance, pipe: Pipeline, stop: threading.Event | None = None) -> int:
-    """Report every stored partition that Dagster does not know, newest first. Safe to repeat and to end early.
+    """Report every stored partition that Dagster does not know, oldest first. Safe to repeat and to end early.
 
     Args:
         instance: Where materializations are stored.

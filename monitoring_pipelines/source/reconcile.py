@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +187,37 @@ def reconcile_undated(
     tables = _tables(settings, source, warehouse, clock, entity, log)
     ids = _stored_ids(tables)
     return _reconcile(tables, None, [t.undated_ranges(ids.get(t.mapping.table, ())) for t in tables], listen)
+
+
+def prove_empty_days(
+    settings: Settings,
+    source: SourceSettings,
+    warehouse: Warehouse,
+    clock: Clock,
+    first: date,
+    last: date,
+    seen_at: datetime,
+    log: logging.Logger = log,
+) -> int:
+    """Store the proof of the days ``first`` to ``last`` (inclusive), where the source had no row at ``seen_at``.
+
+    Tables and days of which the store has rows get none, and are compared in their turn.
+
+    Returns:
+        Number of proofs.
+    """
+    found = _tables(settings, source, warehouse, clock, None, log)
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    tables = [t for t in found if t.scope.time is not None for _ in days]
+    starts = [datetime(day.year, day.month, day.day) for day in days] * (len(tables) // max(len(days), 1))
+    ranges = [[Range(start, start + 24 * HOUR)] for start in starts]
+    if not tables:
+        return 0
+    stored = _stored([(t.scope, r) for t, r in zip(tables, ranges, strict=True)], tables[0].shared)
+    empty = [i for i, counts in enumerate(stored) if counts == [NOTHING]]
+    results = [replace(tables[i].result(starts[i].date()), verified_at=seen_at) for i in empty]
+    _store_proofs([tables[i] for i in empty], results, [ranges[i] for i in empty])
+    return len(results)
 
 
 def verify_source(
@@ -417,7 +448,7 @@ class _Table:
         self, day: date | None, ranges: list[Range], stored: list[Counts], listen: Listener | None
     ) -> ReconcileResult:
         """Compare ``ranges``, of which the store has ``stored``, and repair what differs."""
-        result = self._result(day)
+        result = self.result(day)
         self.progress = Progress(f"reconcile {result.source_id}.{result.src_table} {day or 'undated'}", 0,
                                  self.shared.log, listen=listen)  # fmt: skip
         if set(stored) == {NOTHING} and ranges[0].low is None:
@@ -430,7 +461,7 @@ class _Table:
 
     def verify(self, day: date | None, ranges: list[Range], listen: Listener | None) -> ReconcileResult:
         """Compare only."""
-        result = self._result(day)
+        result = self.result(day)
         self.progress = Progress(f"verify {result.source_id}.{result.src_table} {day or 'undated'}", None,
                                  self.shared.log, listen=listen)  # fmt: skip
         sides = self._compare(ranges, digests=True)
@@ -448,7 +479,8 @@ class _Table:
         self.progress.finish()
         return result
 
-    def _result(self, day: date | None) -> ReconcileResult:
+    def result(self, day: date | None) -> ReconcileResult:
+        """An empty result of this table and day."""
         return ReconcileResult(
             self.shared.source.id, self.mapping.table, self.mapping.entity, day, self.shared.clock.now()
         )

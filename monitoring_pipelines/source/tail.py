@@ -183,7 +183,7 @@ def _first_load(
     settings: Settings, source: SourceSettings, warehouse: Warehouse, clock: Clock, began: datetime, log: logging.Logger
 ) -> dict[tuple[str, str], Mark]:
     """Load history day by day, oldest first; the marks are those from before, so the cycle overlaps the load (E-604)."""
-    from monitoring_pipelines.source.reconcile import reconcile_day, reconcile_undated
+    from monitoring_pipelines.source.reconcile import prove_empty_days, reconcile_day, reconcile_undated
 
     marks: dict[tuple[str, str], Mark] = {}
     overlap = timedelta(seconds=settings.extract.overlap_s)
@@ -192,11 +192,14 @@ def _first_load(
         for table in tables:
             marks[table.mapping.table, table.mapping.entity] = _baseline(connection, table, began - overlap)
         first = _first_day(settings, connection, tables, began)
+    limit = _first_possible_day(settings, began)
     log.info("%s: first load from %s", source.id, first)
     days = (began.date() - first).days + 1
     for number in range(days):
         reconcile_day(settings, source, warehouse, clock, first + timedelta(days=number), log=log)
     reconcile_undated(settings, source, warehouse, clock, log=log)
+    if limit < first:
+        prove_empty_days(settings, source, warehouse, clock, limit, first - timedelta(days=1), began, log)
     return marks
 
 
@@ -216,9 +219,13 @@ def _baseline(connection: SourceConnection, table: TableCycle, since: datetime) 
     return replace(mark, max_id=int(top) if top is not None else 0, times=times)
 
 
+def _first_possible_day(settings: Settings, began: datetime) -> date:
+    return began.date() - timedelta(days=settings.stats.backfill_days)
+
+
 def _first_day(settings: Settings, connection: SourceConnection, tables: list[TableCycle], began: datetime) -> date:
     """The first UTC day within ``backfill_days`` that has rows in any table."""
-    limit = began.date() - timedelta(days=settings.stats.backfill_days)
+    limit = _first_possible_day(settings, began)
     first = began.date()
     for table in tables:
         column = table.plan.times.get(entities()[table.plan.entity].time_column or "")

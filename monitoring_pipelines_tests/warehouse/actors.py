@@ -41,6 +41,18 @@ def hold(path: str, seconds: str) -> None:
         time.sleep(float(seconds))
 
 
+def keep(path: str) -> None:
+    """Keep the warehouse open, commit one transaction, and be in the middle of another one."""
+    warehouse = Warehouse(path, lock_timeout_s=30)
+    with warehouse.kept_open("all of it"):
+        with warehouse.writer("one") as con:
+            con.execute("CREATE TABLE counter AS SELECT 1 AS value")
+        with warehouse.writer("two") as con, transaction(con):
+            con.execute("UPDATE counter SET value = 2")
+            say("committed")
+            sys.stdin.readline()
+
+
 def queue(directory: str, name: str) -> None:
     """Wait for the lock once and tell when it was its turn."""
     lock = FairLock(Path(directory))

@@ -250,3 +250,38 @@ def test_reading_before_anything_was_written_says_so(warehouse: Warehouse):
     with pytest.raises(WarehouseMissing, match="no warehouse"), warehouse.reader():
         pass
     assert not warehouse.path.exists()
+
+
+def test_kept_open_serves_all_threads_in_turn_and_nobody_else(warehouse: Warehouse):
+    with warehouse.writer("init") as con:
+        con.execute("CREATE TABLE counter AS SELECT 0 AS value")
+
+    def count(_: int) -> None:
+        with warehouse.writer("thread") as con, transaction(con):
+            value = con.execute("SELECT value FROM counter").fetchone()[0]
+            con.execute("UPDATE counter SET value = ?", [value + 1])
+
+    other = Warehouse(warehouse.path, lock_timeout_s=0.1)
+    with warehouse.kept_open("all of it"):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(count, range(20)))
+        with pytest.raises(WarehouseBusy, match="all_of_it"), other.reader():
+            pass
+        with pytest.raises(ValueError, match="undone"), warehouse.writer("fails") as con, transaction(con):
+            con.execute("UPDATE counter SET value = 99")
+            raise ValueError("undone")
+        with warehouse.reader() as con:
+            assert con.execute("SELECT value FROM counter").fetchone() == (20,)
+            with pytest.raises(RuntimeError, match="open already"), warehouse.writer("nested"):
+                pass
+    with other.reader() as con:
+        assert con.execute("SELECT value FROM counter").fetchone() == (20,)
+
+
+def test_killed_while_kept_open_leaves_what_was_committed(warehouse: Warehouse, actor: Actor):
+    process = actor("keep", warehouse.path)
+    assert process.stdout.readline() == "committed\n"
+    process.kill()
+    process.wait()
+    with warehouse.reader() as con:
+        assert con.execute("SELECT value FROM counter").fetchone() == (1,)
