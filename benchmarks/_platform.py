@@ -48,6 +48,12 @@ class Platform:
         """First task created at or after ``at``."""
         return int((at - self.origin) / timedelta(milliseconds=self.step_ms))
 
+    def _is_idle(self, minute: str, worker: str) -> str:
+        """SQL of a snapshot's ``is_idle``, 7 s into a minute: no task of the worker is running at that instant."""
+        period = WORKERS * self.step_ms
+        # One period more, so that the remainder is never taken of a negative number.
+        return f"({minute} * 60000 + 7000 - 1500 + {period} - {worker} * {self.step_ms}) % {period} >= 30000"
+
     def tasks_sql(self, first: int, last: int, now: datetime) -> str:
         """Insert tasks ``first <= i < last`` as the platform shows them at ``now`` (MariaDB sequence engine)."""
         created = f"'{self.origin}' + interval (seq * {self.step_ms * 1000}) microsecond"
@@ -105,7 +111,7 @@ class Platform:
             "insert into worker_resource_snapshots (id, worker_id, endpoint, snapshot_at, is_idle, gpu_utilization, "
             "gpu_memory_used_mb, gpu_memory_total_mb, cpu_utilization, memory_used_mb, memory_total_mb) "
             f"select m.seq * {WORKERS} + w.seq + 1, concat('w-', w.seq), concat('ep-', w.seq % {ENDPOINTS}), "
-            f"'{self.origin}' + interval (m.seq * 60 + 7) second, w.seq % 3 = 0, 40 + w.seq % 50, 20000, 24000, 35, 8000, 16000 "
+            f"'{self.origin}' + interval (m.seq * 60 + 7) second, {self._is_idle('m.seq', 'w.seq')}, 40 + w.seq % 50, 20000, 24000, 35, 8000, 16000 "
             f"from seq_{first}_to_{last - 1} m join seq_0_to_{WORKERS - 1} w"
         )
 
@@ -153,7 +159,7 @@ def fill_history(con: Any, platform: Platform, end: datetime, source_id: str) ->
             f"""insert into raw.worker_snapshot by name select '{source_id}' source_id,
                 case when '{origin}' = 'source' then (m * {WORKERS} + w + 1)::varchar else 'poll-' || m || '-' || w end snapshot_key, 'w-' || w worker_key,
                 'ep-' || (w % {ENDPOINTS}) endpoint, timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) "at",
-                case when '{origin}' = 'source' then w % 3 = 0 end is_idle, case when '{origin}' = 'source' then 40.0 + w % 50 end gpu_utilization,
+                case when '{origin}' = 'source' then {platform._is_idle("m", "w")} end is_idle, case when '{origin}' = 'source' then 40.0 + w % 50 end gpu_utilization,
                 '{origin}' origin, case when '{origin}' = 'poll' then 'online' end polled_status,
                 case when '{origin}' = 'poll' then timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) end heartbeat_at,
                 case when '{origin}' = 'source' then m * {WORKERS} + w + 1 end row_id, 'worker_resource_snapshots' src_table,

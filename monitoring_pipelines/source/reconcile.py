@@ -215,6 +215,8 @@ def prove_empty_days(
         return 0
     stored = _stored([(t.scope, r) for t, r in zip(tables, ranges, strict=True)], tables[0].shared)
     empty = [i for i, counts in enumerate(stored) if counts == [NOTHING]]
+    if not empty:
+        return 0
     results = [replace(tables[i].result(starts[i].date()), verified_at=seen_at) for i in empty]
     _store_proofs([tables[i] for i in empty], results, [ranges[i] for i in empty])
     return len(results)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.errors import ProductError, SchemaDrift, SourceUnavailable
+from monitoring_pipelines.source.reconcile import prove_empty_days
 from monitoring_pipelines.source.tail import CycleResult, extract_cycle
 from monitoring_pipelines.warehouse.connect import Warehouse
 
@@ -308,3 +309,33 @@ def test_a_table_read_again_does_not_bring_back_what_retention_removed(platform:
     ]
     assert result.tables["tasks", "task"].strategy == "rescan"
     assert result.tables["tasks", "task"].written.pruned == 1
+
+
+def test_the_first_load_proves_the_days_without_rows(platform: Platform) -> None:
+    """E-609: a day of which the store has rows is left to its own comparison, although the source has none."""
+    platform.task("a", created="2026-03-06 01:00:00")
+    platform.cycle()
+    proven = 'select distinct "day"::varchar from meta.reconciliation where entity = \'task\' and equal and "day" is not null order by 1'
+    assert platform.rows(proven) == [("2026-03-05",), ("2026-03-06",), ("2026-03-07",), ("2026-03-08",)]
+    with platform.warehouse.writer("test") as con:
+        con.execute("delete from meta.reconciliation")
+        con.execute("delete from meta.extract_mark")
+    platform.db.execute("delete from tasks")
+
+    def prove(first: int, last: int) -> int:
+        days = date(2026, 3, first), date(2026, 3, last)
+        source = platform.settings.sources[0]
+        return prove_empty_days(platform.settings, source, platform.warehouse, FixedClock(NOW), *days, NOW)
+
+    assert prove(6, 6) == 1, "the table of events is empty"
+    assert prove(5, 7) == 5
+    assert platform.rows(proven) == [("2026-03-05",), ("2026-03-07",)]
+
+
+def test_no_proof_at_all_when_every_day_has_rows(platform: Platform) -> None:
+    platform.task("a", created="2026-03-06 01:00:00")
+    platform.event("e", at="2026-03-06 01:00:00")
+    platform.cycle()
+    source = platform.settings.sources[0]
+    day = date(2026, 3, 6)
+    assert prove_empty_days(platform.settings, source, platform.warehouse, FixedClock(NOW), day, day, NOW) == 0
