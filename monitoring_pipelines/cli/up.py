@@ -34,6 +34,7 @@ _LOCATION_NAME = "monitoring_pipelines"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ROUTINE = re.compile(
     r"- dagster[\w.]* - (?:\x1b\[\d+m)?(?:DEBUG|INFO)|BetaWarning|PreviewWarning|\|   return \w+Definition\(|No cursor for event"
+    r"|so not trying to catch up"  # a tick finds what is due by itself
 )
 _print_lock = threading.Lock()
 OptionalContext = Annotated[Context | None, Parameter(parse=False)]
