@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from monitoring_pipelines.config.base import (
     Block,
+    EnvName,
     PositiveCount,
     PositiveSeconds,
     Seconds,
@@ -53,6 +54,13 @@ class PathSettings(Block):
 
     data: Text = "./data"
     logs: Text = "./logs"
+
+
+class StateSettings(Block):
+    """Where life-cycle state is kept; neither given: an SQLite file beside the warehouse. The URL holds a password."""
+
+    url_env: EnvName | None = None
+    url_file: Text | None = None
 
 
 class RetentionSettings(Block):
@@ -116,6 +124,7 @@ class Settings(Block):
     timezone: Zone = "Asia/Shanghai"
     language: Literal["zh-CN", "en"] = "zh-CN"
     paths: PathSettings = PathSettings()
+    state: StateSettings = StateSettings()
     retention: RetentionSettings = RetentionSettings()
     extract: ExtractSettings = ExtractSettings()
     stats: StatsSettings = StatsSettings()
@@ -167,6 +176,11 @@ class Settings(Block):
     def lake_path(self) -> Path:
         """Folder of the published Parquet files."""
         return self.data_path / "lake"
+
+    def state_url(self) -> str:
+        """SQLAlchemy URL of the state store; ConfigError when the named secret is missing."""
+        given = self.secret(self.state.url_env, self.state.url_file, "state")
+        return given or f"sqlite:///{self.data_path / 'state.sqlite3'}"
 
     def source(self, source_id: str) -> SourceSettings:
         """The source called ``source_id``; ConfigError if there is none."""

@@ -1,0 +1,115 @@
+"""The state store on each of its dialects: from empty, by several processes at once, and what its types keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import delete, insert, inspect, select
+from sqlalchemy.exc import IntegrityError
+
+from monitoring_pipelines.state import StateStore, migrate, tables
+from monitoring_pipelines.state.store import upsert
+
+AT = datetime(2026, 2, 1, 6, 0, 0, 123456)
+HEARTBEAT = {"component": "extract", "at": AT, "period_s": 60.0, "process_id": "1@host", "version": "1"}
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state.sqlite3"
+    else:
+        yield request.getfixturevalue("mariadb_db").dsn.replace("mysql://", "mysql+pymysql://")
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[StateStore]:
+    store = StateStore(url)
+    yield store
+    store.dispose()
+
+
+def test_newest_revision_is_the_one_the_program_expects():
+    assert max(migrate._known()) == migrate.HEAD
+
+
+def test_migrations_create_exactly_the_tables_and_columns_of_the_program(store):
+    found = inspect(store.engine())
+    names = {name for name in found.get_table_names() if name != "alembic_version"}
+    assert names == set(tables.metadata.tables)
+    for table in tables.metadata.tables.values():
+        assert {c["name"]: c["nullable"] for c in found.get_columns(table.name)} == {
+            c.name: c.nullable for c in table.columns
+        }, table.name
+        assert {i["name"] for i in found.get_indexes(table.name)} >= {i.name for i in table.indexes}, table.name
+
+
+def test_several_processes_may_open_an_empty_store_at_once(url):
+    stores = [StateStore(url) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda store: store.engine(), stores))
+    assert migrate.current(stores[0].engine()) == migrate.HEAD
+    for store in stores:
+        store.dispose()
+
+
+def test_microseconds_keys_and_json_come_back_as_they_were_written(store):
+    detail = {"b": [1, None, "缺失 🍄"], "a": {"n": 0}}
+    with store.begin() as con:
+        upsert(con, tables.component_heartbeat, [HEARTBEAT | {"component": name} for name in ("X9", "x9", "x9 ")])
+        upsert(con, tables.setting, [{"name": "s", "value": detail, "updated_at": AT, "updated_by": None}])
+    with store.read() as con:
+        assert {row.component for row in con.execute(select(tables.component_heartbeat))} >= {"X9", "x9"}
+        row = con.execute(select(tables.setting)).one()
+    assert (row.value, row.updated_at, row.updated_by) == (detail, AT, None)
+
+
+def test_upsert_twice_leaves_one_row_with_the_newer_values(store):
+    for period in (60.0, 30.0):
+        with store.begin() as con:
+            upsert(con, tables.component_heartbeat, [HEARTBEAT | {"period_s": period}])
+    with store.read() as con:
+        assert [row.period_s for row in con.execute(select(tables.component_heartbeat))] == [30.0]
+
+
+def test_an_instant_with_a_zone_is_refused(store):
+    with pytest.raises(Exception, match="zone"), store.begin() as con:
+        con.execute(insert(tables.component_heartbeat).values(HEARTBEAT | {"at": AT.replace(tzinfo=UTC)}))
+
+
+def test_a_failed_block_leaves_nothing_behind(store):
+    with pytest.raises(RuntimeError), store.begin() as con:
+        con.execute(insert(tables.component_heartbeat).values(HEARTBEAT))
+        raise RuntimeError
+    with store.read() as con:
+        assert con.execute(select(tables.component_heartbeat)).all() == []
+
+
+def test_an_alert_fingerprint_is_open_at_most_once(store):
+    row = {
+        "fingerprint": "f", "open_fingerprint": "f", "type": "t", "alertname": "t", "source_id": "shop", "labels": {},
+        "severity": "high", "severity_label": "high", "state": "firing", "active_at": AT, "last_seen_at": AT,
+    }  # fmt: skip
+    with store.begin() as con:
+        con.execute(insert(tables.alert).values(row | {"alert_id": "1"}))
+        con.execute(insert(tables.alert).values(row | {"alert_id": "2", "open_fingerprint": None}))
+    with pytest.raises(IntegrityError), store.begin() as con:
+        con.execute(insert(tables.alert).values(row | {"alert_id": "3"}))
+
+
+def test_writers_of_many_threads_wait_for_each_other(store):
+    def count_up(_: int) -> None:
+        with store.begin() as con:
+            row = con.execute(select(tables.setting.c.value).with_for_update()).one()
+            con.execute(tables.setting.update().values(value=row.value + 1))
+
+    with store.begin() as con:
+        con.execute(delete(tables.setting))
+        con.execute(insert(tables.setting).values(name="n", value=0, updated_at=AT))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count_up, range(40)))
+    with store.read() as con:
+        assert con.execute(select(tables.setting.c.value)).scalar_one() == 40
