@@ -209,5 +209,5 @@ class Settings(Block):
         """Remember where the configuration came from; called once by the loader."""
         self._file, self._base = file, base
         for index, source in enumerate(self.sources):
-            source.attach(file, base, index)
+            source.attach(file, base, index, self.repair.keep_query)
         return self

@@ -194,10 +194,17 @@ class SourceSettings(_Mapping):
     _file: str | None = PrivateAttr(default=None)
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _path: str = PrivateAttr(default="sources[?]")
+    _keep_query: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
-    def attach(self, file: Path | None, base: Path, index: int) -> None:
-        """Remember where the configuration came from; called once by the loader."""
+    def attach(self, file: Path | None, base: Path, index: int, keep_query: dict[str, list[str]] | None = None) -> None:
+        """Remember where the configuration came from, and what of it concerns every source; called by the loader."""
         self._file, self._base, self._path = str(file) if file else None, base, f"sources[{index}]"
+        self._keep_query = keep_query or {}
+
+    @property
+    def keep_query(self) -> dict[str, list[str]]:
+        """Parameters of links that are part of an output's identity, by host: ``repair.keep_query`` (R-202)."""
+        return self._keep_query
 
     def read_dsn(self) -> str:
         """The DSN for reading: ``mysql://``, ``mariadb://`` or ``sqlite:///absolute/path``.

@@ -9,7 +9,7 @@ Any DuckDB connection will do, also one in memory: the tail converts before it t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -473,7 +473,7 @@ class _Converter:
             final = ", ".join(text_literal(s) for s in FINAL_TASK_STATUSES)
             return {"effective_end": f"coalesce(t.ended_at, CASE WHEN t.status IN ({final}) THEN t.created_at END)"}
         if self.entity.name == "task_output":
-            register_identity(self.con)
+            register_identity(self.con, self.source.keep_query)
             size = self.source.min_output_bytes
             uri = "CASE WHEN t.uri IS NULL THEN NULL ELSE mp_canonical_uri(t.uri) END"
             identity = f"t.task_key || chr(31) || coalesce(t.node_key, '') || chr(31) || coalesce({uri}, '')"
@@ -590,13 +590,13 @@ def zone_shifts(zone: str) -> tuple[tuple[int, int, int, int], ...]:
     return tuple(rows)
 
 
-def register_identity(con: duckdb.DuckDBPyConnection) -> None:
+def register_identity(con: duckdb.DuckDBPyConnection, keep_query: Mapping[str, Sequence[str]]) -> None:
     """Give ``con`` the function ``mp_canonical_uri`` (R-202)."""
-    from monitoring_pipelines.source.identity import canonical_uri
+    from monitoring_pipelines.natural_key import canonical_uri
 
     known = con.execute("SELECT count(*) FROM duckdb_functions() WHERE function_name = 'mp_canonical_uri'").fetchone()
     if not known or not known[0]:
-        con.create_function("mp_canonical_uri", lambda uri: canonical_uri(uri), ["VARCHAR"], "VARCHAR")
+        con.create_function("mp_canonical_uri", lambda uri: canonical_uri(uri, keep_query), ["VARCHAR"], "VARCHAR")
 
 
 def text_literal(value: str) -> str:

@@ -14,7 +14,6 @@ import pytest
 
 from monitoring_pipelines.config.schema import ColumnMapping, SourceSettings, TableMapping
 from monitoring_pipelines.source.convert import convert, create_stage, load_stage, zone_shifts
-from monitoring_pipelines.source.identity import canonical_uri, natural_key
 from monitoring_pipelines.source.inspect import ColumnType
 from monitoring_pipelines.source.select import INVALID_TIME, build_select
 
@@ -167,22 +166,3 @@ def test_zone_rules_of_the_past_are_known() -> None:
     assert len(zone_shifts("Asia/Shanghai")) > 1
     found = _one("task", "created_at", _wall("1988-07-01 09:00:00"), "datetime", time="naive_local")
     assert found == (datetime(1988, 7, 1), [])
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("https://CDN.x.com/a.png?sig=1", "https://cdn.x.com/a.png?sig=2#top"),
-        ("http://x.com:80/a%2db", "http://x.com/a-b"),
-        ("https://x.com/%e4%bd%a0", "https://x.com/%E4%BD%A0"),
-    ],
-)
-def test_links_to_one_file_are_one_output(first: str, second: str) -> None:
-    """R-201, R-202."""
-    assert natural_key("t", None, canonical_uri(first)) == natural_key("t", "", canonical_uri(second))
-
-
-def test_other_uris_and_named_parameters_are_kept() -> None:
-    """R-202."""
-    assert canonical_uri("oss://Bucket/A?b=1") == "oss://Bucket/A?b=1"
-    assert canonical_uri("http://x.com/a?id=1&s=2", {"x.com": ["id"]}) == "http://x.com/a?id=1"

@@ -1,7 +1,7 @@
 """What makes two outputs the same output (R-201, R-202).
 
 What belongs here: the canonical form of a link and the natural key of an output, for stored and proposed rows alike.
-What does not: validity of outputs (``convert``) and proposing rows (``compensation``).
+What does not: validity of outputs (``source.convert``) and proposing rows (``compensation``).
 """
 
 from __future__ import annotations
