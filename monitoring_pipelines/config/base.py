@@ -65,8 +65,8 @@ def parse_duration(value: Any) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_CRON_NAMES = {
+CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+CRON_NAMES = {
     name: number
     for names, start in (("jan feb mar apr may jun jul aug sep oct nov dec", 1), ("sun mon tue wed thu fri sat", 0))
     for number, name in enumerate(names.split(), start)
@@ -81,7 +81,7 @@ def _cron_part(part: str, low: int, high: int) -> None:
         return
     bounds = []
     for word in span.split("-"):
-        number = _CRON_NAMES.get(word.lower(), int(word) if word.isdigit() else -1)
+        number = CRON_NAMES.get(word.lower(), int(word) if word.isdigit() else -1)
         if not low <= number <= high:
             raise ValueError(f"{part!r} is outside {low}-{high}")
         bounds.append(number)
@@ -92,9 +92,9 @@ def _cron_part(part: str, low: int, high: int) -> None:
 def check_cron(value: str) -> str:
     """``value`` if it is a cron line of five fields; ValueError says which field is wrong."""
     parts = value.split()
-    if len(parts) != len(_CRON_RANGES):
+    if len(parts) != len(CRON_RANGES):
         raise ValueError("a cron line has five fields: minute hour day month weekday")
-    for text, (low, high) in zip(parts, _CRON_RANGES, strict=True):
+    for text, (low, high) in zip(parts, CRON_RANGES, strict=True):
         for part in text.split(","):
             _cron_part(part, low, high)
     return " ".join(parts)
