@@ -36,6 +36,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("stats", "statistics:stats", _DATA, "Show the statistics of one endpoint."),
     ("status", "status:status", _RUN, "Show how fresh everything is and what is wrong."),
     ("demo", "demo:demo", _RUN, "Build or run a simulated platform with seeded faults."),
+    ("serve", "serve:serve", _RUN, "Serve the page, the JSON API and /metrics."),
     ("up", "up:up", _RUN, "Run the page and Dagster as one supervised command."),
 )
 

@@ -11,6 +11,7 @@ therefore sees one state of all tables until it reads a newer one; superseded fi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -244,11 +245,16 @@ class Lake:
             start: Naive UTC; None: from the beginning.
             end: Naive UTC; None: to the end. Rows outside may appear: files are chosen, rows are not filtered.
         """
+        keys = [key for key in self.manifest.tables[name].partitions if _may_overlap(key, start, end)]
+        return self.select_partitions(name, keys)
+
+    def select_partitions(self, name: str, keys: Iterable[str]) -> str:
+        """``SELECT`` text over exactly these partitions of one table; KeyError for one that does not exist."""
         table = self.manifest.tables[name]
         by_schema: dict[str, list[str]] = {}
-        for key, entry in table.partitions.items():
-            if _may_overlap(key, start, end):
-                by_schema.setdefault(entry.schema, []).append(_literal(str(self.path / entry.file)))
+        for key in keys:
+            entry = table.partitions[key]
+            by_schema.setdefault(entry.schema, []).append(_literal(str(self.path / entry.file)))
         parts = [
             self._select_files(table.columns, self.manifest.schemas[schema], files)
             for schema, files in sorted(by_schema.items())

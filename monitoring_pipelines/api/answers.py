@@ -1,0 +1,231 @@
+"""How answers look: the three envelopes of S-101, JSON of every stored type, errors without internals (S-005).
+
+What belongs here: wrapping. What does not: what is wrapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+Family = Literal["v1", "monitoring", "plain"]
+
+
+class ApiError(Exception):
+    """An answer that is no success.
+
+    Args:
+        status: HTTP status of S-102.
+        message: What is wrong, safe to show; names the parameter or field where there is one.
+        reason: One stable word for programs, e.g. ``ambiguous_source``.
+        headers: Further headers.
+    """
+
+    def __init__(
+        self, status: int, message: str, reason: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.reason = reason
+        self.headers = dict(headers or {})
+
+
+def bad(message: str, reason: str | None = None) -> ApiError:
+    """400: a parameter or body field that cannot be used."""
+    return ApiError(400, message, reason)
+
+
+def missing(what: str) -> ApiError:
+    """404: unknown object."""
+    return ApiError(404, what)
+
+
+def conflict(message: str, reason: str | None = None) -> ApiError:
+    """409: it exists, and now is not the time."""
+    return ApiError(409, message, reason)
+
+
+class V1Answer(BaseModel):
+    """Envelope of ``/api/v1``."""
+
+    code: int
+    message: str
+    data: Any
+    as_of: str | None = None
+
+
+class V1Error(BaseModel):
+    """Error envelope of ``/api/v1``."""
+
+    code: int
+    message: str
+    data: None
+    request_id: str
+    reason: str | None = None
+
+
+class MonitoringAnswer(BaseModel):
+    """Envelope of ``/api/monitoring``."""
+
+    success: Literal[True]
+    data: Any
+
+
+class MonitoringError(BaseModel):
+    """Error envelope of ``/api/monitoring``."""
+
+    success: Literal[False]
+    error: str
+    message: str
+    request_id: str
+
+
+class PlainError(BaseModel):
+    """Error of the plain paths."""
+
+    error: str
+    request_id: str
+
+
+def family_of(path: str) -> Family:
+    """Which envelope a path uses (S-101)."""
+    if path.startswith("/api/v1/"):
+        return "v1"
+    return "monitoring" if path.startswith("/api/monitoring") else "plain"
+
+
+def instant_text(value: datetime | None) -> str | None:
+    """RFC 3339 with Z; fractions only where there are any."""
+    return None if value is None else value.isoformat() + "Z"
+
+
+def to_json(value: Any) -> str:
+    """JSON text of stored values: instants with Z, decimals as numbers, NaN as null."""
+    return json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _clean(value: Any) -> Any:
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    if isinstance(value, datetime):
+        return instant_text(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(_clean(item) for item in value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(to_json(content), status, dict(headers or {}), media_type="application/json")
+
+
+def v1(request: Request, data: Any, *, as_of: datetime | None = None, status: int = 200) -> Response:
+    """A success of ``/api/v1``, with an ETag so that an unchanged answer costs nothing to fetch again."""
+    body = {"code": status, "message": "success", "data": data, "as_of": as_of}
+    return tagged(request, to_json(body), status, as_of)
+
+
+def monitoring(request: Request, data: Any, *, as_of: datetime | None = None, status: int = 200) -> Response:
+    """A success of ``/api/monitoring``."""
+    return tagged(request, to_json({"success": True, "data": data}), status, as_of)
+
+
+def plain(request: Request, data: Any, *, as_of: datetime | None = None, status: int = 200) -> Response:
+    """A success of the plain paths."""
+    return tagged(request, to_json(data), status, as_of)
+
+
+def tagged(request: Request, text: str, status: int, as_of: datetime | None) -> Response:
+    """The text with its ETag, or 304 when the client has it already."""
+    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:20]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if as_of is not None:
+        headers["X-As-Of"] = str(instant_text(as_of))
+    if status == 200 and request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(text, status, headers, media_type="application/json")
+
+
+def error_response(
+    path: str, status: int, message: str, request_id: str, reason: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:  # fmt: skip
+    """An error in the envelope of its path; it never holds more than ``message``."""
+    family = family_of(path)
+    body: dict[str, Any]
+    if family == "v1":
+        body = {"code": status, "message": message, "data": None, "request_id": request_id}
+        if reason:
+            body["reason"] = reason
+    elif family == "monitoring":
+        body = {"success": False, "error": reason or _WORDS.get(status, "error"), "message": message}
+        body["request_id"] = request_id
+    else:
+        body = {"error": message, "request_id": request_id}
+    return json_response(body, status, headers)
+
+
+_WORDS = {
+    400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+    409: "conflict", 413: "too_large", 500: "internal_error", 503: "not_available",
+}  # fmt: skip
+
+_ERROR_TEXTS = {
+    400: "A parameter or body field cannot be used; the message names it",
+    401: "A token is needed",
+    403: "The token's roles, the host or the origin do not allow it",
+    404: "Unknown object",
+    405: "Method not allowed",
+    409: "Conflict with the present state",
+    413: "The body is larger than 1 MB",
+    503: "Store or source not available",
+}
+
+
+_MODELS: dict[Family, tuple[type[BaseModel] | None, type[BaseModel]]] = {
+    "v1": (V1Answer, V1Error),
+    "monitoring": (MonitoringAnswer, MonitoringError),
+    "plain": (None, PlainError),
+}
+
+
+def responses(family: Family, *more: int, success: int = 200) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer, for the OpenAPI document.
+
+    Args:
+        family: Envelope.
+        more: Statuses besides 400, 401, 403, 405 and 503, which every route may answer.
+        success: The status of a success.
+    """
+    ok, wrong = _MODELS[family]
+    found: dict[int | str, dict[str, Any]] = {success: {"description": "Success"}}
+    if ok is not None:
+        found[success]["model"] = ok
+    for status in (400, 401, 403, 405, 503, *more):
+        if status in (202, 304):
+            found[status] = {"description": "Accepted" if status == 202 else "Not modified"}
+            if ok is not None and status == 202:
+                found[status]["model"] = ok
+        else:
+            found[status] = {"description": _ERROR_TEXTS[status], "model": wrong}
+    return found

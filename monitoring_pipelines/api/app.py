@@ -1,0 +1,128 @@
+"""Building the application: middleware, error handlers, routes.
+
+What belongs here: how the parts are put together. What does not: the parts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from monitoring_pipelines import __version__
+from monitoring_pipelines.api.access import Access, Gate
+from monitoring_pipelines.api.answers import ApiError, error_response
+from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.errors import ProductError
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.clock import Clock
+    from monitoring_pipelines.config import Settings
+
+log = logging.getLogger(__name__)
+
+#: Modules of ``api.routes``; each has ``router``.
+ROUTES = ("health",)
+#: What a product error means to a client, by its code; others are 503.
+_STATUS_OF_CODE = {"usage": 400, "locked": 409, "refused": 409, "paused": 409}
+
+
+def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) -> FastAPI:
+    """The application of a configuration. It reads the published files and the state store, nothing else.
+
+    Args:
+        settings: The configuration.
+        clock: The product's clock.
+        dagster_url: Address of the Dagster web server, for starting runs and for links.
+
+    Raises:
+        ConfigError: A token's secret cannot be read.
+    """
+    services = Services.of(settings, clock, dagster_url)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.close()
+
+    app = FastAPI(
+        title="monitoring-pipelines", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Statistics, completeness, alerts and repair of task platforms. Times are UTC.",
+    )  # fmt: skip
+    app.state.services = services
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(ProductError, _product_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
+    for name in ROUTES:
+        app.include_router(importlib.import_module(f"monitoring_pipelines.api.routes.{name}").router)
+    gate = Gate(settings)
+    app.state.gate = gate
+    app.add_middleware(Access, gate=gate, clock=clock)
+    return app
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
+def _answer(request: Request, status: int, message: str, reason: str | None = None, headers: Any = None) -> Response:
+    level = logging.ERROR if status >= 500 else logging.INFO
+    log.log(level, "%s %s %s %s: %s", _request_id(request), request.method, request.url.path, status, message)
+    return error_response(request.url.path, status, message, _request_id(request), reason, headers)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _answer(request, error.status, error.message, error.reason, error.headers)
+
+
+async def _product_error(request: Request, error: Exception) -> Response:
+    """The message of a product error may name files and servers: it goes to the log, the answer says what kind it is."""
+    assert isinstance(error, ProductError)
+    status = _STATUS_OF_CODE.get(error.code, 503)
+    log.warning("%s %s: %s (%s)", _request_id(request), request.url.path, error.message, error.cause or "no cause")
+    message = _SAFE_TEXTS.get(error.code, "not available at the moment")
+    return _answer(request, status, message, error.code)
+
+
+_SAFE_TEXTS = {
+    "nothing_published": "nothing has been published yet; the first minute tick does",
+    "lake_damaged": "the published files cannot be read",
+    "state_unavailable": "the state store cannot be used",
+    "locked": "another process is doing this already",
+    "refused": "a safety rule does not allow it",
+    "source_unavailable": "the source did not answer",
+}
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    parts = []
+    for problem in error.errors()[:5]:
+        place = [str(part) for part in problem["loc"] if part not in ("query", "path", "header")]
+        if place[:1] == ["body"]:
+            place = place[1:] or ["body"]
+        text = str(problem["msg"]).removeprefix("Value error, ")
+        parts.append(f"{'.'.join(place)[:80]}: {text[:200]}")
+    return _answer(request, 400, "; ".join(parts) or "the request cannot be understood", "bad_request")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    texts = {404: "there is nothing at this path", 405: "this path does not have that method"}
+    message = texts.get(error.status_code, "the request cannot be answered")
+    return _answer(request, error.status_code, message, None, error.headers)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", _request_id(request), request.url.path, exc_info=error)
+    return error_response(request.url.path, 500, "internal error", _request_id(request), "internal_error")

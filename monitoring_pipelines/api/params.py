@@ -1,0 +1,163 @@
+"""Query parameters: pages, times, sources, word lists. A value that cannot be used is a 400, never replaced (S-102).
+
+What belongs here: reading parameters strictly. What does not: bodies (each route has its model).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Query
+from pydantic import BeforeValidator
+
+from monitoring_pipelines.api.answers import bad
+from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.config.suggest import did_you_mean
+
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+MAX_PAGE_SIZE = 500
+
+
+def _strict_integer(value: Any) -> Any:
+    if isinstance(value, str):
+        if not _INTEGER.fullmatch(value):
+            raise ValueError("an integer is needed")
+        return int(value)
+    return value
+
+
+def _strict_flag(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError("true or false is needed")
+        return value == "true"
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_strict_integer)]
+Flag = Annotated[bool, BeforeValidator(_strict_flag)]
+Instant = Annotated[
+    str | None, Query(json_schema_extra=_INSTANT, description="RFC 3339 time or date; without offset it is UTC")
+]
+SourceParam = Annotated[str | None, Query(max_length=32, description="Only this source; default: all")]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list (S-103)."""
+
+    number: int
+    size: int
+
+    @property
+    def offset(self) -> int:
+        """Rows before the page."""
+        return (self.number - 1) * self.size
+
+    def wrap(self, items: Sequence[Any], total: int, **more: Any) -> dict[str, Any]:
+        """The answer's data."""
+        pages = -(-total // self.size)
+        return {
+            "items": list(items),
+            "total": total,
+            "page": self.number,
+            "page_size": self.size,
+            "pages": pages,
+        } | more
+
+    def cut(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """The page of a list that is there as a whole."""
+        return self.wrap(rows[self.offset : self.offset + self.size], len(rows))
+
+
+def _page(
+    page: Annotated[Integer, Query(ge=1, le=10_000_000)] = 1,
+    page_size: Annotated[Integer, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
+) -> Page:
+    return Page(page, page_size)
+
+
+PageParam = Annotated[Page, Depends(_page)]
+
+
+def instant(value: str | None, name: str) -> datetime | None:
+    """A time parameter as naive UTC (S-104).
+
+    Raises:
+        ApiError: 400 naming the parameter.
+    """
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value.strip().replace(" ", "+") if value.count(" ") == 1 else value.strip())
+        return found if found.tzinfo is None else found.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise bad(f"{name}: an RFC 3339 time or a date is needed, for example 2026-02-01T10:00:00Z") from None
+
+
+def window(
+    start: str | None, end: str | None, now: datetime, default: timedelta | None = None
+) -> tuple[datetime | None, datetime | None]:
+    """``from`` and ``to`` as ``[from, to)``; with ``default`` both are always given."""
+    first, last = instant(start, "from"), instant(end, "to")
+    if default is not None:
+        last = last or now
+        try:
+            first = first or last - default
+        except OverflowError:
+            raise bad("to: too far in the past") from None
+    if first is not None and last is not None and first >= last:
+        raise bad("from: it must be before to")
+    return first, last
+
+
+def fixed_window(start: str | None, end: str | None, now: datetime, default: timedelta) -> tuple[datetime, datetime]:
+    """As ``window``, with both ends."""
+    first, last = window(start, end, now, default)
+    assert first is not None
+    assert last is not None
+    return first, last
+
+
+def chosen_sources(services: Services, source: str | None) -> list[str]:
+    """The named source, else all enabled ones.
+
+    Raises:
+        ApiError: 400 for an unknown name.
+    """
+    if source is None:
+        return services.source_ids
+    known = [*services.source_ids, "_self"]
+    if source not in known:
+        raise bad(f"source: no source {source[:40]!r}{did_you_mean(source, known)}")
+    return [source]
+
+
+def one_source(found: Iterable[str], source: str | None, what: str) -> str | None:
+    """The source an object belongs to; ambiguous when several have the key (S-104)."""
+    names = sorted(set(found))
+    if source is None and len(names) > 1:
+        raise bad(f"{what} exists in several sources: {', '.join(names)}; name one with source", "ambiguous_source")
+    return names[0] if names else None
+
+
+def words(value: str | None, name: str, known: Sequence[str]) -> list[str] | None:
+    """A comma list of known words; None when the parameter was not given."""
+    if value is None:
+        return None
+    found = [word.strip() for word in value.split(",")]
+    for word in found:
+        if word not in known:
+            raise bad(f"{name}: {word[:40]!r} is none of {', '.join(known)}")
+    return found
+
+
+__all__ = [
+    "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "chosen_sources", "fixed_window",
+    "instant", "one_source", "window", "words",
+]  # fmt: skip
