@@ -219,11 +219,12 @@ def tick(pipe: Pipeline, only: Iterable[str] | None = None) -> Tick:
 
 
 @without_pandas()
-def extract(pipe: Pipeline, only: Iterable[str] | None = None) -> Extraction:
+def extract(pipe: Pipeline, only: Iterable[str] | None = None, *, strict: bool = True) -> Extraction:
     """One extraction cycle per source, at the same time, so that a slow source does not hold up another (E-506).
 
     Raises:
-        ProductError: Every source failed; the first error. With some failures the others' results are returned.
+        ProductError: Every source failed; the first error. With some failures the others' results are returned, and
+            without ``strict`` the failures always are.
     """
     wanted = set(only) if only is not None else None
     sources = [source for source in pipe.sources if wanted is None or source.id in wanted]
@@ -240,7 +241,7 @@ def extract(pipe: Pipeline, only: Iterable[str] | None = None) -> Extraction:
                 result.failed[source_id] = error.message
                 errors.append(error)
     result.seconds = time.monotonic() - began
-    if errors and not result.cycles:
+    if strict and errors and not result.cycles:
         raise errors[0]
     return result
 

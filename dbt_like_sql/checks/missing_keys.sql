@@ -1,0 +1,32 @@
+/*
+description: >
+  Keys of the settled tasks of the window that have no valid output, by end and key (C-101); limited to $most.
+key: [task_key]
+*/
+WITH task AS MATERIALIZED (
+    SELECT
+        t.task_key,
+        t.task_hash,
+        t.effective_end
+    FROM raw.task AS t
+    WHERE t.source_id = $source_id
+        AND t.effective_end >= $window_start::TIMESTAMP AND t.effective_end < $window_end::TIMESTAMP
+        AND t.status = 'succeeded' AND t.output_expected
+        AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+        AND epoch_us($now::TIMESTAMP) - epoch_us(t.effective_end) >= $settle_us::BIGINT
+)
+
+SELECT
+    task.task_key,
+    task.effective_end
+FROM task
+WHERE
+    task.task_hash NOT IN (
+        SELECT o.task_hash FROM raw.task_output AS o
+        WHERE o.source_id = $source_id AND o.valid AND o.origin <> 'placeholder'
+            AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
+            AND (o.created_at >= $outputs_from::TIMESTAMP OR o.created_at IS NULL)
+            AND o.task_hash IS NOT NULL
+    )
+ORDER BY task.effective_end, task.task_key
+LIMIT $most

@@ -1,0 +1,180 @@
+"""What a check gets: the store as of now, its window, settings and thresholds, and how it answers.
+
+What belongs here: the context, the session that gives the warehouse back between checks, building outcomes.
+What does not: rules (``quality.checks``) and the order of a run (``quality.runs``).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from monitoring_pipelines.quality.model import CheckOutcome, CheckStatus, Finding
+from monitoring_pipelines.quality.registry import Check
+from monitoring_pipelines.severity import BandLimits, Severity, highest
+from monitoring_pipelines.warehouse.sql_models import sql_root
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from monitoring_pipelines.config.schema import Settings, SourceSettings
+    from monitoring_pipelines.config.schema_alerts import Thresholds
+    from monitoring_pipelines.source.lookup import SourceTask
+    from monitoring_pipelines.state import StateStore
+    from monitoring_pipelines.warehouse.connect import Warehouse
+
+#: A session gives the warehouse to others between two checks once it has held it this long, seconds.
+HOLD_S = 0.5
+#: Tasks a finding names at most (C-028).
+MAX_TASK_IDS = 10
+Lookup = Callable[[Sequence[str]], "dict[str, SourceTask]"]
+
+
+class Session:
+    """The warehouse, opened read-only for as long as needed and given back in between.
+
+    Args:
+        warehouse: What to open; None: ``con`` is used and never closed (tests, and callers that hold one already).
+        con: An open connection.
+    """
+
+    def __init__(self, warehouse: Warehouse | None, con: duckdb.DuckDBPyConnection | None = None) -> None:
+        self._warehouse = warehouse
+        self._con = con
+        self._stack = ExitStack()
+        self._since = 0.0
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        """An open connection; temporary tables do not outlive a check."""
+        if self._con is None:
+            if self._warehouse is None:
+                raise ValueError("a session needs a warehouse or a connection")
+            self._con = self._stack.enter_context(self._warehouse.reader("checks"))
+            self._since = time.monotonic()
+        return self._con
+
+    def breathe(self) -> None:
+        """Between two pieces of work: let others have the warehouse if it was held long enough."""
+        if self._warehouse is not None and self._con is not None and time.monotonic() - self._since > HOLD_S:
+            self.close()
+
+    def close(self) -> None:
+        """Give the warehouse back."""
+        if self._warehouse is not None:
+            self._con = None
+            self._stack.close()
+
+
+@dataclass
+class CheckContext:
+    """One check of one source.
+
+    ``lookup`` asks the source for single tasks (E-612); None: the store is believed. ``memo`` is shared by the checks
+    of one source in one run, so that a figure two of them need is computed once.
+    """
+
+    check: Check
+    settings: Settings
+    source: SourceSettings
+    thresholds: Thresholds
+    now: datetime
+    window_from: datetime
+    window_to: datetime
+    session: Session
+    run_type: str = "full"
+    as_of: datetime | None = None
+    lookup: Lookup | None = None
+    state: StateStore | None = None
+    mapped: Mapping[str, set[str]] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
+    say_progress: Callable[[str], None] = field(default=lambda _text: None)
+
+    @property
+    def bands(self) -> BandLimits:
+        """The configured bands (C-002)."""
+        bands = self.settings.checks.bands
+        return BandLimits(bands.healthy, bands.degraded, bands.critical)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Zone of local days (E-307)."""
+        return ZoneInfo(self.settings.timezone)
+
+    @property
+    def settle(self) -> timedelta:
+        """How long after its end a task is settled (C-101)."""
+        return timedelta(seconds=self.settings.checks.settle_s)
+
+    @property
+    def hours(self) -> int:
+        """Length of the window in whole hours."""
+        return int((self.window_to - self.window_from) / timedelta(hours=1))
+
+    def say(self, zh: str, en: str) -> str:
+        """The text in the configured language."""
+        return zh if self.settings.language == "zh-CN" else en
+
+    def rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of ``dbt_like_sql/checks/<name>.sql``.
+
+        ``source_id``, ``window_start``, ``window_end`` and ``now`` are given; parameters the file does not use are
+        left out, because DuckDB refuses surplus ones.
+        """
+        given: dict[str, Any] = {
+            "source_id": self.source.id, "window_start": self.window_from, "window_end": self.window_to, "now": self.now,
+        }  # fmt: skip
+        return query(self.session.con, name, given | parameters)
+
+    def row(self, name: str, **parameters: Any) -> dict[str, Any]:
+        """The only row of a query."""
+        return self.rows(name, **parameters)[0]
+
+    def finding(
+        self, severity: Severity, message: str, details: Mapping[str, Any], task_ids: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None, alert_type: str | None = None,
+    ) -> Finding:  # fmt: skip
+        """A finding of this check (C-028)."""
+        return Finding(
+            self.source.id, self.check.id, alert_type or self.check.alert_type, severity, message, self.now,
+            dict(details), tuple(task_ids)[:MAX_TASK_IDS], dict(labels or {}),
+        )  # fmt: skip
+
+    def outcome(self, status: CheckStatus | None = None, findings: Sequence[Finding] = (), **more: Any) -> CheckOutcome:
+        """What this check answers; without a status it follows from the findings.
+
+        Args:
+            status: ``insufficient_data`` and so on.
+            findings: What was found.
+            more: ``metrics``, ``health``, ``message`` and the like; window and as-of are filled in.
+        """
+        known: dict[str, Any] = {
+            "window_from": self.window_from, "window_to": self.window_to, "as_of": self.as_of,
+            "severity": highest(found.severity for found in findings),
+        }  # fmt: skip
+        return CheckOutcome(
+            self.source.id, self.check.id, status or ("findings" if findings else "passed"),
+            findings=tuple(findings), **(known | more),
+        )  # fmt: skip
+
+
+def query(con: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Run ``dbt_like_sql/checks/<name>.sql`` with those of the parameters it uses."""
+    sql = statement(name)
+    used = {key: value for key, value in parameters.items() if re.search(rf"\${key}\b", sql)}
+    cursor = con.execute(sql, used)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@cache
+def statement(name: str) -> str:
+    """Text of ``dbt_like_sql/checks/<name>.sql``; FileNotFoundError if there is none."""
+    return (sql_root() / "checks" / f"{name}.sql").read_text(encoding="utf-8")

@@ -1,0 +1,172 @@
+"""Completeness figures of any window: the one count behind missing outputs, trend, split, change point and reports.
+
+What belongs here: counting tasks with and without output, by hour, confirmed at the source (E-612).
+What does not: bands and alerts made of the figures (``quality.checks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from monitoring_pipelines.severity import rate_number, rate_text, rounded
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.quality.context import CheckContext
+    from monitoring_pipelines.source.lookup import SourceTask
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+#: Windows are counted in pieces of this length, so that memory does not grow with the window.
+CHUNK = DAY
+#: Outputs are looked for from this long before the oldest task of the window on: clocks and zones may be wrong by days.
+OUTPUT_SLACK = timedelta(days=7)
+#: Candidates asked for at the source in one connection, and in all; beyond it the reconciled store is believed.
+LOOKUP_BATCH = 5_000
+LOOKUP_MOST = 50_000
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Exact counts of one window (M §7.1). ``success_tasks`` are the settled ones: the denominator."""
+
+    total_tasks: int = 0
+    success_tasks: int = 0
+    pending_settle: int = 0
+    tasks_with_outputs: int = 0
+    total_outputs: int = 0
+    distinct_outputs: int = 0
+    invalid_outputs: int = 0
+    no_end_time: int = 0
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Figures)})
+
+    @property
+    def missing_count(self) -> int:
+        """Settled tasks without valid output."""
+        return self.success_tasks - self.tasks_with_outputs
+
+    @property
+    def duplicate_rows(self) -> int:
+        """Valid rows beyond the first of each natural key (C-110)."""
+        return self.total_outputs - self.distinct_outputs
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Share with output in percent, exact; None without tasks."""
+        return Fraction(100 * self.tasks_with_outputs, self.success_tasks) if self.success_tasks else None
+
+    def as_metrics(self) -> dict[str, Any]:
+        """All figures under the names of S-412."""
+        n, w = self.success_tasks, self.tasks_with_outputs
+        mean = Fraction(self.total_outputs, w) if w else None
+        return asdict(self) | {
+            "missing_count": self.missing_count,
+            "completion_rate": rate_text(w, n),
+            "completion_rate_value": rate_number(w, n),
+            "missing_rate": rate_text(self.missing_count, n),
+            "missing_rate_value": rate_number(self.missing_count, n),
+            "duplicate_rows": self.duplicate_rows,
+            "avg_outputs_per_task": None if mean is None else f"{rounded(mean, 1):.1f}",
+            "avg_outputs_per_task_value": None if mean is None else rounded(mean, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Tasks without output, oldest first. ``keys`` may be fewer than ``count``."""
+
+    count: int
+    keys: tuple[str, ...]
+
+
+def hourly(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime, Figures]:
+    """Figures by hour, counted from ``start``; hours without task are absent. Each hour's key is its start, UTC."""
+    key = ("hourly", start, end)
+    if key not in ctx.memo:
+        found: dict[datetime, Figures] = {}
+        for first, last in chunks(start, end):
+            window = {"window_start": first, "window_end": last}
+            for row in ctx.rows("completeness", **window, **_limits(ctx, first, last)):
+                hour = first + HOUR * row.pop("hour_no")
+                found[hour] = Figures(**row)
+            ctx.session.breathe()
+        ctx.memo[key] = dict(sorted(found.items()))
+    return ctx.memo[key]
+
+
+def figures(ctx: CheckContext, start: datetime, end: datetime) -> Figures:
+    """Figures of ``[start, end)`` as the store has them."""
+    return sum(hourly(ctx, start, end).values(), Figures())
+
+
+def missing_keys(ctx: CheckContext, start: datetime, end: datetime, most: int) -> list[str]:
+    """Keys of tasks without output as the store has them, oldest first."""
+    keys: list[str] = []
+    for first, last in chunks(start, end):
+        window = {"window_start": first, "window_end": last, "most": most - len(keys)}
+        keys += [row["task_key"] for row in ctx.rows("missing_keys", **window, **_limits(ctx, first, last))]
+        ctx.session.breathe()
+        if len(keys) >= most:
+            break
+    return keys
+
+
+def confirmed(ctx: CheckContext, start: datetime, end: datetime) -> tuple[Figures, Missing]:
+    """Figures after the candidates for missing outputs were looked up once more at the source (E-612).
+
+    A candidate that has an output by now counts as complete; one that no longer exists, was deleted or is not succeeded
+    any more leaves the window.
+
+    Raises:
+        SourceUnavailable: Nothing can be said about the candidates.
+    """
+    key = ("confirmed", start, end)
+    if key not in ctx.memo:
+        counted = figures(ctx, start, end)
+        keys = missing_keys(ctx, start, end, LOOKUP_MOST) if counted.missing_count else []
+        ctx.session.close()  # nobody waits for the warehouse while the source is asked
+        gone: set[str] = set()
+        for at in range(0, len(keys), LOOKUP_BATCH) if ctx.lookup else ():
+            chunk = keys[at : at + LOOKUP_BATCH]
+            found = ctx.lookup(chunk) if ctx.lookup else {}
+            for task_key in chunk:
+                change = _now_at_source(found.get(task_key))
+                if change is not None:
+                    counted += change
+                    gone.add(task_key)
+            ctx.say_progress(f"{ctx.source.id}: {min(at + LOOKUP_BATCH, len(keys)):,} of {len(keys):,} looked up")
+        left = tuple(task_key for task_key in keys if task_key not in gone)
+        ctx.memo[key] = (counted, Missing(counted.missing_count, left))
+    return ctx.memo[key]
+
+
+def chunks(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """``[start, end)`` in pieces of at most a day, oldest first."""
+    while start < end:
+        stop = min(start + CHUNK, end)
+        yield start, stop
+        start = stop
+
+
+def _limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
+    oldest = ctx.row("oldest_task", window_start=start, window_end=end)["created_at"]
+    return {
+        "settle_us": int(ctx.settle / timedelta(microseconds=1)),
+        "outputs_from": min(oldest or start, start) - OUTPUT_SLACK,
+    }
+
+
+def _now_at_source(found: SourceTask | None) -> Figures | None:
+    """What the source's answer changes about a task that the store has as missing; None: it is missing there too."""
+    if found is None or found.task["is_deleted"] or found.task["status"] != "succeeded":
+        return Figures(total_tasks=-1 if found is None or found.task["is_deleted"] else 0, success_tasks=-1)
+    valid = [row for row in found.outputs if row["valid"] and not row["is_deleted"]]
+    if not valid and not found.has_inline_output:
+        return None
+    distinct = len({row["natural_key"] for row in valid})
+    return Figures(tasks_with_outputs=1, total_outputs=len(valid) or 1, distinct_outputs=distinct or 1)

@@ -1,0 +1,299 @@
+"""Check runs, their results and findings in the state store, readable as of any instant.
+
+What belongs here: storing runs and reading them back, paging, pruning. What does not: running checks (``quality.runs``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
+
+from monitoring_pipelines.quality import registry
+from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus, RunType
+from monitoring_pipelines.severity import SEVERITIES
+from monitoring_pipelines.state.ids import new_id
+from monitoring_pipelines.state.store import StateStore, upsert
+from monitoring_pipelines.state.tables import check_result, check_run, finding
+
+#: Runs that looked at the data; ``skipped`` and ``missed`` did not.
+EXECUTED = ("healthy", "issues_detected", "error")
+#: Rows of one INSERT or one DELETE.
+BATCH = 1_000
+#: Statuses of results that say something about the data.
+_ANSWERS = ("passed", "findings", "insufficient_data", "not_applicable")
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What was believed about one check at an instant: the outcome and the run it came from."""
+
+    outcome: CheckOutcome
+    run_id: str
+    run_type: str
+    ended_at: datetime | None
+
+
+def start(state: StateStore, run: CheckRun) -> CheckRun:
+    """Store a run that begins now. A scheduled run that is made again replaces the earlier one (S-703).
+
+    Runs of the type that never ended (their process died) become ``error``: the caller holds the lock of the type.
+
+    Returns:
+        The run, with the id of the one it replaces if there is one.
+    """
+    with state.begin() as con:
+        con.execute(
+            update(check_run)
+            .where(check_run.c.type == run.type, check_run.c.status == "running")
+            .values(status="error", error="the process ended before the run did", ended_at=run.started_at)
+        )
+        if run.trigger == "schedule":
+            same = select(check_run.c.run_id).where(
+                check_run.c.type == run.type, check_run.c.trigger == run.trigger,
+                check_run.c.scheduled_at == run.scheduled_at, check_run.c.status.in_([*EXECUTED, "skipped"]),
+            )  # fmt: skip
+            old = con.execute(same.order_by(check_run.c.run_id)).scalars().first()
+            if old is not None:
+                run = replace(run, run_id=old)
+                _forget(con, [old])
+        con.execute(insert(check_run).values(_run_row(run)))
+    return run
+
+
+def finish(state: StateStore, run: CheckRun) -> None:
+    """Store everything a run found, in one transaction."""
+    results = [_result_row(run, outcome) for outcome in run.outcomes]
+    findings = [_finding_row(run, number, found) for number, found in enumerate(run.findings)]
+    with state.begin() as con:
+        upsert(con, check_run, [_run_row(run)])
+        for batch in _batches(results):
+            con.execute(insert(check_result), batch)
+        for batch in _batches(findings):
+            con.execute(insert(finding), batch)
+
+
+def record_unexecuted(
+    state: StateStore, run_type: RunType, status: RunStatus, scheduled_at: datetime, now: datetime, *,
+    trigger: str = "schedule", count: int = 1, reason: str | None = None,
+) -> CheckRun:  # fmt: skip
+    """Store a due run that was not executed: ``skipped`` or ``missed`` (C-021 to C-023).
+
+    The same due time is recorded once. ``count`` > 1: one row for several due times, ``scheduled_at`` is the newest.
+    """
+    run = CheckRun(new_id(now), run_type, trigger, status, scheduled_at, error=reason)
+    with state.begin() as con:
+        same = and_(check_run.c.type == run_type, check_run.c.scheduled_at == scheduled_at,
+                    check_run.c.trigger == trigger)  # fmt: skip
+        known = con.execute(select(check_run).where(same)).first()
+        if known is not None:
+            return _run(known)
+        con.execute(insert(check_run).values(_run_row(run) | {"count": count}))
+    return run
+
+
+def last_due(state: StateStore, run_type: RunType) -> datetime | None:
+    """Newest due time of a scheduled run of the type that has a row, executed or not; None before the first."""
+    with state.read() as con:
+        return con.execute(
+            select(func.max(check_run.c.scheduled_at)).where(
+                check_run.c.type == run_type, check_run.c.trigger == "schedule", check_run.c.status != "running"
+            )
+        ).scalar()
+
+
+def load(state: StateStore, run_id: str) -> CheckRun | None:
+    """A run with its outcomes and findings; None if there is none."""
+    with state.read() as con:
+        row = con.execute(select(check_run).where(check_run.c.run_id == run_id)).first()
+        return None if row is None else _with_outcomes(con, row)
+
+
+def page(
+    state: StateStore, *, run_type: str | None = None, status: str | None = None, source_id: str | None = None,
+    before: datetime | None = None, number: int = 1, size: int = 50,
+) -> tuple[list[CheckRun], int]:  # fmt: skip
+    """(runs without outcomes, newest first; number of all matches). ``before``: scheduled earlier than that."""
+    where = [check_run.c.status == status] if status else []
+    where += [check_run.c.type == run_type] if run_type else []
+    where += [check_run.c.scheduled_at < before] if before else []
+    if source_id:
+        having = select(check_result.c.run_id).where(check_result.c.source_id == source_id)
+        where.append(check_run.c.run_id.in_(having))
+    with state.read() as con:
+        total = con.execute(select(func.count()).select_from(check_run).where(*where)).scalar_one()
+        newest = select(check_run).where(*where).order_by(check_run.c.scheduled_at.desc(), check_run.c.run_id.desc())
+        return [_run(row) for row in con.execute(newest.limit(size).offset((number - 1) * size))], total
+
+
+def counts_of(state: StateStore, run_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Findings by severity of runs, as stored with them."""
+    with state.read() as con:
+        wanted = select(check_run.c.run_id, check_run.c.alerts_by_severity).where(check_run.c.run_id.in_(run_ids))
+        return {row.run_id: row.alerts_by_severity or {} for row in con.execute(wanted)}
+
+
+def findings_page(
+    state: StateStore, *, run_id: str | None = None, alert_type: str | None = None, source_id: str | None = None,
+    number: int = 1, size: int = 50,
+) -> tuple[list[Finding], int]:  # fmt: skip
+    """(findings, those of the newest run first; number of all matches)."""
+    pairs = ((finding.c.run_id, run_id), (finding.c.alert_type, alert_type), (finding.c.source_id, source_id))
+    where = [column == value for column, value in pairs if value is not None]
+    with state.read() as con:
+        total = con.execute(select(func.count()).select_from(finding).where(*where)).scalar_one()
+        newest = select(finding).where(*where).order_by(finding.c.run_id.desc(), finding.c.seq)
+        return [_finding(row) for row in con.execute(newest.limit(size).offset((number - 1) * size))], total
+
+
+def newest_runs(state: StateStore, types: Sequence[str] = ("quick", "full", "deep")) -> dict[str, CheckRun]:
+    """The newest executed run of each type, with outcomes."""
+    found: dict[str, CheckRun] = {}
+    with state.read() as con:
+        for run_type in types:
+            row = con.execute(_newest_run(run_type, None)).first()
+            if row is not None:
+                found[run_type] = _with_outcomes(con, row)
+    return found
+
+
+def believed(
+    state: StateStore, check_id: str, source_id: str, *, run_type: str | None = None, at: datetime | None = None,
+    answers_only: bool = False,
+) -> Believed | None:  # fmt: skip
+    """What the newest run that had ended by ``at`` said of a check and source; ``at`` None: now.
+
+    Args:
+        state: The store.
+        check_id: Id of the registry.
+        source_id: The source.
+        run_type: Only runs of this type.
+        at: The instant of the question, naive UTC.
+        answers_only: Leave out results with status ``error``.
+    """
+    joined = check_result.join(check_run, check_run.c.run_id == check_result.c.run_id)
+    where = [check_result.c.check_id == check_id, check_result.c.source_id == source_id,
+             check_run.c.status.in_(EXECUTED)]  # fmt: skip
+    where += [check_run.c.type == run_type] if run_type else []
+    where += [check_run.c.ended_at <= at] if at else []
+    where += [check_result.c.status.in_(_ANSWERS)] if answers_only else []
+    wanted = (
+        select(check_result, check_run.c.type.label("run_type"), check_run.c.ended_at)
+        .select_from(joined)
+        .where(*where)
+        .order_by(check_run.c.ended_at.desc(), check_run.c.run_id.desc())
+        .limit(1)
+    )
+    with state.read() as con:
+        row = con.execute(wanted).first()
+        if row is None:
+            return None
+        mine = and_(finding.c.run_id == row.run_id, finding.c.source_id == source_id, finding.c.check_id == check_id)
+        found = [_finding(one) for one in con.execute(select(finding).where(mine).order_by(finding.c.seq))]
+        return Believed(_outcome(row, found), row.run_id, row.run_type, row.ended_at)
+
+
+def prune(state: StateStore, now: datetime, days: int) -> int:
+    """Remove runs older than ``retention.check_days``; the newest executed one of each type stays.
+
+    Returns:
+        Number of runs removed.
+    """
+    limit = now - timedelta(days=days)
+    removed = 0
+    with state.read() as con:
+        kept = {row.run_id for t in ("quick", "full", "deep") for row in con.execute(_newest_run(t, None))}
+    while True:
+        with state.begin() as con:
+            old = select(check_run.c.run_id).where(check_run.c.scheduled_at < limit, check_run.c.run_id.not_in(kept))
+            ids = list(con.execute(old.limit(BATCH)).scalars())
+            _forget(con, ids)
+        removed += len(ids)
+        if len(ids) < BATCH:
+            return removed
+
+
+def _forget(con: Connection, run_ids: Sequence[str]) -> None:
+    for table in (finding, check_result, check_run):
+        con.execute(delete(table).where(table.c.run_id.in_(run_ids)))
+
+
+def _newest_run(run_type: str, at: datetime | None) -> Select[Any]:
+    where = [check_run.c.type == run_type, check_run.c.status.in_(EXECUTED)]
+    where += [check_run.c.ended_at <= at] if at else []
+    return select(check_run).where(*where).order_by(check_run.c.ended_at.desc(), check_run.c.run_id.desc()).limit(1)
+
+
+def severity_counts(findings: Sequence[Finding]) -> dict[str, int]:
+    """Number of findings by severity, most severe first; severities without finding are absent."""
+    counted = Counter(found.severity for found in findings)
+    return {severity: counted[severity] for severity in reversed(SEVERITIES) if counted[severity]}
+
+
+def _run_row(run: CheckRun) -> dict[str, Any]:
+    lasted = run.ended_at - run.started_at if run.ended_at and run.started_at else None
+    return {
+        "run_id": run.run_id, "type": run.type, "trigger": run.trigger, "status": run.status,
+        "scheduled_at": run.scheduled_at, "started_at": run.started_at, "ended_at": run.ended_at,
+        "window_from": run.window_from, "window_to": run.window_to, "window_hours": run.window_hours,
+        "sources": {
+            "checked": sorted({outcome.source_id for outcome in run.outcomes}), "failed": run.failed_sources,
+        },
+        "total_alerts": len(run.findings), "alerts_by_severity": severity_counts(run.findings),
+        "duration_ms": None if lasted is None else lasted / timedelta(milliseconds=1), "count": 1, "error": run.error,
+    }  # fmt: skip
+
+
+def _result_row(run: CheckRun, outcome: CheckOutcome) -> dict[str, Any]:
+    names = ("source_id", "check_id", "status", "severity", "health", "window_from", "window_to", "metrics",
+             "expectation", "as_of", "stale", "message")  # fmt: skip
+    return {"run_id": run.run_id} | {name: getattr(outcome, name) for name in names}
+
+
+def _finding_row(run: CheckRun, number: int, found: Finding) -> dict[str, Any]:
+    names = ("source_id", "check_id", "alert_type", "severity", "labels", "message", "details", "created_at")
+    row = {name: getattr(found, name) for name in names}
+    return {"run_id": run.run_id, "seq": number, "task_ids": list(found.task_ids)} | row
+
+
+def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for at in range(0, len(rows), BATCH):
+        yield rows[at : at + BATCH]
+
+
+def _with_outcomes(con: Connection, row: Row[Any]) -> CheckRun:
+    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(finding.c.seq)
+    by_check: dict[tuple[str, str], list[Finding]] = {}
+    for one in con.execute(mine):
+        by_check.setdefault((one.source_id, one.check_id), []).append(_finding(one))
+    results = list(con.execute(select(check_result).where(check_result.c.run_id == row.run_id)))
+    results.sort(key=lambda result: (result.source_id, registry.position(result.check_id), result.check_id))
+    outcomes = [_outcome(result, by_check.get((result.source_id, result.check_id), [])) for result in results]
+    return replace(_run(row), outcomes=tuple(outcomes))
+
+
+def _run(row: Row[Any]) -> CheckRun:
+    values = dict(row._mapping)
+    names = ("run_id", "type", "trigger", "status", "scheduled_at", "started_at", "ended_at", "window_from",
+             "window_to", "window_hours", "error")  # fmt: skip
+    sources = values["sources"] or {}
+    return CheckRun(**{name: values[name] for name in names}, failed_sources=sources.get("failed", {}))
+
+
+def _outcome(row: Row[Any], findings: Sequence[Finding]) -> CheckOutcome:
+    values = dict(row._mapping)
+    names = ("source_id", "check_id", "status", "severity", "health", "window_from", "window_to", "expectation",
+             "as_of", "stale", "message")  # fmt: skip
+    known = {name: values[name] for name in names}
+    return CheckOutcome(**known, metrics=values["metrics"] or {}, findings=tuple(findings))
+
+
+def _finding(row: Row[Any]) -> Finding:
+    return Finding(
+        row.source_id, row.check_id, row.alert_type, row.severity, row.message or "", row.created_at,
+        row.details or {}, tuple(row.task_ids or ()), row.labels or {},
+    )  # fmt: skip

@@ -1,0 +1,161 @@
+"""Check runs against a real source: order, windows, overlap, failures, what is stored and written (C-020 to C-028)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.quality import runs
+from monitoring_pipelines.state import checks as stored
+from monitoring_pipelines_tests.quality.bench import NOW
+
+END = NOW - timedelta(minutes=30)
+
+
+def fill(world, total=4, complete=3):
+    for number in range(total):
+        world.task(f"t{number}", END + timedelta(seconds=number), 1 if number < complete else 0)
+
+
+def test_a_run_extracts_first_and_stores_run_results_and_findings(platform):
+    world = platform()
+    fill(world)
+    run = world.run("quick")
+    assert run.status == "issues_detected"
+    assert stored.load(world.state, run.run_id) == run
+    found = run.findings[0]
+    assert (found.alert_type, found.severity, found.task_ids) == ("missing_task_outputs", "high", ("t3",))
+    assert (run.window_from, run.window_to, run.window_hours) == (NOW - timedelta(hours=1), NOW, 1)
+
+
+def test_a_clean_run_is_stored_too(platform):
+    world = platform()
+    fill(world, 4, 4)
+    run = world.run("quick")
+    assert (run.status, run.findings) == ("healthy", ())
+    assert stored.page(world.state)[1] == 1
+
+
+def test_the_window_of_a_scheduled_run_ends_at_its_due_time(platform):
+    world = platform()
+    run = world.run("quick", due_at=NOW - timedelta(minutes=1), trigger="schedule")
+    assert (run.window_from, run.window_to) == (NOW - timedelta(minutes=61), NOW - timedelta(minutes=1))
+
+
+def test_a_candidate_is_looked_up_at_the_source_before_it_is_reported(platform):
+    world = platform()
+    fill(world, 4, 4)
+    world.run("quick")
+    with world.pipe.warehouse.writer("lose a row") as con:
+        con.execute("DELETE FROM raw.task_output WHERE task_key = 't2'")
+    run = world.run("quick")
+    assert run.findings == ()
+    assert run.outcomes[1].metrics["tasks_with_outputs"] == 4
+
+
+def test_a_task_that_left_the_source_is_not_reported(platform):
+    world = platform()
+    fill(world)
+    world.run("quick")
+    world.db.execute("delete from tasks where task_id = 't3'")
+    assert world.run("quick").findings == ()
+
+
+def test_a_result_line_is_appended_per_executed_run_under_the_local_date(platform):
+    world = platform()
+    fill(world)
+    run = world.run("quick")
+    world.run("quick")
+    path = world.settings.logs_path / "monitoring_results" / "monitoring_20260203.jsonl"
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["run_id"] == run.run_id
+    assert lines[0]["timestamp"] == "2026-02-03T04:00:00Z"
+    assert lines[0]["timestamp_local"] == "2026-02-03 12:00:00"
+    assert (lines[0]["status"], lines[0]["total_alerts"], lines[0]["alerts_by_severity"]) == (
+        "issues_detected",
+        1,
+        {"high": 1},
+    )
+    assert lines[0]["metrics"]["shop"]["missing_outputs"]["missing_count"] == 1
+    assert lines[0]["alerts"][0]["created_at_local"] == "2026-02-03 12:00:00"
+
+
+def test_the_file_belongs_to_the_local_day_of_the_due_time(platform):
+    world = platform()
+    world.run("quick", due_at=NOW.replace(hour=16, minute=0) - timedelta(days=1), trigger="schedule")
+    assert (world.settings.logs_path / "monitoring_results" / "monitoring_20260203.jsonl").exists()
+
+
+def test_a_scheduled_run_that_would_overlap_is_skipped_and_a_manual_one_refused(platform):
+    world = platform()
+    with runs.lock_of(world.pipe, "quick").held("test", 1):
+        run = world.run("quick", due_at=NOW, trigger="schedule")
+        with pytest.raises(runs.CheckRunning):
+            world.run("quick")
+        assert runs.is_running(world.pipe, "quick")
+    assert run.status == "skipped"
+    assert [(r.status, r.run_id) for r in stored.page(world.state)[0]] == [("skipped", run.run_id)]
+    assert not list(world.settings.logs_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("hours", [0, -1, 721, 1.5, "3", True])
+def test_hours_back_is_a_whole_number_up_to_a_month(platform, hours):
+    with pytest.raises(UsageError, match="hours_back"):
+        platform().run("full", hours_back=hours)
+
+
+def test_hours_back_is_not_for_deep_checks(platform):
+    with pytest.raises(UsageError, match="deep"):
+        platform().run("deep", hours_back=3)
+
+
+def test_a_run_made_again_by_the_scheduler_replaces_the_first(platform):
+    world = platform()
+    fill(world)
+    first = world.run("quick", due_at=NOW, trigger="schedule")
+    again = world.run("quick", due_at=NOW, trigger="schedule")
+    assert again.run_id == first.run_id
+    assert stored.page(world.state)[1] == 1
+    assert stored.load(world.state, first.run_id) == again
+
+
+def test_an_unreachable_source_is_an_error_and_keeps_the_last_good_figures(platform):
+    world = platform()
+    fill(world)
+    good = world.run("quick")
+    world.clock.advance(60)
+    world.db.execute("rename table task_outputs to gone")
+    run = world.run("quick")
+    assert run.status == "error"
+    assert [found.alert_type for found in run.findings] == ["monitoring_error"]
+    outcome = next(o for o in run.outcomes if o.check_id == "missing_outputs")
+    assert (outcome.status, outcome.health, outcome.stale) == ("error", "unknown", True)
+    assert outcome.metrics == good.outcomes[1].metrics
+    assert outcome.as_of == good.outcomes[1].as_of
+    assert list((world.settings.logs_path / "errors").glob("monitoring_error_*.json"))
+
+
+def test_what_was_believed_at_an_instant_can_be_asked_later(platform):
+    world = platform()
+    fill(world)
+    world.run("quick")
+    world.clock.advance(600)
+    world.output("t3", NOW)
+    world.run("quick")
+    then = stored.believed(world.state, "missing_outputs", "shop", at=NOW + timedelta(seconds=599))
+    now = stored.believed(world.state, "missing_outputs", "shop")
+    assert (then.outcome.metrics["missing_count"], now.outcome.metrics["missing_count"]) == (1, 0)
+    assert stored.believed(world.state, "missing_outputs", "shop", at=NOW - timedelta(seconds=1)) is None
+
+
+def test_a_run_whose_process_died_becomes_an_error(platform):
+    world = platform()
+    run = world.run("quick")
+    with world.state.begin() as con:
+        con.exec_driver_sql("update check_run set status = 'running', ended_at = null")
+    world.run("quick")
+    assert stored.load(world.state, run.run_id).status == "error"
