@@ -24,6 +24,7 @@ from monitoring_pipelines.warehouse.core_tables import (
     replace_rows,
 )
 from monitoring_pipelines.warehouse.schema import transaction
+from monitoring_pipelines.warehouse.serving import mark
 from monitoring_pipelines.warehouse.sql_models import sql_root
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def _refresh_workers(
     if count:
         for name in WORKER_STEPS:
             _step(con, name, source_id)
-        _write_workers(con, result, source_id)
+        _write_workers(con, result, source_id, as_of)
         _mark_tasks_of_workers(con, source_id, as_of)
         result.workers += count
     con.execute("DELETE FROM meta.dirty_worker WHERE source_id = ?", [source_id])
@@ -378,7 +379,7 @@ def _clear_cold(con: duckdb.DuckDBPyConnection, claim: str, source_id: str, sinc
     )
 
 
-def _write_workers(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str) -> None:
+def _write_workers(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime) -> None:
     """Store what the worker steps computed, by difference, and mark the hours that changed."""
     mine = f"source_id = '{source_id}' AND worker_key IN (SELECT worker_key FROM claim_worker)"
     reached = (
@@ -402,6 +403,8 @@ def _write_workers(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id
         "core.worker_interval",
         replace_rows(con, "core.worker_interval", f"({_sql('worker_interval')})", f"{mine} AND {_BUSY_KEPT}"),
     )
+    for side in ("gone", "come"):
+        mark(con, "core.worker_interval", f"SELECT from_at FROM {side}_worker_interval", as_of)
     replace_rows(con, "core.worker_anomaly", "step_worker_anomaly", mine)
     publish_anomalies(con, "worker_anomaly")
     result.dirty_hours += mark_hours(con, ["worker_life", "worker_interval", "worker_anomaly"], "worker")
@@ -495,6 +498,7 @@ def _refresh_tasks(
     for name in TASK_STEPS:
         _step(con, name, source_id)
     _write_tasks(con, result, source_id, since)
+    con.execute("INSERT INTO meta.publish_task SELECT task_hash FROM claim_task")
     con.execute(
         "DELETE FROM meta.dirty_task AS d WHERE source_id = ? AND task_key IN (SELECT task_key FROM claim_task)",
         [source_id],

@@ -31,7 +31,7 @@ WORKER_ENTITIES = ("worker", "worker_event", "worker_snapshot")
 #: What the comparison of versions needs of a stored row. Fetching whole rows costs ten times as much.
 _COMPARED = (
     "row_id", "src_table", "first_seen_at", "changed_at", "deleted_at", "row_hash", "key_hash", "src_digest", "task_key",
-    "worker_key", "status", "status_seen_at", "at",
+    "worker_key", "status", "status_seen_at", "at", "scheduled_at", "started_at", "ended_at",
 )  # fmt: skip
 #: Rows of one DuckDB row group, the unit a scan can skip; beyond so many separate places one scan is cheaper.
 _ROW_GROUP = 122_880
@@ -96,7 +96,7 @@ def apply_batch(
         raw_from: The table was read again from its beginning: rows before this instant that the store does not have
             were removed by retention (E-901) and are not taken in again.
     """
-    from monitoring_pipelines.warehouse import entity_rules
+    from monitoring_pipelines.warehouse import entity_rules, serving
 
     entity = entities()[staged.entity]
     read_at = staged.read_at or now
@@ -110,6 +110,7 @@ def apply_batch(
     _write(con, entity, read_at, result)
     _record_anomalies(con, staged, now)
     _mark_dirty(con, entity, staged.source_id, now)
+    serving.mark_rows(con, staged.entity, now)
     entity_rules.follow(con, staged, now)
     return result
 
@@ -137,6 +138,8 @@ def mark_deleted(
     Returns:
         Number of rows marked now.
     """
+    from monitoring_pipelines.warehouse import serving
+
     con.execute("CREATE OR REPLACE TEMP TABLE gone_key AS SELECT unnest(?::UBIGINT[]) AS key_hash", [list(keys)])
     rows = con.execute(
         f'UPDATE raw."{entity}" SET deleted_at = ?, deleted_reason = ? WHERE source_id = ? AND src_table = ? '
@@ -144,6 +147,7 @@ def mark_deleted(
         "AND changed_at <= ?",
         [now, reason, source_id, src_table, now],
     ).fetchall()
+    serving.mark_keys(con, entity, now)
     return int(rows[0][0]) if rows else 0
 
 

@@ -278,13 +278,16 @@ class Lake:
 
 
 def partition_span(key: str) -> tuple[datetime, datetime] | None:
-    """The time [from, to) of a partition key: ``2026-02-01T10``, ``2026-02-01`` or ``2026-02``; None for ``all``."""
-    for length, pattern in ((13, "%Y-%m-%dT%H"), (10, "%Y-%m-%d"), (7, "%Y-%m")):
+    """The time [from, to) of a partition key: ``2026-02-01T1010`` (ten minutes), ``2026-02-01T10``, ``2026-02-01`` or
+    ``2026-02``; None for ``all``.
+    """
+    for length, pattern in ((15, "%Y-%m-%dT%H%M"), (13, "%Y-%m-%dT%H"), (10, "%Y-%m-%d"), (7, "%Y-%m")):
         if len(key) == length:
             start = datetime.strptime(key, pattern)
             if length == 7:
                 return start, (start + timedelta(days=32)).replace(day=1)
-            return start, start + (timedelta(hours=1) if length == 13 else timedelta(days=1))
+            span = {15: timedelta(minutes=10), 13: timedelta(hours=1), 10: timedelta(days=1)}[length]
+            return start, start + span
     return None
 
 

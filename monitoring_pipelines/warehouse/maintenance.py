@@ -19,6 +19,7 @@ from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.lake import Manifest, PublishedFile, partition_span, read_manifest
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
 from monitoring_pipelines.warehouse.publish import LOCK_NAME, Publication, mark_for_publish, remove_file
+from monitoring_pipelines.warehouse.serving import SERVED, mark
 
 #: A file is rewritten when more than this share of it, and at least this many bytes, would be saved.
 REWRITE_SHARE = 0.5
@@ -124,7 +125,7 @@ def check_lake(warehouse: Warehouse, lake: str | Path, clock: Clock, *, deep: bo
         WarehouseBusy: A publisher holds the lake for more than 30 s.
     """
     root, report = Path(lake).absolute(), LakeReport()
-    damaged: list[tuple[str, datetime]] = []
+    damaged: list[tuple[str, datetime | None]] = []
     try:
         with FairLock(root / LOCK_NAME).held("check", 30.0):
             manifest = read_manifest(root)
@@ -141,7 +142,11 @@ def check_lake(warehouse: Warehouse, lake: str | Path, clock: Clock, *, deep: bo
     if damaged:
         with warehouse.writer("republish") as con, transaction(con):
             for table, bucket in damaged:
-                mark_for_publish(con, table, [bucket], clock.now())
+                if table in SERVED:
+                    at = "NULL::TIMESTAMP" if bucket is None else f"TIMESTAMP '{bucket}'"
+                    mark(con, table, f"SELECT {at}", clock.now())
+                elif bucket is not None:
+                    mark_for_publish(con, table, [bucket], clock.now())
     return report
 
 
@@ -200,13 +205,13 @@ def _hourly_days(manifest: Manifest | None, now: datetime) -> set[tuple[str, str
         (name, key[:10])
         for name, table in manifest.tables.items()
         for key in table.partitions
-        if len(key) == len("2026-02-01T10") and key[:10] < today
+        if len(key) > len("2026-02-01") and key[:10] < today
     }
 
 
-def _damaged(root: Path, manifest: Manifest, deep: bool, report: LakeReport) -> list[tuple[str, datetime]]:
+def _damaged(root: Path, manifest: Manifest, deep: bool, report: LakeReport) -> list[tuple[str, datetime | None]]:
     """(table, bucket) of files that are missing or differ; the damaged file itself is removed."""
-    result = []
+    result: list[tuple[str, datetime | None]] = []
     for name, table in manifest.tables.items():
         for key, entry in table.partitions.items():
             if _is_sound(root, entry, deep):
@@ -214,8 +219,8 @@ def _damaged(root: Path, manifest: Manifest, deep: bool, report: LakeReport) -> 
             report.damaged.append(entry.file)
             (root / entry.file).unlink(missing_ok=True)
             span = partition_span(key)
-            # Tables published whole are written with every manifest and need no mark.
-            result += [(name, span[0])] if span else []
+            # Summaries are written with every manifest and need no mark.
+            result += [(name, span[0] if span else None)] if span or name in SERVED else []
     return result
 
 

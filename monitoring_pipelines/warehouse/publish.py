@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import ProductError, WarehouseBusy
 from monitoring_pipelines.warehouse.connect import DiskFull, is_no_space, transaction
+from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.lake import (
     KEEP_RETIRED_S,
     KEEP_RETIRED_VERSIONS,
@@ -45,6 +46,16 @@ from monitoring_pipelines.warehouse.lake import (
     read_manifest,
 )
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
+from monitoring_pipelines.warehouse.serving import (
+    MERGE_AFTER,
+    ROW_GROUP,
+    SERVED,
+    STEP,
+    Served,
+    floor,
+    mark_whole_table,
+    resolve,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -85,6 +96,8 @@ class _Table:
     name: str
     columns: Columns
     bucket: str | None
+    #: Set when the table is published for look-ups; it then says which rows a file has.
+    served: Served | None = None
 
     @property
     def order(self) -> str:
@@ -238,7 +251,7 @@ class Publication:
         """
         self._lock()
         now = self.clock.now()
-        tables = _mart_tables(con)
+        tables = _mart_tables(con) | _served_tables(con)
         self._begin(con, tables, now)
         staging = self.lake / STAGING_NAME
         with _disk_errors(self.lake):
@@ -248,7 +261,8 @@ class Publication:
         self._stack.callback(shutil.rmtree, staging, ignore_errors=True)
         for name, query in _SUMMARIES.items():
             self._copy(con, name, "all", _describe(con, query), query)
-        self._stage_days(con, tables, _by_day(con, partitions, self._uncompacted(now) if compact else ()), now)
+        wishes = [*self._mergeable(now), *(self._uncompacted(now) if compact else ())]
+        self._stage_days(con, tables, _by_day(con, partitions, wishes), now)
         return len(self._staged)
 
     def commit(self) -> Manifest:
@@ -302,6 +316,11 @@ class Publication:
         else:
             mark_everything(con, now)
             kept = {}
+        with transaction(con):
+            for table in tables.values():
+                if table.served and table.name not in kept:
+                    mark_whole_table(con, table.served, now)
+            resolve(con, now)
         sources = con.execute(
             "SELECT source_id, as_of, closed_through, origin, raw_from FROM meta.source_state ORDER BY source_id"
         ).fetchall()
@@ -330,8 +349,9 @@ class Publication:
         now: datetime,
     ) -> None:
         began = time.perf_counter()
-        for number, day in enumerate(sorted(days, key=lambda d: d or date.max, reverse=True)):
-            if number and time.perf_counter() - began > self.budget_s:
+        newest = max((day for day in days if day), default=None)
+        for day in sorted(days, key=lambda d: d or date.max, reverse=True):
+            if day not in (None, newest) and time.perf_counter() - began > self.budget_s:
                 self._base.waiting += sum(1 for change_id, _, _ in days[day] if change_id)
                 continue
             for change_id, name, bucket in days[day]:
@@ -344,6 +364,9 @@ class Publication:
         self, con: duckdb.DuckDBPyConnection, table: _Table, bucket: datetime | None, now: datetime
     ) -> None:
         """Copy the partition that holds ``bucket``, once; a day that becomes one file replaces its hourly files."""
+        if table.served:
+            self._stage_served(con, table, table.served, bucket, now)
+            return
         if table.bucket is None or bucket is None:
             self._copy(con, table.name, "all", table.columns, f"SELECT * FROM {table.name} ORDER BY {table.order}")
             return
@@ -361,6 +384,39 @@ class Publication:
             entries = self._base.tables[table.name].partitions
             for hourly in [other for other in entries if other.startswith(f"{key}T")]:
                 del entries[hourly]
+
+    def _stage_served(
+        self, con: duckdb.DuckDBPyConnection, table: _Table, served: Served, bucket: datetime | None, now: datetime
+    ) -> None:
+        """As ``_stage_bucket``: ten minutes, an hour or a day of rows; a coarser file replaces the finer ones."""
+        options = f", ROW_GROUP_SIZE {ROW_GROUP}"
+        if served.at is None or bucket is None:
+            self._copy(con, table.name, "all", table.columns, served.query(), options)
+            return
+        entries = self._base.tables[table.name].partitions
+        for start, length, pattern in self._spans(bucket):
+            key = f"{start:{pattern}}"
+            settled = start + (2 * DAY if length == DAY else MERGE_AFTER) <= now
+            if length == STEP or settled or key in entries or (table.name, key) in self._as_one_file:
+                self._copy(con, table.name, key, table.columns, served.query(start, start + length), options)
+                for finer in [other for other in entries if other.startswith(key) and other != key]:
+                    del entries[finer]
+                return
+
+    @staticmethod
+    def _spans(bucket: datetime) -> list[tuple[datetime, timedelta, str]]:
+        day = bucket.replace(hour=0, minute=0, second=0, microsecond=0)
+        hour = bucket.replace(minute=0, second=0, microsecond=0)
+        return [(day, DAY, "%Y-%m-%d"), (hour, HOUR, "%Y-%m-%dT%H"), (floor(bucket), STEP, "%Y-%m-%dT%H%M")]
+
+    def _mergeable(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """The oldest hour of every table whose ten-minute files can become one."""
+        for name, table in self._base.tables.items():
+            fine = sorted(key[:13] for key in table.partitions if len(key) == len("2026-02-01T1010"))
+            if fine:
+                hour = datetime.strptime(fine[0], "%Y-%m-%dT%H")
+                if hour + MERGE_AFTER <= now:
+                    yield name, hour
 
     def _partition(self, table: _Table, bucket: datetime, now: datetime) -> tuple[datetime, datetime, str]:
         """Start, end and key of the partition that holds ``bucket``."""
@@ -380,18 +436,26 @@ class Publication:
         """A bucket of every day before today that still has hourly files; that day then counts as one file."""
         today = f"{now:%Y-%m-%d}"
         for name, table in self._base.tables.items():
-            hourly = {key[:10] for key in table.partitions if len(key) == len("2026-02-01T10") and key[:10] < today}
+            hourly = {key[:10] for key in table.partitions if len(key) > len("2026-02-01") and key[:10] < today}
             for day in sorted(hourly):
                 self._as_one_file.add((name, day))
                 yield name, datetime.fromisoformat(day)
 
-    def _copy(self, con: duckdb.DuckDBPyConnection, table: str, partition: str, columns: Columns, query: str) -> None:
+    def _copy(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        table: str,
+        partition: str,
+        columns: Columns,
+        query: str,
+        options: str = "",
+    ) -> None:
         if (table, partition) in self._staged:
             return
         path = self.lake / STAGING_NAME / f"{len(self._staged)}.parquet"
         self._base.tables.setdefault(table, PublishedTable(columns))
         with _disk_errors(self.lake):
-            rows = _count(con, f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd)")
+            rows = _count(con, f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd{options})")
         if not rows:
             path.unlink(missing_ok=True)
         self._staged[table, partition] = _Staged(table, partition, columns, path if rows else None, rows)
@@ -499,6 +563,15 @@ def _mart_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
     return {
         name: _Table(name, tuple(found), next((c for c, _ in found if c in _MARK_SPAN), None))
         for name, found in columns.items()
+    }
+
+
+def _served_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
+    """Tables published for look-ups, of which the warehouse has the rows they are made from."""
+    ensure_core(con)
+    return {
+        name: _Table(name, _describe(con, served.query(datetime.min, datetime.min)), None, served)
+        for name, served in SERVED.items()
     }
 
 

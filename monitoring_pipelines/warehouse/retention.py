@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.publish import mark_for_publish
+from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark
 
 if TYPE_CHECKING:
     import duckdb
@@ -371,6 +372,10 @@ def _statistics(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
 
 
 def _delete(con: duckdb.DuckDBPyConnection, table: str, condition: str, source_id: str, end: datetime) -> int:
+    if table in SERVED or table == "raw.task":
+        at = SERVED[TASK].at if table == "raw.task" else SERVED[table].at
+        chosen = f"SELECT {at or 'NULL::TIMESTAMP'} FROM {table} WHERE source_id = $s AND {condition}"
+        mark(con, TASK if table == "raw.task" else table, chosen, end, {"s": source_id, "end": end})
     row = con.execute(
         f"DELETE FROM {table} WHERE source_id = $s AND {condition}",
         {"s": source_id, "end": end},

@@ -92,6 +92,20 @@ _TABLES: dict[str, tuple[str, str]] = {
         "change_id VARCHAR, table_name VARCHAR, bucket_from TIMESTAMP, marked_at TIMESTAMP",
         "",
     ),
+    # Keys whose published rows must be written again, until ``serving.resolve`` has found their files.
+    "meta.publish_task": ("task_hash UBIGINT", ""),
+    "meta.publish_job": ("source_id VARCHAR, job_id VARCHAR", ""),
+    # Current figures per job (M-502); computed again for jobs with new runs.
+    "core.job_figure": (
+        (
+            "source_id VARCHAR, job_id VARCHAR, success_count BIGINT, failure_count BIGINT, timeout_count BIGINT, "
+            "missed_count BIGINT, skipped_count BIGINT, running_count BIGINT, duration_n BIGINT, "
+            "total_duration_ms DOUBLE, last_duration_ms DOUBLE, last_status VARCHAR, last_timestamp TIMESTAMP, "
+            "last_error VARCHAR, sample_count BIGINT, avg_duration_ms DOUBLE, p50_duration_ms DOUBLE, "
+            "p95_duration_ms DOUBLE, p99_duration_ms DOUBLE, min_duration_ms DOUBLE, max_duration_ms DOUBLE"
+        ),
+        "",
+    ),
     # One row: which warehouse this is, so that published files of another one are not taken for this one's.
     "meta.identity": ("warehouse_id VARCHAR, created_at TIMESTAMP", ""),
     "raw.anomaly": (

@@ -1,0 +1,279 @@
+"""Questions about endpoints: which there are, their statistics over a range, one merged row, their workers.
+
+What belongs here: choosing grain and rows, filling known zeros, merging by components. What does not: computing the
+rows (``dbt_like_sql``) and parameters (``api``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from typing import Any, Literal
+
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.severity import rounded
+from monitoring_pipelines.warehouse import histogram
+
+Grain = Literal["minute", "hour", "day"]
+LENGTH: dict[Grain, timedelta] = {
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+}
+COLUMN: dict[Grain, str] = {"minute": "stat_minute", "hour": "stat_hour", "day": "stat_date"}
+_SUFFIX: dict[Grain, str] = {"minute": "minute", "hour": "hourly", "day": "daily"}
+#: Longest range of a grain (S-211).
+LONGEST: dict[Grain, timedelta] = {"minute": timedelta(days=31), "hour": timedelta(days=400)}
+_QUALITY = ("exact", "bridged", "estimated", "unknown")
+DAY = timedelta(days=1)
+
+
+def table_of(family: str, grain: Grain) -> str:
+    """Name of a statistics table."""
+    return f"mart.{family}_{_SUFFIX[grain]}_stats"
+
+
+def choose_grain(wanted: str, start: datetime, end: datetime) -> Grain:
+    """The grain of a range; ``auto`` takes minutes up to 12 h, hours up to 7 days, else days (S-211)."""
+    if wanted in LENGTH:
+        return wanted
+    if end - start <= timedelta(hours=12):
+        return "minute"
+    return "hour" if end - start <= timedelta(days=7) else "day"
+
+
+def closed_through(look: Look, source_id: str) -> datetime | None:
+    """Minutes of the source before this instant are closed; None before the first."""
+    return look.manifest.sources.get(source_id, {}).get("closed_through")
+
+
+def listed(look: Look, sources: Sequence[str], text: str | None) -> list[dict[str, Any]]:
+    """Every endpoint with a row in the last 24 hours or a registration, its newest closed minute and 24 h totals."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    if look.has("raw.endpoint"):
+        sql = f"SELECT source_id, endpoint, status FROM {look.table('raw.endpoint')} WHERE deleted_at IS NULL"
+        for source, endpoint, status in look.tuples(sql):
+            found[source, endpoint] = {"registered_status": status}
+    minute, hour = table_of("endpoint", "minute"), table_of("endpoint", "hour")
+    if look.has(minute):
+        for source in sources:
+            _add_recent(look, source, minute, found)
+    if look.has(hour):
+        for source, endpoint in look.tuples(f"SELECT DISTINCT source_id, endpoint FROM {look.table(hour)}"):
+            found.setdefault((source, endpoint), {})
+    rows = []
+    for (source, endpoint), facts in sorted(found.items()):
+        if source not in sources or (text is not None and text.lower() not in endpoint.lower()):
+            continue
+        common = {"source_id": source, "endpoint": endpoint, "registered_status": facts.get("registered_status")}
+        rows.append(common | {"latest": facts.get("latest"), "totals_24h": facts.get("totals_24h")})
+    return rows
+
+
+_TOTALS = (
+    "tasks_submitted", "tasks_completed", "tasks_failed", "tasks_timeout", "tasks_cancelled", "tasks_retried",
+    "execution_n", "execution_sum_ms", "queue_wait_n", "queue_wait_sum_ms",
+)  # fmt: skip
+_LATEST = (
+    "stat_minute", "active_workers", "idle_workers", "total_workers", "queue_depth_end", "running_end",
+    "avg_worker_utilization", "slot_utilization", "tasks_submitted", "tasks_completed", "quality", "worker_source",
+)  # fmt: skip
+
+
+def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str], dict[str, Any]]) -> None:
+    end = closed_through(look, source)
+    if end is None:
+        return
+    start = end - DAY
+    sums = ", ".join(f"sum({name}) AS {name}" for name in _TOTALS)
+    last = ", ".join(f"arg_max({name}, stat_minute) AS last_{name}" for name in _LATEST)
+    rows = look.rows(
+        f"SELECT endpoint, {sums}, {last}, max(max_execution_ms) AS max_execution_ms "
+        f"FROM {look.table(minute, start, end)} WHERE source_id = $source "
+        "AND stat_minute >= $start AND stat_minute < $end GROUP BY endpoint",
+        {"source": source, "start": start, "end": end},
+    )
+    newest = end - LENGTH["minute"]
+    for row in rows:
+        facts = found.setdefault((source, row["endpoint"]), {})
+        totals = {name: row[name] for name in _TOTALS}
+        facts["totals_24h"] = totals | derived(totals) | {"max_execution_ms": row["max_execution_ms"]}
+        # Without a row in the newest closed minute it is a known zero (M-110); older values would be stale.
+        if row["last_stat_minute"] == newest:
+            facts["latest"] = {name: row[f"last_{name}"] for name in _LATEST}
+        else:
+            facts["latest"] = {"stat_minute": newest} | _zeros(_LATEST) | {"worker_source": "none"}
+
+
+def _zeros(columns: Sequence[str]) -> dict[str, Any]:
+    """A closed bucket without row: counts 0, everything derived NULL (M-110, S-212)."""
+    rollups = rollup_of()
+    return {
+        name: 0 if rollups.get(name) in ("sum", "last") and not _is_map(name) else None
+        for name in columns
+        if name not in ("source_id", "endpoint", "stat_minute", "stat_hour", "stat_date")
+    } | {name: 0 for name in ("active_workers", "idle_workers", "total_workers", "queue_depth_max") if name in columns}
+
+
+def _is_map(name: str) -> bool:
+    return name.endswith("_hist") or name == "execution_time_distribution"
+
+
+@cache
+def rollup_of() -> dict[str, str]:
+    """Column → how it rolls up, as the SQL models say."""
+    from monitoring_pipelines.warehouse.sql_models import load_model
+
+    found: dict[str, str] = {}
+    for grain in LENGTH:
+        for name, column in load_model(table_of("endpoint", grain)).columns.items():
+            found[name] = column.rollup
+    return found
+
+
+def statistics(
+    look: Look, source_id: str, endpoint: str, grain: Grain, start: datetime, end: datetime, *, fill: bool
+) -> list[dict[str, Any]]:
+    """Stored rows of [start, end), oldest first; with ``fill`` closed buckets without row appear as known zeros."""
+    table, column = table_of("endpoint", grain), COLUMN[grain]
+    if not look.has(table):
+        return []
+    rows = look.rows(
+        f"SELECT * FROM {look.table(table, start, end)} WHERE source_id = $source AND endpoint = $endpoint "
+        f'AND "{column}" >= $start AND "{column}" < $end ORDER BY "{column}"',
+        {"source": source_id, "endpoint": endpoint, "start": start, "end": end},
+    )
+    for row in rows:
+        row["source"] = "stored"
+        _parse_maps(row)
+    if fill:
+        rows = _filled(look, rows, source_id, endpoint, grain, start, end)
+    return rows
+
+
+def _parse_maps(row: dict[str, Any]) -> None:
+    import json
+
+    for name, value in row.items():
+        if _is_map(name) and isinstance(value, str):
+            row[name] = json.loads(value)
+
+
+def _filled(
+    look: Look, rows: list[dict[str, Any]], source_id: str, endpoint: str, grain: Grain, start: datetime, end: datetime
+) -> list[dict[str, Any]]:
+    closed = closed_through(look, source_id)
+    origin = look.manifest.sources.get(source_id, {}).get("origin")
+    if closed is None:
+        return rows
+    column, step = COLUMN[grain], LENGTH[grain]
+    known = {_as_instant(row[column]): row for row in rows}
+    names = look.columns(table_of("endpoint", grain))
+    at = max(start, origin or start)
+    at += (datetime.min - at) % step
+    result = []
+    while at < end and at + step <= closed:
+        row = known.get(at)
+        if row is None:
+            row = {"source_id": source_id, "endpoint": endpoint, column: at.date() if grain == "day" else at}
+            row |= _zeros(names) | {"state": "closed", "source": "none", "quality": None, "worker_source": "none"}
+        result.append(row)
+        at += step
+    return result + [row for instant, row in known.items() if instant + step > closed]
+
+
+def _as_instant(value: datetime | date) -> datetime:
+    return value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+
+
+_RATIOS: tuple[tuple[str, str, str, int], ...] = (
+    # result, numerator, denominator, factor
+    ("avg_queue_wait_ms", "queue_wait_sum_ms", "queue_wait_n", 1),
+    ("avg_execution_ms", "execution_sum_ms", "execution_n", 1),
+    ("avg_failed_execution_ms", "failed_execution_sum_ms", "failed_execution_n", 1),
+    ("avg_total_ms", "total_sum_ms", "total_n", 1),
+    ("avg_worker_utilization", "busy_ms", "online_ms", 100),
+    ("slot_utilization", "slot_busy_ms", "slot_online_ms", 100),
+    ("avg_cold_start_ms", "cold_start_sum_ms", "cold_starts", 1),
+    ("avg_gpu_utilization", "gpu_sum", "gpu_n", 1),
+    ("avg_gpu_memory_used_mb", "gpu_memory_used_mb_sum", "gpu_memory_used_mb_n", 1),
+    ("avg_cpu_utilization", "cpu_utilization_sum", "cpu_utilization_n", 1),
+    ("avg_memory_used_mb", "memory_used_mb_sum", "memory_used_mb_n", 1),
+    ("snapshot_coverage_pct", "snapshots_received", "snapshots_expected", 100),
+)
+
+
+def ratio(numerator: Any, denominator: Any, factor: int = 1) -> float | None:
+    """Factor · a / b with two decimals, half up; None without observations (M-105, M-106)."""
+    if numerator is None or not denominator:
+        return None
+    return rounded(factor * Fraction(Decimal(numerator)) / Fraction(Decimal(denominator)), 2)
+
+
+def derived(sums: Mapping[str, Any]) -> dict[str, Any]:
+    """Rates and averages that follow from the sums at hand."""
+    found: dict[str, Any] = {
+        name: ratio(sums[top], sums[bottom], factor)
+        for name, top, bottom, factor in _RATIOS
+        if top in sums and bottom in sums
+    }
+    ends = [sums.get(name) for name in ("tasks_completed", "tasks_failed", "tasks_timeout")]
+    if "tasks_completed" in sums:
+        known = None not in ends
+        found["success_rate"] = ratio(ends[0], sum(int(n or 0) for n in ends), 100) if known else None
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row merged over the rows of a range (S-213): sums, extremes, derived values, percentiles (M-454)."""
+    rollups = rollup_of()
+    stored = [row for row in rows if row.get("source") != "none"]
+    result: dict[str, Any] = {"n": len(rows), "stored_rows": len(stored)}
+    names = [name for name in (stored[0] if stored else {}) if not _is_map(name)]
+    for name in names:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        kind = rollups.get(name)
+        if kind == "sum":
+            result[name] = sum(values) if values else None
+        elif kind in ("max", "min"):
+            result[name] = (max if kind == "max" else min)(values, default=None)
+        elif kind == "last":
+            result[name] = rows[-1].get(name)
+    result |= derived(result)
+    result |= _percentiles(stored, result)
+    found = [row["quality"] for row in stored if row.get("quality") in _QUALITY]
+    result["quality"] = max(found, key=_QUALITY.index, default=None)
+    result["coverage"] = result.get("snapshot_coverage_pct")
+    return result
+
+
+def _percentiles(rows: Sequence[Mapping[str, Any]], merged: Mapping[str, Any]) -> dict[str, Any]:
+    if len(rows) == 1:
+        names = ("p50_execution_ms", "p95_execution_ms", "p99_execution_ms", "p95_queue_wait_ms")
+        return {name: rows[0].get(name) for name in names} | {"percentile_source": "raw"}
+    runs = histogram.merge(row.get("exec_hist") for row in rows)
+    waits = histogram.merge(row.get("queue_hist") for row in rows)
+    low, high = merged.get("min_execution_ms"), merged.get("max_execution_ms")
+    result: dict[str, Any] = {
+        f"p{p}_execution_ms": histogram.estimate_percentile(runs, p / 100, low, high) for p in (50, 95, 99)
+    }
+    result["p95_queue_wait_ms"] = histogram.estimate_percentile(waits, 0.95, None, merged.get("max_queue_wait_ms"))
+    bins: dict[str, int] = {}
+    for row in rows:
+        for key, count in (row.get("execution_time_distribution") or {}).items():
+            bins[key] = bins.get(key, 0) + count
+    result["execution_time_distribution"] = bins or None
+    return result | {"percentile_source": "histogram", "error_bound": histogram.ERROR_BOUND}
+
+
+def sources_with(look: Look, sources: Sequence[str], endpoint: str) -> list[str]:
+    """Sources that have ever had this endpoint."""
+    found: set[str] = set()
+    for table in ("raw.endpoint", table_of("endpoint", "day"), table_of("endpoint", "hour")):
+        if look.has(table):
+            sql = f"SELECT DISTINCT source_id FROM {look.table(table)} WHERE endpoint = ?"
+            found |= {row[0] for row in look.tuples(sql, [endpoint])}
+    return [source for source in sources if source in found]

@@ -1,0 +1,139 @@
+"""Tables published for look-ups: every change reaches its file, and only the files that changed are written again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.warehouse.connect import Warehouse, transaction
+from monitoring_pipelines.warehouse.core_tables import ensure_core
+from monitoring_pipelines.warehouse.lake import Lake
+from monitoring_pipelines.warehouse.publish import publish
+from monitoring_pipelines.warehouse.serving import MERGE_AFTER
+
+HASH = "md5_number_lower(concat_ws(chr(31), 's', ?))"
+
+
+class Store:
+    """Raw tasks, attempts and outputs written directly, as the pipeline would have."""
+
+    def __init__(self, warehouse: Warehouse, lake: Path, clock: FixedClock) -> None:
+        self.warehouse, self.lake, self.clock = warehouse, lake, clock
+        with warehouse.writer("tables") as con:
+            ensure_core(con)
+
+    def task(self, key: str, created: datetime | None, status: str = "succeeded") -> None:
+        with self.warehouse.writer("task") as con, transaction(con):
+            con.execute(f"DELETE FROM raw.task WHERE key_hash = {HASH}", [key])
+            con.execute(
+                "INSERT INTO raw.task (source_id, task_key, endpoint, status, created_at, ended_at, effective_end, is_deleted, "
+                f"first_seen_at, changed_at, key_hash) VALUES ('s', ?, 'e', ?, ?, ?, ?, false, ?, ?, {HASH})",
+                [key, status, created, created, created, self.clock.now(), self.clock.now(), key],
+            )
+            con.execute(f"INSERT INTO meta.publish_task SELECT {HASH}", [key])
+
+    def attempt(self, key: str, number: int, started: datetime, outcome: str) -> None:
+        ended = None if outcome == "open" else started + timedelta(seconds=5)
+        with self.warehouse.writer("attempt") as con, transaction(con):
+            con.execute(
+                "INSERT INTO core.task_attempt (source_id, task_key, attempt_no, endpoint, worker_key, started_at, ended_at, "
+                f"outcome, counted, late_event_count, task_hash) VALUES ('s', ?, ?, 'e', 'w', ?, ?, ?, ?, 0, {HASH})",
+                [key, number, started, ended, outcome, outcome != "open", key],
+            )
+            con.execute(f"INSERT INTO meta.publish_task SELECT {HASH}", [key])
+
+    def push(self) -> Lake:
+        with self.warehouse.writer("publish") as con:
+            publish(con, self.lake, self.clock, budget_s=60)
+        return Lake(self.lake)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        lake = Lake(self.lake)
+        with lake.connect() as con:
+            return con.execute(sql).fetchall()
+
+
+@pytest.fixture
+def store(warehouse: Warehouse, lake_path: Path, clock: FixedClock) -> Store:
+    return Store(warehouse, lake_path, clock)
+
+
+def test_a_task_shows_its_last_outcome_and_an_open_attempt_first(store: Store) -> None:
+    at = store.clock.now() - timedelta(minutes=5)
+    store.task("late", at, "failed")
+    store.attempt("late", 1, at, "timeout")
+    store.task("again", at, "failed")
+    store.attempt("again", 1, at, "failed")
+    store.attempt("again", 2, at + timedelta(minutes=1), "open")
+    store.task("bare", at, "queued")
+    store.push()
+    found = dict(store.rows("SELECT task_key, status FROM core.task"))
+    assert found == {"late": "timed_out", "again": "running", "bare": "queued"}
+
+
+def test_a_change_rewrites_only_the_file_of_the_task(store: Store) -> None:
+    now = store.clock.now()
+    for minutes in (1, 25, 200, 2000, 9000):
+        store.task(f"t{minutes}", now - timedelta(minutes=minutes))
+    before = store.push().manifest.tables["core.task"].partitions
+    assert sorted(map(len, before)) == [10, 13, 13, 15, 15]  # a day, two hours, twice ten minutes
+    store.task("t25", now - timedelta(minutes=25), "failed")
+    after = store.push().manifest.tables["core.task"].partitions
+    assert [key for key in after if after[key] != before[key]] == [f"{now - timedelta(minutes=30):%Y-%m-%dT%H%M}"]
+    assert store.rows("SELECT status FROM core.task WHERE task_key = 't25'") == [("failed",)]
+
+
+def test_ten_minute_files_become_one_hour_and_nothing_is_lost(store: Store) -> None:
+    hour = store.clock.now().replace(minute=0)
+    for minutes in range(0, 60, 7):
+        store.task(f"t{minutes}", hour + timedelta(minutes=minutes))
+    store.clock.instant = hour + timedelta(minutes=59)
+    assert len(store.push().manifest.tables["core.task"].partitions) == 6
+    store.clock.instant = hour + MERGE_AFTER
+    assert list(store.push().manifest.tables["core.task"].partitions) == [f"{hour:%Y-%m-%dT%H}"]
+    assert store.rows("SELECT count(*), count(DISTINCT task_key) FROM core.task") == [(9, 9)]
+
+
+def test_a_task_known_only_by_its_events_exists_until_its_row_comes(store: Store) -> None:
+    at = store.clock.now() - timedelta(minutes=3)
+    with store.warehouse.writer("instant") as con, transaction(con):
+        con.execute(
+            'INSERT INTO core.task_instant (source_id, task_key, endpoint, "at", kind, task_hash) '
+            f"VALUES ('s', 'x', 'e', ?, 'submitted', {HASH})",
+            [at, "x"],
+        )
+        con.execute(f"INSERT INTO meta.publish_task SELECT {HASH}", ["x"])
+    store.attempt("x", 1, at, "completed")
+    store.push()
+    assert store.rows("SELECT task_key, status, attempts FROM core.task") == [("x", "succeeded", 1)]
+    store.task("x", at - timedelta(minutes=1))
+    store.push()
+    assert store.rows("SELECT task_key, row_status, attempts FROM core.task") == [("x", "succeeded", 1)]
+
+
+def test_a_task_without_creation_time_is_found_at_first_sight(store: Store) -> None:
+    store.task("x", None, "unknown")
+    store.push()
+    assert store.rows("SELECT task_key, bucket_at FROM core.task") == [("x", store.clock.now())]
+
+
+def test_job_figures_follow_new_runs_and_use_the_last_thousand(store: Store) -> None:
+    now = store.clock.now()
+    with store.warehouse.writer("runs") as con, transaction(con):
+        con.execute(
+            "INSERT INTO raw.job_run (source_id, run_key, job_id, started_at, ended_at, duration_ms, outcome, trigger, first_seen_at) "
+            "SELECT 's', 'r' || i, 'j', $now::TIMESTAMP - to_minutes(2000 - i), $now::TIMESTAMP - to_minutes(2000 - i), "
+            "CASE WHEN i < 500 THEN 1000000 ELSE i END, CASE WHEN i % 10 = 0 THEN 'failure' ELSE 'success' END, 'schedule', "
+            "$now FROM range(1500) AS t(i)",
+            {"now": now},
+        )
+        con.execute("INSERT INTO meta.publish_job VALUES ('s', 'j')")
+    store.push()
+    assert store.rows(
+        "SELECT success_count, failure_count, sample_count, min_duration_ms, max_duration_ms, p50_duration_ms, last_status "
+        "FROM core.job_figure"
+    ) == [(1350, 150, 1000, 500.0, 1499.0, 999.5, "success")]
