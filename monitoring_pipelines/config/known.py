@@ -12,6 +12,8 @@ CHECK_IDS = (
     "tasks.invariants", "tasks.backlog", "tasks.queue_wait", "tasks.long_running", "tasks.failure_rate",
     "tasks.success_rate", "tasks.timeouts", "jobs.failing", "jobs.duration_over_sla", "jobs.missed",
     "jobs.never_ran", "jobs.failure_rate", "notify.channel_down", "notify.failure_ratio",
+    "expectations.task", "expectations.task_output", "expectations.endpoint_stats", "expectations.output_stats",
+    "expectations.completeness",
     "self.heartbeat", "self.extract_lag", "self.snapshot_coverage", "self.snapshot_gap", "self.aggregation",
     "self.schema_drift", "self.check_error", "self.storage", "self.config", "self.plausibility", "self.anomalies",
     "self.clock",

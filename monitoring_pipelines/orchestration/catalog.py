@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 STORED = Path(__file__).with_name("catalog.json")
+#: Folders of SQL that fills no table: queries of checks and batches of expectation suites.
+_QUERIES = ("checks", "expectations")
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ def load_catalog() -> Catalog:
 
 
 def digest() -> str:
-    """A digest of the names and texts of the SQL files the catalog is made of; queries of checks are not in it."""
+    """A digest of the names and texts of the SQL files the catalog is made of; queries of ``_QUERIES`` are not."""
     from monitoring_pipelines.warehouse.sql_models import sql_root
 
     root = sql_root()
     total = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*.sql") if path.parent.name != "checks"):
+    for path in sorted(path for path in root.rglob("*.sql") if path.parent.name not in _QUERIES):
         total.update(f"{path.relative_to(root).as_posix()}\0".encode())
         total.update(path.read_bytes())
     return total.hexdigest()

@@ -72,10 +72,24 @@ _LONG: frozenset[Run] = frozenset({"full", "deep"})
 _FULL: frozenset[Run] = frozenset({"full"})
 _LIVE: frozenset[Run] = frozenset({"live"})
 
+_DEEP: frozenset[Run] = frozenset({"deep"})
+
 _CHECKS = (
     Check(
         "missing_outputs", "C-101", "missing_task_outputs", "Outputs are complete", "任务输出完整",
         "completeness:missing_outputs", _OUTPUTS, _ALL,
+    ),
+    Check(
+        "expectations.task", "E-201", "expectations_failed", "Rows of tasks are what they must be", "任务数据符合预期",
+        "expectations:suite", ("task",), _DEEP,
+    ),
+    Check(
+        "expectations.task_output", "E-102", "expectations_failed", "Rows of outputs are what they must be",
+        "输出数据符合预期", "expectations:suite", ("task_output",), _DEEP,
+    ),
+    Check(
+        "expectations.endpoint_stats", "M-902", "expectations_failed", "Endpoint statistics are what they must be",
+        "端点统计符合预期", "expectations:suite", ("task",), _DEEP,
     ),
 )  # fmt: skip
 

@@ -1,0 +1,10 @@
+/*
+description: >
+  Closed hours of endpoint statistics in [window_start, window_end).
+key: [source_id, endpoint, stat_hour]
+*/
+SELECT *
+FROM mart.endpoint_hourly_stats
+WHERE source_id = $source_id
+    AND stat_hour >= $window_start::TIMESTAMP AND stat_hour < $window_end::TIMESTAMP
+    AND state = 'closed'

@@ -1,0 +1,1 @@
+"""Expectation suites against real Great Expectations and a real warehouse."""
