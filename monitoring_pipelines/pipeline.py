@@ -460,6 +460,8 @@ def unverified_days(pipe: Pipeline) -> list[datetime]:
                 break
             if verified.get((source.id, day.date()), datetime.min) < limit:
                 days.add(day)
+    if not days and _rescans_due(pipe):
+        days.add(today)
     return sorted(days)
 
 
@@ -475,23 +477,26 @@ SELECT source_id, "day", min(newest) FROM (
 def reconcile(pipe: Pipeline, day: date) -> Reconciled:
     """Compare one UTC day of every source with the store, repair it, and refresh the core rows of what changed.
 
-    Rows that belong to no day are compared along with a day when their own proof is older than ``reconcile_hours``.
+    Rows that belong to no day are compared along with a day when their own proof is older than ``reconcile_hours``, and
+    large tables without id and ``updated_at`` when it is older than an hour (E-608).
 
     Raises:
         ProductError: A source could not be compared; the others were, and what was repaired stays.
     """
-    from monitoring_pipelines.source.reconcile import reconcile_day, reconcile_undated
+    from monitoring_pipelines.source.reconcile import reconcile_day, reconcile_undated, reconcile_whole
 
     began = time.monotonic()
     done = Reconciled()
     errors: list[ProductError] = []
-    undated_due = _undated_due(pipe)
+    undated_due, rescans_due = _undated_due(pipe), _rescans_due(pipe)
     for source in pipe.sources:
         arguments = (pipe.settings, source, pipe.warehouse, pipe.clock)
         try:
             results = reconcile_day(*arguments, day, log=pipe.log)
             if source.id in undated_due:
                 results += reconcile_undated(*arguments, log=pipe.log)
+            if source.id in rescans_due:
+                results += reconcile_whole(*arguments, *rescans_due[source.id], log=pipe.log)
         except ProductError as error:
             pipe.log.error(f"{source.id}: {error.message}")
             errors.append(error)
@@ -518,6 +523,45 @@ def _undated_due(pipe: Pipeline) -> set[str]:
     except WarehouseMissing:
         return everyone
     return everyone - {source_id for source_id, day, at in rows if day is None and at >= limit}
+
+
+def _rescans_due(pipe: Pipeline) -> dict[str, tuple[set[str], datetime]]:
+    """Large tables with neither row id nor ``updated_at`` that were not compared whole for an hour (E-608).
+
+    Half of ``RESCAN_ROWS`` counts as large, because the tail decides by the server's estimate.
+
+    Returns:
+        Per source the tables, and the instant from which the store has its rows.
+    """
+    from monitoring_pipelines.source.tail import RESCAN_ROWS
+
+    now = pipe.clock.now()
+    since = now - (now - datetime.min) % DAY - DAY * pipe.settings.stats.backfill_days
+    due: dict[str, tuple[set[str], datetime]] = {}
+    try:
+        with pipe.warehouse.reader("rescans due") as con:
+            for source_id, table, entity, raw_from in con.execute(_RESCANS, {"limit": now - HOUR}).fetchall():
+                count = f'SELECT count(*) FROM raw."{entity}" WHERE source_id = ? AND src_table = ?'
+                rows = con.execute(count, [source_id, table]).fetchone() or (0,)
+                if rows[0] > RESCAN_ROWS // 2:
+                    due.setdefault(source_id, (set(), max(since, raw_from or since)))[0].add(table)
+    except WarehouseMissing:
+        return {}
+    return due
+
+
+#: Tables read whole or by creation time only, whose comparison as a whole is older than the limit.
+_RESCANS = """
+SELECT mark.source_id, mark.src_table, mark.entity, any_value(state.raw_from)
+FROM meta.extract_mark AS mark
+LEFT JOIN meta.source_state AS state USING (source_id)
+LEFT JOIN meta.reconciliation AS proof
+    ON mark.source_id = proof.source_id AND mark.src_table = proof.src_table AND mark.entity = proof.entity
+    AND proof."day" IS NULL
+WHERE mark.strategy = 'rescan'
+GROUP BY ALL
+HAVING coalesce(max(proof.verified_at), TIMESTAMP '1970-01-01') < $limit
+"""
 
 
 def _extend_origin(pipe: Pipeline, source_id: str, day: date) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.errors import SchemaDrift
 from monitoring_pipelines.progress import Listener, Progress
 from monitoring_pipelines.source.bulk import QueryTooSlow
-from monitoring_pipelines.source.convert import text_literal
+from monitoring_pipelines.source.convert import END_OF_TIME, EPOCH, text_literal
 from monitoring_pipelines.source.digest import DIGEST_ALIAS
 from monitoring_pipelines.source.engine import connect
 from monitoring_pipelines.source.inspect import inspect_tables
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOUR = timedelta(hours=1)
+_MICRO = timedelta(microseconds=1)
 #: A differing range with more rows than this is cut again before its rows are read, so that one changed row costs a
 #: small read. An empty store has nothing to spare: there, ranges of one batch are read.
 DRILL_ROWS = 4_000
@@ -187,6 +188,29 @@ def reconcile_undated(
     tables = _tables(settings, source, warehouse, clock, entity, log)
     ids = _stored_ids(tables)
     return _reconcile(tables, None, [t.undated_ranges(ids.get(t.mapping.table, ())) for t in tables], listen)
+
+
+def reconcile_whole(
+    settings: Settings,
+    source: SourceSettings,
+    warehouse: Warehouse,
+    clock: Clock,
+    src_tables: set[str],
+    since: datetime,
+    log: logging.Logger = log,
+    listen: Listener | None = None,
+) -> list[ReconcileResult]:
+    """The same for tables without row id and ``updated_at``, of all times in one range (E-608).
+
+    Their days cannot be searched one by one without looking at every row each time.
+
+    Args:
+        src_tables: Which tables; the others of the source are left alone.
+        since: Rows before this naive UTC instant are left alone: never loaded, or removed by retention.
+    """
+    tables = [t for t in _tables(settings, source, warehouse, clock, None, log) if t.mapping.table in src_tables]
+    ranges = [[Range(since, EPOCH + END_OF_TIME * _MICRO) if t.scope.time else Range()] for t in tables]
+    return _reconcile(tables, None, ranges, listen)
 
 
 def prove_empty_days(

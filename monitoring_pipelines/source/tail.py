@@ -302,7 +302,9 @@ def _conditions(table: TableCycle, overlap: timedelta) -> list[str | None]:
         names += [name for name in ("created_at", "started_at", "ended_at") if name != entity.time_column]
     for name in dict.fromkeys(names):
         column = plan.times.get(name)
-        if column is None or name not in mark.times or not (table.info.indexed(column.column) or name == MARK):
+        # A rescan table has nothing better: its server looks at every row, but only new ones are handed over (E-608).
+        searched = name == MARK or (table.strategy == "rescan" and name == entity.time_column)
+        if column is None or name not in mark.times or not (searched or table.info.indexed(column.column)):
             continue
         # An hour more where the wall clock may repeat; `bound` says why.
         slack = timedelta(hours=1) if column.kind == "naive_local" else timedelta(0)

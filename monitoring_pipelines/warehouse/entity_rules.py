@@ -303,19 +303,24 @@ def _inline_outputs(con: duckdb.DuckDBPyConnection, now: datetime, valid: bool) 
 
 
 def _derived(tasks: str) -> str:
-    """Status and end of tasks by their first valid output (E-503); ``tasks`` selects ``task_hash``."""
+    """Status and end of tasks by their first valid output (E-503); ``tasks`` selects ``task_hash``.
+
+    An output that vanished from the source was there: statistics of a closed bucket stand (E-610, M-805).
+    """
     return (
         "SELECT t.task_hash, CASE WHEN o.task_hash IS NULL THEN 'created' ELSE 'succeeded' END AS status, o.ended_at "
         f"FROM ({tasks}) AS t(task_hash) LEFT JOIN (SELECT task_hash, min(created_at) AS ended_at FROM raw.task_output "
-        f"WHERE task_hash IN ({tasks}) AND valid AND NOT is_deleted AND deleted_at IS NULL GROUP BY task_hash) AS o "
+        f"WHERE task_hash IN ({tasks}) AND valid AND NOT is_deleted GROUP BY task_hash) AS o "
         "ON o.task_hash = t.task_hash"
     )
 
 
 def _derive_status(con: duckdb.DuckDBPyConnection, source_id: str, now: datetime) -> None:
+    # An output that moved to another task, or left the mapping's `where`, is missed by the task it had before.
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE followed AS SELECT DISTINCT i.task_hash FROM incoming AS i "
-        "INNER JOIN changed AS c ON c.key_hash = i.key_hash"
+        "CREATE OR REPLACE TEMP TABLE followed AS SELECT task_hash FROM incoming UNION "
+        "SELECT md5_number_lower(concat_ws(chr(31), ?, task_key)) FROM stored",
+        [source_id],
     )
     con.execute(f"CREATE OR REPLACE TEMP TABLE derived AS {_derived('SELECT task_hash FROM followed')}")
     differs = (

@@ -575,6 +575,32 @@ def test_sqlite_sources_reconcile_alike(tmp_path: Path, monkeypatch: pytest.Monk
     assert (again.equal, again.rows_reread, again.rows_deleted) == (True, 1, 1)
 
 
+def test_a_status_derived_from_outputs_follows_moves_but_not_deletions(bench: Callable[..., Bench]) -> None:
+    """E-503, M-805: another task's output is no longer one's own; an output that vanished was there."""
+    b = bench("tts")
+    b.db.execute(
+        "insert into tts_texts (id, created_at, updated_at) values (1, %s, %s), (2, %s, %s), (3, %s, %s)", (START,) * 6
+    )
+    done = START + timedelta(minutes=1)
+    b.db.execute(
+        "insert into tts_audios (id, text_id, file_size, created_at, updated_at) values (1, 1, 9000, %s, %s), "
+        "(2, 3, 9000, %s, %s)",
+        (done,) * 4,
+    )
+    b.all()
+    query = "select task_key, status, ended_at from raw.task order by 1"
+    assert b.raw(query) == [("1", "succeeded", done), ("2", "created", None), ("3", "succeeded", done)]
+    b.db.execute("update tts_audios set text_id = 2 where id = 1")
+    b.db.execute("delete from tts_audios where id = 2")
+    b.clock.advance(60)
+    b.all()
+    assert b.raw(query) == [("1", "created", None), ("2", "succeeded", done), ("3", "succeeded", done)]
+    b.db.execute("update tts_texts set user_id = 9 where id = 3")
+    b.clock.advance(60)
+    b.all()
+    assert b.raw(query)[2] == ("3", "succeeded", done), "reading the task again does not change history either"
+
+
 OPERATION = st.one_of(
     st.tuples(st.just("insert"), st.integers(0, 47), st.integers(1, 40)),
     st.tuples(st.just("update"), st.integers(0, 200), st.sampled_from(["FAILED", "COMPLETED", "PENDING"])),

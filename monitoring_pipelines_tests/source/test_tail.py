@@ -18,6 +18,7 @@ from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.errors import ProductError, SchemaDrift, SourceUnavailable
+from monitoring_pipelines.pipeline import Pipeline, reconcile, unverified_days
 from monitoring_pipelines.source.reconcile import prove_empty_days
 from monitoring_pipelines.source.tail import CycleResult, extract_cycle
 from monitoring_pipelines.warehouse.connect import Warehouse
@@ -339,3 +340,38 @@ def test_no_proof_at_all_when_every_day_has_rows(platform: Platform) -> None:
     source = platform.settings.sources[0]
     day = date(2026, 3, 6)
     assert prove_empty_days(platform.settings, source, platform.warehouse, FixedClock(NOW), day, day, NOW) == 0
+
+
+def test_a_large_table_without_ids_is_read_by_creation_and_compared_whole_every_hour(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-608: cycles take new and open rows of it; what they cannot see is found within the hour."""
+    monkeypatch.setattr("monitoring_pipelines.source.tail.RESCAN_ROWS", 4)
+    platform.db.execute("alter table tasks drop column id, drop key created_at")
+    path = tmp_path / "rescan.yaml"
+    path.write_text(MAPPING.replace("        row_id: id\n        key: task_id\n", "        key: task_id\n"))
+    platform.settings = load_settings(path)
+    for n in range(12):
+        platform.task(f"t{n}", created=f"2026-03-07 {n:02d}:00:00", ended=f"2026-03-07 {n:02d}:01:00")
+    platform.task("old", created="2026-02-01 00:00:00")
+    platform.task("open", "RUN", created="2026-03-07 01:00:00", ended=None)
+    platform.db.execute("analyze table tasks")
+    platform.cycle()
+    platform.task("new", created="2026-03-08 06:30:30", ended="2026-03-08 06:30:31")
+    platform.db.execute("update tasks set status = 'DONE', ended_at = '2026-03-08 06:31:00' where task_id = 'open'")
+    platform.db.execute("update tasks set status = 'BAD' where task_id = 't3'")
+    platform.db.execute("delete from tasks where task_id = 't4'")
+    result = platform.cycle(2)
+    assert result.tables["tasks", "task"].strategy == "rescan"
+    assert result.tables["tasks", "task"].rows_read < 5
+    found = "select task_key, status from raw.task where task_key not like 't%' order by 1"
+    assert platform.rows(found) == [("new", "succeeded"), ("open", "succeeded")]
+
+    pipe = Pipeline.of(platform.settings, FixedClock(NOW + timedelta(minutes=3)))
+    assert unverified_days(pipe) == []
+    pipe = Pipeline.of(platform.settings, FixedClock(NOW + timedelta(minutes=63)))
+    assert unverified_days(pipe) == [datetime(2026, 3, 8)]
+    reconcile(pipe, date(2026, 3, 8))
+    seen = "select task_key, status, deleted_reason from raw.task where task_key in ('t3', 't4', 'old') order by 1"
+    assert platform.rows(seen) == [("t3", "failed", None), ("t4", "succeeded", "hard")]
+    assert unverified_days(pipe) == []
