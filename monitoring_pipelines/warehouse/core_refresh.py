@@ -535,6 +535,7 @@ def _write_tasks(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: 
     for table, column in (("task_attempt", "started_at"), ("task_instant", AT), ("task_wait", "from_at")):
         change = replace_rows(con, f"core.{table}", f"({_sql(table)})", mine, _since(column, hot))
         result.add(f"core.{table}", change)
+    result.add("core.task_status", replace_rows(con, "core.task_status", f"({_sql('task_status')})", mine))
     replace_rows(con, "core.task_anomaly", "step_task_anomaly", mine)
     publish_anomalies(con, "task_anomaly")
     result.dirty_hours += mark_hours(con, ["task_attempt", "task_instant", "task_wait", "task_anomaly"], "task")

@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from monitoring_pipelines.entities import entities, raw_columns
+
 if TYPE_CHECKING:
     import duckdb
 
+#: Every task with its status; consumers read this and not ``raw.task``.
+TASK_VIEW = "core.task"
 CORE_DDL: dict[str, str] = {
     "core.task_attempt": (
         "source_id VARCHAR, task_key VARCHAR, attempt_no BIGINT, endpoint VARCHAR, worker_key VARCHAR, "
@@ -26,6 +30,11 @@ CORE_DDL: dict[str, str] = {
     ),
     "core.task_wait": (
         "source_id VARCHAR, task_key VARCHAR, endpoint VARCHAR, from_at TIMESTAMP, to_at TIMESTAMP, task_hash UBIGINT"
+    ),
+    # Only tasks whose status is not their row's; the view core.task has all of them.
+    "core.task_status": (
+        "source_id VARCHAR, task_key VARCHAR, endpoint VARCHAR, worker_key VARCHAR, status VARCHAR, "
+        "created_at TIMESTAMP, started_at TIMESTAMP, ended_at TIMESTAMP, has_row BOOLEAN, task_hash UBIGINT"
     ),
     # What raw.anomaly holds of tasks and workers, by owner, so that an anomaly that no longer holds can be withdrawn.
     "core.task_anomaly": (
@@ -79,13 +88,13 @@ class Change:
 def ensure_core(con: duckdb.DuckDBPyConnection) -> None:
     """Create the core tables, or add the columns an older file lacks. Safe to repeat."""
     con.execute("CREATE SCHEMA IF NOT EXISTS core")
-    stored: dict[str, set[str]] = {}
+    stored: dict[str, dict[str, None]] = {}
     rows = con.execute(
         "SELECT table_name, column_name FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = 'core'"
+        "WHERE database_name = current_database() AND schema_name = 'core' ORDER BY table_oid, column_index"
     ).fetchall()
     for table, column in rows:
-        stored.setdefault(f"core.{table}", set()).add(column)
+        stored.setdefault(f"core.{table}", {})[column] = None
     for name in CORE_DDL:
         if name not in stored:
             con.execute(f"CREATE TABLE IF NOT EXISTS {name} ({CORE_DDL[name]})")
@@ -93,6 +102,40 @@ def ensure_core(con: duckdb.DuckDBPyConnection) -> None:
         for column, kind in _typed_columns(name):
             if column not in stored[name]:
                 con.execute(f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}')
+    if [name for name, _ in raw_columns(entities()["task"])] != list(stored.get(TASK_VIEW, ())):
+        con.execute(_task_view())
+
+
+def _task_view() -> str:
+    """``core.task``: every task as ``raw.task`` has it, with the status its attempts decided, and tasks known by their
+    events only (E-100, E-203, M-206). Columns are named, so that the view survives a column added to ``raw.task``.
+    """
+    names = [name for name, _ in raw_columns(entities()["task"])]
+    final = "('succeeded', 'failed', 'timed_out', 'cancelled')"
+    ended = "CASE WHEN s.task_key IS NULL THEN t.ended_at ELSE s.ended_at END"
+    decided = {
+        "status": "coalesce(s.status, t.status)",
+        "ended_at": ended,
+        "effective_end": f"CASE WHEN s.task_key IS NULL THEN t.effective_end WHEN s.status IN {final} "
+        "THEN coalesce(s.ended_at, t.created_at) END",
+    }
+    by_events = {name: f's."{name}"' for name in ("source_id", "task_key", "endpoint", "worker_key", "status")}
+    by_events |= {name: f's."{name}"' for name in ("created_at", "started_at", "ended_at", "task_hash")}
+    by_events |= {
+        "effective_end": f"CASE WHEN s.status IN {final} THEN coalesce(s.ended_at, s.created_at) END",
+        "output_expected": "true", "is_deleted": "false", "key_hash": "s.task_hash",
+    }  # fmt: skip
+    rows = ", ".join(f'{decided.get(name, _quoted_of("t", name))} AS "{name}"' for name in names)
+    events = ", ".join(f'{by_events.get(name, "NULL")} AS "{name}"' for name in names)
+    return (
+        f"CREATE OR REPLACE VIEW {TASK_VIEW} AS SELECT {rows} FROM raw.task AS t LEFT JOIN core.task_status AS s "
+        "ON t.key_hash = s.task_hash AND t.source_id = s.source_id AND t.task_key = s.task_key AND s.has_row "
+        f"UNION ALL SELECT {events} FROM core.task_status AS s WHERE NOT s.has_row"
+    )
+
+
+def _quoted_of(table: str, name: str) -> str:
+    return f'{table}."{name}"'
 
 
 def columns(table: str) -> list[str]:
