@@ -202,11 +202,9 @@ def reconcile_whole(
 ) -> list[ReconcileResult]:
     """The same for tables without row id and ``updated_at``, of all times in one range (E-608).
 
-    Their days cannot be searched one by one without looking at every row each time.
-
-    Args:
-        src_tables: Which tables; the others of the source are left alone.
-        since: Rows before this naive UTC instant are left alone: never loaded, or removed by retention.
+    Their days cannot be searched one by one without looking at every row each time. Only ``src_tables`` are compared, and
+    of them no row before ``since`` (naive UTC): never loaded, or removed by retention. Other arguments, results and
+    errors are those of ``reconcile_day``.
     """
     tables = [t for t in _tables(settings, source, warehouse, clock, None, log) if t.mapping.table in src_tables]
     ranges = [[Range(since, EPOCH + END_OF_TIME * _MICRO) if t.scope.time else Range()] for t in tables]
