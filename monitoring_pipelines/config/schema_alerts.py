@@ -8,6 +8,7 @@ What belongs here: checks, thresholds, rules, health, alerts, channels, recovery
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -28,6 +29,7 @@ from monitoring_pipelines.config.base import (
     Seconds,
     Share,
     Text,
+    Url,
 )
 from monitoring_pipelines.config.known import CHECK_IDS, RULE_IDS
 
@@ -182,11 +184,48 @@ _ROUTES: dict[str, dict[str, Any]] = {
 
 
 class InhibitRule(Block):
-    """While an alert matching ``source`` fires, those matching ``target`` with equal labels are inhibited (A-307)."""
+    """While an alert matching ``source`` fires, those matching ``target`` with equal labels are inhibited (A-307).
 
-    source: dict[str, Text]
-    target: dict[str, Text]
+    Names are type, alertname, source, service, severity or a label; a value that begins with ``~`` is a pattern.
+    """
+
+    source: Annotated[dict[str, Text], Field(min_length=1)]
+    target: Annotated[dict[str, Text], Field(min_length=1)]
     equal: list[Text] = []
+
+    @field_validator("source", "target")
+    @classmethod
+    def _patterns(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            if text.startswith("~"):
+                try:
+                    re.compile(text[1:])
+                except re.error as error:
+                    raise ValueError(f"{text!r} is no pattern: {error}") from None
+        return value
+
+
+class FlapSettings(Block):
+    """From the ``count``-th occurrence within ``window_s`` on, an alert speaks once per repeat interval."""
+
+    count: Annotated[PositiveCount, Field(ge=2)] = 5
+    window_s: PositiveSeconds = 1800
+
+
+class AlertLinks(Block):
+    """Where links in messages lead; null: the addresses ``mp up`` serves on this machine."""
+
+    dashboard: Url | None = None
+    dagster: Url | None = None
+    runbooks: Text = "docs/runbooks"
+
+
+class AlertmanagerSettings(Block):
+    """Firing alerts are also pushed to a real Alertmanager (API v2); page through one of the two only."""
+
+    url_env: EnvName | None = None
+    url_file: Text | None = None
+    timeout_s: PositiveSeconds = 10
 
 
 class AlertSettings(Block):
@@ -199,6 +238,9 @@ class AlertSettings(Block):
     inhibit: list[InhibitRule] = []
     inhibit_defaults: Flag = True
     retry_min: Annotated[list[PositiveSeconds], Field(min_length=1)] = [5, 15, 30, 60]
+    flapping: FlapSettings = FlapSettings()
+    links: AlertLinks = AlertLinks()
+    alertmanager: AlertmanagerSettings = AlertmanagerSettings()
 
     @field_validator("routes", mode="before")
     @classmethod

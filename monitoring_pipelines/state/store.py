@@ -128,14 +128,18 @@ def upsert(
         from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
         pg = postgresql_insert(table)
-        done = pg.on_conflict_do_update(index_elements=keys, set_={n: pg.excluded[n] for n in names})
-        con.execute(done if names else pg.on_conflict_do_nothing(index_elements=keys), values)
+        if names:
+            con.execute(pg.on_conflict_do_update(index_elements=keys, set_={n: pg.excluded[n] for n in names}), values)
+        else:
+            con.execute(pg.on_conflict_do_nothing(index_elements=keys), values)
         return
     from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
     lite = sqlite_insert(table)
-    kept = lite.on_conflict_do_update(index_elements=keys, set_={n: lite.excluded[n] for n in names})
-    con.execute(kept if names else lite.on_conflict_do_nothing(index_elements=keys), values)
+    if names:
+        con.execute(lite.on_conflict_do_update(index_elements=keys, set_={n: lite.excluded[n] for n in names}), values)
+    else:
+        con.execute(lite.on_conflict_do_nothing(index_elements=keys), values)
 
 
 def _engine(url: URL) -> Engine:

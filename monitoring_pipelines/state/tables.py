@@ -47,6 +47,9 @@ check_run = Table(
     #: skipped and missed rows may stand for several due times (C-023).
     Column("count", Integer, nullable=False, default=1),
     _text("error"),
+    #: When the alert engine took the run in; NULL: it has not yet (A-002).
+    Column("alerted_at", Instant),
+    Index("ix_check_run_alerted_at", "alerted_at"),
     Index("ix_check_run_type_scheduled_at", "type", "scheduled_at"),
     Index("ix_check_run_scheduled_at", "scheduled_at"),
 )  # fmt: skip
@@ -179,6 +182,17 @@ alert_contribution = Table(
     Column("finding", Json),
 )  # fmt: skip
 
+#: What one channel knows of one alert: the timer of A-302 and the message that is on its way (A-501).
+alert_channel = Table(
+    "alert_channel", metadata,
+    Column("alert_id", Id, primary_key=True),
+    Column("channel", Key, primary_key=True),
+    Column("notified_at", Instant),  # first message that arrived; NULL: none has
+    Column("last_sent_at", Instant),  # last message, or last attempt of an abandoned one; repeats count from here
+    Column("open_notification_id", Id),  # pending or in retry
+    Index("ix_alert_channel_open_notification_id", "open_notification_id"),
+)  # fmt: skip
+
 #: Where a rule with `for` stands per scope (A-201, C-440, C-451), so that a restart forgets nothing.
 rule_state = Table(
     "rule_state", metadata,
@@ -232,6 +246,9 @@ notification = Table(
     Column("lease_owner", Key),
     Column("lease_until", Instant),
     Index("ix_notification_state_due_at", "state", "due_at"),
+    Index("ix_notification_channel_state_due_at", "channel", "state", "due_at"),
+    Index("ix_notification_sent_at", "sent_at"),
+    Index("ix_notification_via_digest", "via_digest"),
     Index("ix_notification_channel_created_at", "channel", "created_at"),
     Index("ix_notification_created_at", "created_at"),
 )  # fmt: skip

@@ -1,0 +1,132 @@
+"""One evaluation of all alerts: check runs, rules, standing, messages (A-0xx to A-3xx).
+
+What belongs here: the order of one tick and what makes it safe to kill. What does not: the parts (``contributions``,
+``lifecycle``, ``standing``, ``plan``) and sending (``outbox``).
+
+A tick reads, decides and writes in one transaction. One process evaluates at a time; the lock is the operating system's,
+so that a killed process holds it no longer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from monitoring_pipelines.alerts import runs as stored_runs
+from monitoring_pipelines.alerts import self_config
+from monitoring_pipelines.alerts.book import Book
+from monitoring_pipelines.alerts.contributions import TICK_TYPES, Contributions
+from monitoring_pipelines.alerts.drills import drill_observations
+from monitoring_pipelines.alerts.lifecycle import observe
+from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.alerts.plan import Plan
+from monitoring_pipelines.alerts.standing import settle
+from monitoring_pipelines.state.heartbeats import beat
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config import Settings
+    from monitoring_pipelines.pipeline import Pipeline
+    from monitoring_pipelines.state import StateStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one tick did."""
+
+    runs: int = 0
+    observations: int = 0
+    changed: int = 0
+    fired: int = 0
+    resolved: int = 0
+    #: Another process was evaluating; nothing was done.
+    skipped: bool = False
+
+
+def tick(pipe: Pipeline, state: StateStore, now: datetime) -> Evaluation:
+    """Evaluate everything once (A-201): new check runs, rules, silences, inhibition, due messages.
+
+    Args:
+        pipe: Configuration, warehouse and clock.
+        state: The state store.
+        now: Instant of the evaluation, naive UTC.
+    """
+    with alone(pipe.settings) as mine:
+        if not mine:
+            return Evaluation(skipped=True)
+        return apply(pipe.settings, state, now, _observations(pipe, state, now))
+
+
+def apply(settings: Settings, state: StateStore, now: datetime, observations: Iterable[Observation]) -> Evaluation:
+    """The same with given observations, in one transaction."""
+    with state.begin() as con:
+        seen = [*observations, *self_config.observations(settings), *drill_observations(con, now)]
+        book = Book(con, now)
+        runs = _take_runs(con, book, settings, now, [one for one in seen if one.type in TICK_TYPES])
+        for one in seen:
+            if one.type not in TICK_TYPES:
+                observe(book, one, settings)
+        settle(book, settings, con)
+        plan = Plan(book, settings, con)
+        plan.run()
+        changed = book.write(con)
+        beat(con, "evaluator", settings.alerts.tick_s, now)
+    return Evaluation(runs, len(seen), changed, len(book.fired), len(book.resolved))
+
+
+def _take_runs(con: Connection, book: Book, settings: Settings, now: datetime, ticks: Sequence[Observation]) -> int:
+    """Runs the engine has not seen yet, oldest first, and the tick's own contributions (A-002)."""
+    waiting = stored_runs.not_taken(con)
+    if not waiting and not ticks:
+        return 0
+    contributions = Contributions(con, None if waiting else [one.fingerprint for one in ticks])
+    for run_id in waiting:
+        run = stored_runs.load(con, run_id)
+        contributions.take(run, run.ended_at or now)
+    for one in ticks:
+        contributions.take_tick(one, now)
+    contributions.apply(book, settings)
+    contributions.write(con)
+    stored_runs.mark_taken(con, waiting, now)
+    return len(waiting)
+
+
+def _observations(pipe: Pipeline, state: StateStore, now: datetime) -> list[Observation]:
+    """What the rules say; a rule engine that fails must not stop repeats and resolutions of everything else."""
+    from importlib import import_module
+
+    try:
+        return list(import_module("monitoring_pipelines.alerts.rules").evaluate(pipe, state, now))
+    except ModuleNotFoundError:
+        return []
+    except Exception as error:  # noqa: BLE001 - turned into an alert of its own
+        _log.exception("the rules could not be evaluated")
+        return [
+            Observation(
+                "self.check_error", "_self", "true", "high", "high", "self.check_error",
+                f"the rules could not be evaluated: {type(error).__name__}: {error}", {"check": "rules"},
+            )
+        ]  # fmt: skip
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[bool]:
+    """Whether this process may evaluate now; held until the block ends or the process dies."""
+    import fcntl
+
+    settings.data_path.mkdir(parents=True, exist_ok=True)
+    with Path(settings.data_path / "alerts.lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
