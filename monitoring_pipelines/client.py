@@ -17,21 +17,16 @@ unless ``strict`` is set. ::
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import logging
 import os
 import platform
-import resource
-import sys
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, insert, update
@@ -45,6 +40,7 @@ from monitoring_pipelines.clock import Clock, current_clock
 from monitoring_pipelines.ddl import TABLES, columns
 from monitoring_pipelines.entities import EVENT_TYPES
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.process_figures import host_figures, process_figures, python_figures
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +49,6 @@ DSN_VARIABLE = "MP_CLIENT_DSN"
 _MESSAGE_CHARACTERS = 500
 _RESULT_CHARACTERS = 1000
 _CONNECT_TIMEOUT_S = 5
-# Linux, include/net/tcp_states.h
-_TCP_STATES = {
-    1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 7: "CLOSE",
-    8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING", 12: "NEW_SYN_RECV",
-}  # fmt: skip
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -192,9 +183,9 @@ class Recorder:
             "process_id": process_id or f"{platform.node()}:{number}",
             "at": self.clock.now(),
             "scope": "process",
-            **_process_figures(number),
-            **_host_figures(),
-            **(_python_figures() if number == os.getpid() else {}),
+            **process_figures(number),
+            **host_figures(),
+            **(python_figures() if number == os.getpid() else {}),
         }
         row["cpu_pct"] = self._cpu_percent(number, row.pop("cpu_seconds"))
         for name in ("tcp_by_state", "host_tcp_by_state"):
@@ -321,95 +312,6 @@ def _engine(dsn: str) -> Engine:
 def _table(entity: str) -> Any:
     names = [quoted_name(c.name, True) for c in columns(entity)]
     return sql_table(TABLES[entity], *(sql_column(name) for name in names))
-
-
-def _process_figures(pid: int) -> dict[str, Any]:
-    """Figures of one process; each is None where the system does not tell it."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess as error:
-        raise UsageError(f"there is no process {pid}") from error
-    connections = _ask(lambda: process.net_connections("tcp"))
-    states = None if connections is None else dict(Counter(c.status for c in connections))
-    memory = _ask(process.memory_info)
-    times = _ask(process.cpu_times)
-    return {
-        "rss_bytes": memory and memory.rss,
-        "vms_bytes": memory and memory.vms,
-        "mem_pct": _ask(process.memory_percent),
-        "cpu_seconds": times and times.user + times.system,
-        "fds": _ask(process.num_fds),
-        "fds_max": _ask(lambda: _open_files_limit(process, pid)),
-        # Listening sockets are no connections; sockets without an owner are not the process's (E-123).
-        "conns": None if states is None else sum(n for state, n in states.items() if state != psutil.CONN_LISTEN),
-        "tcp_by_state": states,
-        "threads": _ask(process.num_threads),
-        "uptime_s": _ask(lambda: round(time.time() - process.create_time(), 3)),
-        "objects": None,
-        "gc_collections": None,
-    }
-
-
-def _host_figures() -> dict[str, Any]:
-    import psutil
-
-    load = _ask(os.getloadavg)
-    return {
-        "effective_cores": _ask(_effective_cores),
-        "load1": load and load[0],
-        "load5": load and load[1],
-        "host_mem_available_bytes": _ask(lambda: psutil.virtual_memory().available),
-        "host_tcp_by_state": _ask(_host_tcp_states) if sys.platform == "linux" else None,
-    }
-
-
-def _python_figures() -> dict[str, int]:
-    return {
-        "objects": len(gc.get_objects()),
-        "gc_collections": sum(generation["collections"] for generation in gc.get_stats()),
-    }
-
-
-def _ask(question: Callable[[], Any]) -> Any:
-    """The answer, or None where the system refuses or does not know (E-123)."""
-    import psutil
-
-    try:
-        return question()
-    except (psutil.Error, OSError, AttributeError, NotImplementedError):
-        return None
-
-
-def _open_files_limit(process: Any, pid: int) -> int | None:
-    """Soft limit of open files; None when there is none."""
-    soft = process.rlimit(resource.RLIMIT_NOFILE)[0] if sys.platform == "linux" else None
-    if soft is None and pid == os.getpid():
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft in (None, resource.RLIM_INFINITY) else soft
-
-
-def _effective_cores() -> float:
-    """Cores this process may use: its affinity, or less by the container's quota."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, int(limit) / int(period))
-    return cores
-
-
-def _host_tcp_states() -> dict[str, int]:
-    """Sockets of the host's network namespace by state, those without an owning process included."""
-    counts: Counter[str] = Counter()
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        path = Path(name)
-        if path.exists():
-            lines = path.read_text().splitlines()[1:]
-            counts.update(_TCP_STATES.get(int(line.split()[3], 16), "UNKNOWN") for line in lines)
-    return dict(counts)
 
 
 def _is_repeated(error: IntegrityError) -> bool:

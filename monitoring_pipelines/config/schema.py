@@ -31,9 +31,12 @@ from monitoring_pipelines.config.schema_alerts import (
     CheckSettings,
     DeadmanSettings,
     HealthSettings,
+    ProcessLimits,
     RecoverySettings,
     RuleSettings,
     Thresholds,
+    TrendLimits,
+    trend_limits,
 )
 from monitoring_pipelines.config.schema_services import (
     ApiSettings,
@@ -132,6 +135,10 @@ class Settings(Block):
     thresholds: Thresholds = Thresholds()
     rules: list[RuleSettings] = []
     health: HealthSettings = HealthSettings()
+    #: Metric (rss, fds, conns, threads, objects, or default) → limits of its trend (C-450).
+    trends: dict[str, TrendLimits] = {}
+    #: Process id → its own limits (C-406).
+    resource_limits: dict[str, ProcessLimits] = {}
     alerts: AlertSettings = AlertSettings()
     channels: list[ChannelSettings] = []
     recovery: RecoverySettings = RecoverySettings()
@@ -146,6 +153,11 @@ class Settings(Block):
     #: Folder of the configuration file; relative paths start here.
     _base: Path = PrivateAttr(default_factory=Path.cwd)
     _file: Path | None = PrivateAttr(default=None)
+
+    @field_validator("trends")
+    @classmethod
+    def _with_default(cls, value: dict[str, TrendLimits]) -> dict[str, TrendLimits]:
+        return trend_limits(value)
 
     @field_validator("rules", "channels", "probes", "scrapes", "sources", mode="before")
     @classmethod

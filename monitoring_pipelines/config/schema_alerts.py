@@ -147,7 +147,7 @@ class RuleSettings(Block):
 
 #: C-483: seconds after which an ingest series is stale.
 _FRESHNESS = {"trade": 60.0, "orderbook": 60.0, "liquidation": 3600.0} | dict.fromkeys(
-    ("funding_rate", "open_interest", "volatility_index", "lsr_top_position", "lsr_all_account"), 28800.0
+    ("funding_rate", "open_interest", "volatility_index", "lsr_*"), 28800.0
 )
 
 
@@ -166,6 +166,42 @@ class HealthSettings(Block):
     @classmethod
     def _over_defaults(cls, value: dict[str, float]) -> dict[str, float]:
         return _FRESHNESS | value
+
+
+class TrendLimits(Block):
+    """Growth per sample from which a metric grows slowly (inclusive) and rapidly (above) (C-450)."""
+
+    slow: Annotated[Number, Field(gt=0)] = 0.2
+    rapid: Annotated[Number, Field(gt=0)] = 1.0
+
+
+_TREND_METRICS = ("default", "rss", "fds", "conns", "threads", "objects")
+
+
+def trend_limits(value: dict[str, TrendLimits]) -> dict[str, TrendLimits]:
+    """The configured limits with those of ``default``; ValueError for a metric that is not measured."""
+    return {"default": TrendLimits()} | {_known("metric", name, _TREND_METRICS): one for name, one in value.items()}
+
+
+class ProcessLimit(Block):
+    """Soft and hard limit of one figure, both strict; null = none."""
+
+    soft: Count | None = None
+    hard: Count | None = None
+
+    @model_validator(mode="after")
+    def _needs(self) -> Self:
+        if self.soft is None and self.hard is None:
+            raise ValueError("give soft, hard or both")
+        return self
+
+
+class ProcessLimits(Block):
+    """Limits of one process (C-406)."""
+
+    memory_bytes: ProcessLimit | None = None
+    connections: ProcessLimit | None = None
+    fds: ProcessLimit | None = None
 
 
 class RouteSettings(Block):

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from monitoring_pipelines.source.bulk import BATCH_ROWS, QueryTooSlow
 from monitoring_pipelines.source.digest import register_sqlite
 
 if TYPE_CHECKING:
+    from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config.schema import Settings
 
 Dialect = Literal["mysql", "mariadb", "sqlite"]
@@ -187,3 +189,15 @@ def _translated() -> Iterator[None]:
         raise SourceUnavailable(f"the source answered with an error: {error}") from None
     except OSError as error:
         raise SourceUnavailable(f"the connection to the source was lost: {error}") from None
+
+
+def clock_offset(connection: SourceConnection, clock: Clock) -> float | None:
+    """Seconds by which the server's clock is ahead of the product's, measured between two looks at the latter (C-512).
+
+    None for a source without a clock of its own.
+    """
+    if connection.dialect == "sqlite":
+        return None
+    before = clock.now()
+    server = connection.query("select cast(utc_timestamp(6) as char)")[0][0]
+    return (datetime.fromisoformat(str(server)) - (before + (clock.now() - before) / 2)).total_seconds()

@@ -145,13 +145,14 @@ def store_mark(con: duckdb.DuckDBPyConnection, source_id: str, mark: Mark, began
     )  # fmt: skip
 
 
-def store_error(con: duckdb.DuckDBPyConnection, source_id: str, began: datetime, text: str) -> None:
-    """Record a failed cycle; marks and rows stay as they were (E-613)."""
+def store_error(con: duckdb.DuckDBPyConnection, source_id: str, began: datetime, text: str, code: str) -> None:
+    """Record a failed cycle and the word for its kind of error; marks and rows stay as they were (E-613)."""
     con.execute(
         "UPDATE meta.extract_mark SET last_started_at = ?, last_error = ? WHERE source_id = ?", [began, text, source_id]
     )
     con.execute("INSERT OR IGNORE INTO meta.source_state (source_id) VALUES (?)", [source_id])
     con.execute(
-        "UPDATE meta.source_state SET last_error = ?, last_error_at = ?, updated_at = ? WHERE source_id = ?",
-        [text, began, began, source_id],
+        "UPDATE meta.source_state SET last_error = ?, last_error_code = ?, last_error_at = ?, updated_at = ? "
+        "WHERE source_id = ?",
+        [text, code, began, began, source_id],
     )

@@ -22,7 +22,7 @@ from monitoring_pipelines.entities import FINAL_TASK_STATUSES, entities
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.source import drift
 from monitoring_pipelines.source.convert import Staged, convert, create_stage, load_stage
-from monitoring_pipelines.source.engine import SourceConnection, connect
+from monitoring_pipelines.source.engine import SourceConnection, clock_offset, connect
 from monitoring_pipelines.source.inspect import TableInfo, inspect_tables
 from monitoring_pipelines.source.load import LoadGuard
 from monitoring_pipelines.source.marks import Mark, load_marks, store_error, store_mark
@@ -82,6 +82,8 @@ class CycleResult:
     first_load: bool = False
     seconds: float = 0.0
     paused_s: float = 0.0
+    #: The source's clock minus the product's, seconds; None where the source has none (C-512).
+    clock_offset_s: float | None = None
     tables: dict[tuple[str, str], TableCycle] = field(default_factory=dict)
 
     def entity_figures(self, entity: str) -> dict[str, float]:
@@ -127,6 +129,7 @@ def extract_cycle(
             connection = stack.enter_context(connect(source.read_dsn(), settings))
             guard = replace(LoadGuard.of(settings.extract), longest_pause_s=LONGEST_PAUSE_S)
             result.paused_s = guard.wait(connection)
+            result.clock_offset_s = clock_offset(connection, clock)
             tables = _tables(source, connection, marks)
             for table in tables:
                 table.open_keys = open_keys.get((table.mapping.table, table.mapping.entity), [])
@@ -173,7 +176,7 @@ def _stored(
 
 def _record(warehouse: Warehouse, source_id: str, began: datetime, error: ProductError) -> None:
     with warehouse.writer(f"error of {source_id}") as con, transaction(con):
-        store_error(con, source_id, began, error.message)
+        store_error(con, source_id, began, error.message, error.code)
 
 
 # -- first load -------------------------------------------------------------------------------------------------------
@@ -415,8 +418,9 @@ def _write(
     con.execute("INSERT OR IGNORE INTO meta.source_state (source_id) VALUES (?)", [source.id])
     con.execute(
         "UPDATE meta.source_state SET as_of = greatest(coalesce(as_of, $at::TIMESTAMP), $at::TIMESTAMP), "
-        "last_error = NULL, last_error_at = NULL, updated_at = $at::TIMESTAMP WHERE source_id = $source",
-        {"at": began, "source": source.id},
+        "last_error = NULL, last_error_code = NULL, last_error_at = NULL, updated_at = $at::TIMESTAMP, "
+        "clock_offset_s = $offset, clock_at = $at::TIMESTAMP WHERE source_id = $source",
+        {"at": began, "source": source.id, "offset": result.clock_offset_s},
     )
 
 

@@ -432,6 +432,7 @@ collected = Table(
     Column("moved_at", Instant),
     Index("ix_collected_entity_source_id_key_at", "entity", "source_id", "key", "at"),
     Index("ix_collected_moved_at", "moved_at"),
+    Index("ix_collected_at", "at"),
 )  # fmt: skip
 
 #: Runs of the product's own jobs (S-702), moved into the warehouse as source ``_self``.

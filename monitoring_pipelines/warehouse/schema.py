@@ -37,10 +37,12 @@ _TABLES: dict[str, tuple[str, str]] = {
         "source_id, src_table, entity",
     ),
     # as_of: when the newest fully successful cycle began. raw_from: raw rows are complete from here on (E-901).
+    # clock_offset_s: the source's clock minus the product's, measured at clock_at (C-512).
     "meta.source_state": (
         (
             "source_id VARCHAR, as_of TIMESTAMP, closed_through TIMESTAMP, origin TIMESTAMP, last_error VARCHAR, "
-            "last_error_at TIMESTAMP, updated_at TIMESTAMP, raw_from TIMESTAMP"
+            "last_error_at TIMESTAMP, updated_at TIMESTAMP, raw_from TIMESTAMP, last_error_code VARCHAR, "
+            "clock_offset_s DOUBLE, clock_at TIMESTAMP"
         ),
         "source_id",
     ),

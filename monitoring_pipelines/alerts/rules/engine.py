@@ -1,0 +1,155 @@
+"""One evaluation of all rules: a read of the state store, one short look at the warehouse, then judging.
+
+What belongs here: the order of an evaluation and what one failing family may stop. What does not: conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, select
+
+from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.alerts.rules import scope as scopes
+from monitoring_pipelines.alerts.rules.ingest import LOOK_BACK, Ingest
+from monitoring_pipelines.alerts.rules.own import Own, judge_heartbeats
+from monitoring_pipelines.alerts.rules.resource import LOOK_BACK as LONGEST_LOOK_BACK
+from monitoring_pipelines.alerts.rules.resource import Resources
+from monitoring_pipelines.alerts.rules.scope import Family, Scope
+from monitoring_pipelines.alerts.rules.table import in_force, shipped
+from monitoring_pipelines.alerts.rules.targets import Targets
+from monitoring_pipelines.alerts.rules.trend import SAMPLES
+from monitoring_pipelines.collect.own import SELF
+from monitoring_pipelines.errors import WarehouseBusy
+from monitoring_pipelines.lean import without_pandas
+from monitoring_pipelines.state import collected
+from monitoring_pipelines.state.tables import alert, threshold
+from monitoring_pipelines.warehouse.connect import WarehouseMissing
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config.schema import Settings
+    from monitoring_pipelines.pipeline import Pipeline
+    from monitoring_pipelines.state import StateStore
+
+#: Longest wait for the warehouse, seconds; a tick that does not get it judges what needs no warehouse.
+WAREHOUSE_WAIT_S = 10.0
+_FAMILIES: tuple[Callable[[], Family], ...] = (Own, Targets, Resources, Ingest)
+
+
+@without_pandas()
+def evaluate(pipe: Pipeline, state: StateStore, now: datetime) -> list[Observation]:
+    """What every rule says of each of its scopes at ``now``.
+
+    Several observations of one fingerprint are in the order of their samples (C-451). A scope without an observation
+    is unchanged: nothing is known about it this time.
+
+    Args:
+        pipe: Configuration and warehouse.
+        state: Expectations, heartbeats and collected samples; what was seen is stored there.
+        now: Naive UTC instant of the evaluation.
+
+    Raises:
+        ProductError: The state store or the warehouse cannot be used (a busy warehouse is waited for and left out).
+    """
+    families = [(make.__name__, make()) for make in _FAMILIES]
+    failed: dict[str, str] = {}
+    with state.read() as con:
+        scope = Scope(pipe.settings, now, in_force(pipe.settings, _task_thresholds(con)))
+        scopes.recall(con, scope)
+        for name, family in families:
+            _guarded(name, failed, family.recall, con, scope)
+    scope.samples = collected.since(state, now - _look_back(scope))
+    try:
+        with pipe.warehouse.reader("rules", WAREHOUSE_WAIT_S) as warehouse:
+            scopes.look(warehouse, scope)
+            for name, family in families:
+                _guarded(name, failed, family.look, warehouse, scope)
+    except (WarehouseMissing, WarehouseBusy) as error:
+        pipe.log.info("rules without the warehouse: %s", error.message)
+    for name, family in families:
+        if name not in failed:
+            _guarded(name, failed, family.judge, scope)
+    _judge_families(scope, [name for name, _ in families], failed)
+    with state.begin() as con:
+        _withdraw(con, scope)
+        scopes.remember(con, [one for one in scope.expected.values() if one.changed])
+    for name, text in failed.items():
+        pipe.log.error("rules of %s: %s", name, text)
+    return scope.observations
+
+
+def heartbeats(settings: Settings, state: StateStore, now: datetime) -> list[Observation]:
+    """Observations of ``self.heartbeat`` alone, for a process that watches the others (C-501)."""
+    with state.read() as con:
+        scope = Scope(settings, now, in_force(settings))
+        scopes.recall(con, scope)
+    judge_heartbeats(scope)
+    return scope.observations
+
+
+def _look_back(scope: Scope) -> timedelta:
+    """How far back collected samples are read: a rate's window, and a trend's samples at the slowest interval."""
+    slowest = max((interval_s for interval_s, _ in scope.collected_names.values()), default=0.0)
+    return min(max(LOOK_BACK, timedelta(seconds=slowest * (SAMPLES + 2))), LONGEST_LOOK_BACK)
+
+
+def _task_thresholds(con: Connection) -> dict[str, Any]:
+    return {row.name: row.value for row in con.execute(select(threshold.c.name, threshold.c.value))}
+
+
+def _guarded(name: str, failed: dict[str, str], step: Callable[..., None], *arguments: Any) -> None:
+    """Run a step of a family; what goes wrong in it is told by ``self.check_error`` and stops only this family."""
+    try:
+        step(*arguments)
+    except Exception as error:  # noqa: BLE001 - one broken family must not silence the others (C-026)
+        failed.setdefault(name, f"{type(error).__name__}: {error}")
+
+
+def _judge_families(scope: Scope, names: list[str], failed: dict[str, str]) -> None:
+    """C-507 for the rules themselves."""
+    for name in names:
+        labels = {"check": f"rules.{name.lower()}"}
+        details = {"reason": failed[name]} if name in failed else None
+        scope.say("self.check_error", SELF, labels, "true" if details else "false", details=details)
+
+
+def _withdraw(con: Connection, scope: Scope) -> None:
+    """Answer false for open alerts whose scope has ended: rule switched off, source removed, subject retired."""
+    said = {one.fingerprint for one in scope.observations}
+    sources = {SELF, *(s.id for s in scope.settings.sources), *(key[0] for key in scope.collected_names)}
+    open_alerts = select(alert.c.type, alert.c.source_id, alert.c.labels, alert.c.service, alert.c.fingerprint).where(
+        alert.c.open_fingerprint.is_not(None), alert.c.type.in_(tuple(shipped())), alert.c.is_drill.is_(False)
+    )
+    for row in con.execute(open_alerts):
+        if row.fingerprint in said:
+            continue
+        rule = scope.rules[row.type]
+        gone = not rule.enabled or row.source_id not in sources or _is_retired(scope, row.source_id, row.labels)
+        if gone or (row.type in scope.complete and not _is_unread(scope, row.source_id)):
+            level = rule.levels[0]
+            ended = Observation(
+                row.type, row.source_id, "false", level.severity, level.severity_label, rule.name, "ended",
+                row.labels, row.service,
+            )  # fmt: skip
+            scope.observations.append(ended)
+
+
+def _is_retired(scope: Scope, source_id: str, labels: dict[str, str]) -> bool:
+    """Whether the target, process or series of an alert was retired and has not come back (C-440)."""
+    names = [("target", labels.get("target")), ("process", labels.get("process"))]
+    if "series" in labels:
+        names = [("series", f"{labels.get('process')}/{labels['series']}")]
+    found = [scope.expected.get((source_id, kind, name)) for kind, name in names if name]
+    known = [one for one in found if one is not None]
+    if not known and "process" in labels:
+        prefix = f"{labels['process']}/"
+        known = [one for one in scope.of_kind("series") if one.source_id == source_id and one.name.startswith(prefix)]
+    return bool(known) and all(one.retired_at is not None for one in known)
+
+
+def _is_unread(scope: Scope, source_id: str) -> bool:
+    """Whether a mapped source is not read at present, so that nothing is known of its scopes."""
+    seen = scope.sources.get(source_id)
+    return seen is not None and scope.is_late(seen)

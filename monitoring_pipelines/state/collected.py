@@ -1,0 +1,93 @@
+"""Rows of the built-in collectors until an extraction cycle has moved them into the warehouse (E-124).
+
+What belongs here: storing, reading and pruning ``collected``. What does not: collecting (``collect``), and moving rows.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, or_, select
+
+from monitoring_pipelines import __version__
+from monitoring_pipelines.state.store import upsert
+from monitoring_pipelines.state.tables import collected, component_heartbeat
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.collect.answers import Row
+    from monitoring_pipelines.state.store import StateStore
+
+#: Rows that were moved are kept this long for those who look at the last hours; others much longer.
+KEEP_MOVED = timedelta(hours=24)
+KEEP_UNMOVED = timedelta(days=7)
+COMPONENT = "collect"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One stored row: values by unified column, instants as ISO text."""
+
+    source_id: str
+    entity: str
+    key: str
+    at: datetime
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The sign of life of collecting; ``period_s``: seconds between two turns."""
+
+    period_s: float
+    pid: int
+
+    def row(self, now: datetime) -> dict[str, Any]:
+        """A row of ``component_heartbeat``."""
+        return {
+            "component": COMPONENT, "at": now, "period_s": self.period_s,
+            "process_id": f"{platform.node()}:{self.pid}", "version": __version__,
+        }  # fmt: skip
+
+
+def store(state: StateStore, rows: Sequence[Row], now: datetime, heartbeat: Heartbeat | None = None) -> None:
+    """Add rows, remove those that are old enough, and beat (C-501), in one transaction."""
+    values = [
+        {"source_id": r.source_id, "entity": r.entity, "key": r.key, "at": r.at, "row": r.values, "moved_at": None}
+        for r in rows
+    ]
+    old = or_(
+        (collected.c.at < now - KEEP_UNMOVED),
+        (collected.c.at < now - KEEP_MOVED) & collected.c.moved_at.is_not(None),
+    )
+    with state.begin() as con:
+        if values:
+            con.execute(insert(collected), values)
+            con.execute(delete(collected).where(old))
+        if heartbeat is not None:
+            upsert(con, component_heartbeat, [heartbeat.row(now)])
+
+
+def since(state: StateStore, start: datetime, entities: Iterable[str] | None = None) -> list[Sample]:
+    """Rows with ``at`` after ``start``, oldest first."""
+    query = select(collected.c.source_id, collected.c.entity, collected.c.key, collected.c.at, collected.c.row)
+    query = query.where(collected.c.at > start).order_by(collected.c.at, collected.c.seq)
+    if entities is not None:
+        query = query.where(collected.c.entity.in_(tuple(entities)))
+    with state.read() as con:
+        return [Sample(*row) for row in con.execute(query)]
+
+
+def last_at(state: StateStore, source_id: str, kind: str, name: str) -> datetime | None:
+    """Instant of the newest row of a target (kind ``http`` or ``scrape``) or of the own processes (kind ``own``)."""
+    c = collected.c
+    query = select(func.max(c.at)).where(c.source_id == source_id)
+    if kind == "own":
+        query = query.where(c.entity == "process_sample", c.key == "host")
+    else:
+        query = query.where(c.entity == "probe_result", c.key == f"{kind}:{name}")
+    with state.read() as con:
+        return con.execute(query).scalar()
