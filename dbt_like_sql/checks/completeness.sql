@@ -12,11 +12,7 @@ WITH task AS MATERIALIZED (
         t.status = 'succeeded' AND t.output_expected AS counts,
         epoch_us($now::TIMESTAMP) - epoch_us(t.effective_end) >= $settle_us::BIGINT AS settled,
         t.ended_at IS NULL AS no_end
-    FROM raw.task AS t
-    WHERE t.source_id = $source_id
-        AND t.effective_end >= $window_start::TIMESTAMP AND t.effective_end < $window_end::TIMESTAMP
-        AND t.status IN ('succeeded', 'failed', 'timed_out', 'cancelled')
-        AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+    FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
 ),
 
 output AS (

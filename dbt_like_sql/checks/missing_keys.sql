@@ -7,17 +7,16 @@ WITH task AS MATERIALIZED (
     SELECT
         t.task_key,
         t.task_hash,
+        t.row_status,
         t.effective_end
-    FROM raw.task AS t
-    WHERE t.source_id = $source_id
-        AND t.effective_end >= $window_start::TIMESTAMP AND t.effective_end < $window_end::TIMESTAMP
-        AND t.status = 'succeeded' AND t.output_expected
-        AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+    FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
+    WHERE t.status = 'succeeded' AND t.output_expected
         AND epoch_us($now::TIMESTAMP) - epoch_us(t.effective_end) >= $settle_us::BIGINT
 )
 
 SELECT
     task.task_key,
+    task.row_status,
     task.effective_end
 FROM task
 WHERE

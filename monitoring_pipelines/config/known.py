@@ -8,9 +8,9 @@ from __future__ import annotations
 #: Consistency and task checks (C-1xx, C-3xx, C-5xx) by the ids of checks_alerts.md.
 CHECK_IDS = (
     "missing_outputs", "creation_delay", "trend", "ratio", "output_flow", "duplicates", "orphans", "wrong_status",
-    "no_end_time", "bad_times", "no_remote_id", "status_mismatch", "key_length", "source_performance",
+    "no_end_time", "bad_times", "no_remote_id", "status_mismatch", "key_length", "source_performance", "change_point",
     "tasks.invariants", "tasks.backlog", "tasks.queue_wait", "tasks.long_running", "tasks.failure_rate",
-    "tasks.success_rate", "tasks.timeouts", "jobs.failing", "jobs.duration_over_sla", "jobs.missed",
+    "tasks.success_rate", "tasks.timeouts", "tasks.slots", "jobs.failing", "jobs.duration_over_sla", "jobs.missed",
     "jobs.never_ran", "jobs.failure_rate", "notify.channel_down", "notify.failure_ratio",
     "expectations.task", "expectations.task_output", "expectations.endpoint_stats", "expectations.output_stats",
     "expectations.completeness",

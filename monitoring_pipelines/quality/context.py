@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.quality.model import CheckOutcome, CheckStatus, Finding
 from monitoring_pipelines.quality.registry import Check
 from monitoring_pipelines.severity import BandLimits, Severity, highest
@@ -94,8 +95,17 @@ class CheckContext:
     lookup: Lookup | None = None
     state: StateStore | None = None
     mapped: Mapping[str, set[str]] = field(default_factory=dict)
+    #: Length of the output table's task-key column, asked of the source; None: it may not be asked.
+    key_length: Callable[[], int | None] | None = None
+    #: Source table → seconds of its slowest extraction query in this run.
+    query_seconds: Mapping[str, float] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
     say_progress: Callable[[str], None] = field(default=lambda _text: None)
+
+    @property
+    def source_id(self) -> str:
+        """Id of the source."""
+        return self.source.id
 
     @property
     def bands(self) -> BandLimits:
@@ -168,8 +178,11 @@ class CheckContext:
 def query(con: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Run ``dbt_like_sql/checks/<name>.sql`` with those of the parameters it uses."""
     sql = statement(name)
+    if "decided_task(" in sql:
+        con.execute(statement("decided_task.macro"))
     used = {key: value for key, value in parameters.items() if re.search(rf"\${key}\b", sql)}
-    cursor = con.execute(sql, used)
+    with without_pandas():
+        cursor = con.execute(sql, used)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -91,7 +91,7 @@ def hourly(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime, 
         found: dict[datetime, Figures] = {}
         for first, last in chunks(start, end):
             window = {"window_start": first, "window_end": last}
-            for row in ctx.rows("completeness", **window, **_limits(ctx, first, last)):
+            for row in ctx.rows("completeness", **window, **limits(ctx, first, last)):
                 hour = first + HOUR * row.pop("hour_no")
                 found[hour] = Figures(**row)
             ctx.session.breathe()
@@ -104,12 +104,13 @@ def figures(ctx: CheckContext, start: datetime, end: datetime) -> Figures:
     return sum(hourly(ctx, start, end).values(), Figures())
 
 
-def missing_keys(ctx: CheckContext, start: datetime, end: datetime, most: int) -> list[str]:
-    """Keys of tasks without output as the store has them, oldest first."""
-    keys: list[str] = []
+def missing_keys(ctx: CheckContext, start: datetime, end: datetime, most: int) -> dict[str, str | None]:
+    """Keys of tasks without output as the store has them, oldest first, with the status their row shows."""
+    keys: dict[str, str | None] = {}
     for first, last in chunks(start, end):
         window = {"window_start": first, "window_end": last, "most": most - len(keys)}
-        keys += [row["task_key"] for row in ctx.rows("missing_keys", **window, **_limits(ctx, first, last))]
+        rows = ctx.rows("missing_keys", **window, **limits(ctx, first, last))
+        keys |= {row["task_key"]: row["row_status"] for row in rows}
         ctx.session.breathe()
         if len(keys) >= most:
             break
@@ -128,14 +129,15 @@ def confirmed(ctx: CheckContext, start: datetime, end: datetime) -> tuple[Figure
     key = ("confirmed", start, end)
     if key not in ctx.memo:
         counted = figures(ctx, start, end)
-        keys = missing_keys(ctx, start, end, LOOKUP_MOST) if counted.missing_count else []
+        statuses = missing_keys(ctx, start, end, LOOKUP_MOST) if counted.missing_count else {}
+        keys = list(statuses)
         ctx.session.close()  # nobody waits for the warehouse while the source is asked
         gone: set[str] = set()
         for at in range(0, len(keys), LOOKUP_BATCH) if ctx.lookup else ():
             chunk = keys[at : at + LOOKUP_BATCH]
             found = ctx.lookup(chunk) if ctx.lookup else {}
             for task_key in chunk:
-                change = _now_at_source(found.get(task_key))
+                change = _now_at_source(found.get(task_key), statuses[task_key])
                 if change is not None:
                     counted += change
                     gone.add(task_key)
@@ -153,7 +155,8 @@ def chunks(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
         start = stop
 
 
-def _limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
+def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
+    """The parameters ``settle_us`` and ``outputs_from`` of a window."""
     oldest = ctx.row("oldest_task", window_start=start, window_end=end)["created_at"]
     return {
         "settle_us": int(ctx.settle / timedelta(microseconds=1)),
@@ -161,10 +164,17 @@ def _limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]
     }
 
 
-def _now_at_source(found: SourceTask | None) -> Figures | None:
-    """What the source's answer changes about a task that the store has as missing; None: it is missing there too."""
-    if found is None or found.task["is_deleted"] or found.task["status"] != "succeeded":
-        return Figures(total_tasks=-1 if found is None or found.task["is_deleted"] else 0, success_tasks=-1)
+def _now_at_source(found: SourceTask | None, row_status: str | None) -> Figures | None:
+    """What the source's answer changes about a task that the store has as missing; None: it is missing there too.
+
+    A status counts only where the store's row said succeeded: elsewhere events or outputs decide it.
+    """
+    if row_status is None and found is None:
+        return None  # known by its events only
+    if found is None or found.task["is_deleted"]:
+        return Figures(total_tasks=-1, success_tasks=-1)
+    if row_status == "succeeded" and found.task["status"] != "succeeded":
+        return Figures(success_tasks=-1)
     valid = [row for row in found.outputs if row["valid"] and not row["is_deleted"]]
     if not valid and not found.has_inline_output:
         return None

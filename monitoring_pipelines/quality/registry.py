@@ -32,8 +32,9 @@ class Check:
     """One check.
 
     ``needs``: inputs as ``entity(column,column|alternative)``; one that is not mapped makes it ``not_applicable``
-    (E-510). ``severity``: the usual one; None where bands decide (C-002). ``extended``: only while
-    ``checks.full.extended`` is on. ``function``: ``module:name`` below ``quality.checks``.
+    (E-510). ``task_output`` has the columns ``inline`` or ``table`` besides: where outputs are kept. ``severity``: the
+    usual one; None where bands or the job decide (C-002, C-340). ``extended``: only while ``checks.full.extended`` is
+    on. ``function``: ``module:name`` below ``quality.checks``.
     """
 
     id: str
@@ -67,6 +68,10 @@ class Check:
 
 
 _OUTPUTS = ("task(status,created_at|ended_at)", "task_output")
+_TABLE = (_OUTPUTS[0], "task_output(table)")
+_ATTEMPTS = ("task_event|task(status,started_at)",)
+_RUNS = ("job_run",)
+_JOBS = ("job", "job_run")
 _ALL: frozenset[Run] = frozenset({"quick", "full", "deep"})
 _LONG: frozenset[Run] = frozenset({"full", "deep"})
 _FULL: frozenset[Run] = frozenset({"full"})
@@ -78,6 +83,122 @@ _CHECKS = (
     Check(
         "missing_outputs", "C-101", "missing_task_outputs", "Outputs are complete", "任务输出完整",
         "completeness:missing_outputs", _OUTPUTS, _ALL,
+    ),
+    Check(
+        "creation_delay", "C-104", "task_output_creation_delay", "Outputs are written in time", "输出及时写入",
+        "completeness:creation_delay", (*_OUTPUTS, "task_output(created_at)"), _FULL,
+    ),
+    Check(
+        "trend", "C-105", "data_integrity_trend_decline", "Completeness does not decline", "完整率没有下降",
+        "history:trend", _OUTPUTS, _LONG, "medium",
+    ),
+    Check(
+        "ratio", "C-106", "excessive_task_outputs", "Outputs per task are plausible", "每任务输出数合理",
+        "history:ratio", _OUTPUTS, _LONG, "medium",
+    ),
+    Check(
+        "change_point", "C-109", "change_point", "Change point of completeness", "完整率变化点",
+        "history:change", _OUTPUTS, frozenset({"deep"}),
+    ),
+    Check(
+        "output_flow", "C-107", "output_flow", "Outputs keep coming", "输出持续写入",
+        "completeness:output_flow", (_OUTPUTS[0], "task_output(created_at|inline)"), _FULL, "critical", extended=True,
+    ),
+    Check(
+        "duplicates", "C-110", "duplicate_outputs", "No duplicate outputs", "没有重复输出",
+        "completeness:duplicates", _TABLE, _FULL, "medium", extended=True,
+    ),
+    Check(
+        "orphans", "C-111", "orphan_outputs", "No orphan outputs", "没有孤立输出",
+        "hygiene:orphans", _TABLE, _FULL, "medium", extended=True,
+    ),
+    Check(
+        "wrong_status", "C-112", "outputs_of_unsuccessful", "No outputs of unsuccessful tasks", "未成功任务没有输出",
+        "hygiene:wrong_status", (*_OUTPUTS, "task_output(created_at|inline)"), _FULL, "low", extended=True,
+    ),
+    Check(
+        "no_end_time", "C-113", "no_end_time", "Ended tasks have an end", "完成任务有结束时间",
+        "hygiene:no_end_time", ("task(status,ended_at)",), _FULL, "medium", extended=True,
+    ),
+    Check(
+        "bad_times", "C-114", "bad_times", "Times are possible", "时间合理",
+        "hygiene:bad_times", ("task(status,created_at|ended_at)",), _FULL, "low", extended=True,
+    ),
+    Check(
+        "no_remote_id", "C-115", "no_remote_id", "Tasks can be found remotely", "任务有远程编号",
+        "hygiene:no_remote_id", ("task(status,remote_id)",), _FULL, "low", extended=True,
+    ),
+    Check(
+        "status_mismatch", "C-116", "status_mismatch", "Status agrees with the remote service", "状态与远端一致",
+        "hygiene:status_mismatch", ("task(status,remote_id)",), _FULL, "medium", extended=True,
+    ),
+    Check(
+        "key_length", "C-117", "key_length_risk", "Task keys fit the output table", "任务编号不超过输出表列长",
+        "hygiene:key_length", _TABLE, _FULL, "low", extended=True,
+    ),
+    Check(
+        "source_performance", "C-118", "source_performance", "The source answers and grows as usual", "源库性能正常",
+        "history:source_performance", ("task(created_at)",), _FULL, "medium", extended=True,
+    ),
+    Check(
+        "tasks.invariants", "C-310", "tasks.invariants", "Task counters add up", "任务计数成立",
+        "tasks:invariants", _ATTEMPTS, _FULL, "high", extended=True,
+    ),
+    Check(
+        "tasks.backlog", "C-311", "tasks.backlog", "The queue is short", "排队任务不多",
+        "tasks:backlog", _ATTEMPTS, _LIVE, "medium",
+    ),
+    Check(
+        "tasks.queue_wait", "C-311", "tasks.queue_wait", "No task waits too long", "没有任务等待过久",
+        "tasks:queue_wait", _ATTEMPTS, _LIVE, "high",
+    ),
+    Check(
+        "tasks.long_running", "C-311", "tasks.long_running", "No task runs too long", "没有任务运行过久",
+        "tasks:long_running", _ATTEMPTS, _LIVE, "medium",
+    ),
+    Check(
+        "tasks.failure_rate", "C-312", "tasks.failure_rate", "Few tasks fail", "失败率不高",
+        "tasks:failure_rate", _ATTEMPTS, _LIVE, "high",
+    ),
+    Check(
+        "tasks.success_rate", "C-312", "tasks.success_rate", "Most tasks succeed", "成功率足够",
+        "tasks:success_rate", _ATTEMPTS, _LIVE, "medium",
+    ),
+    Check(
+        "tasks.timeouts", "C-320", "tasks.timeouts", "No task is over its limit", "没有任务超时",
+        "tasks:timeouts", _ATTEMPTS, _LIVE, "high",
+    ),
+    Check(
+        "tasks.slots", "C-330", "tasks.slots", "Slots in use and leaked", "并发槽位",
+        "tasks:slot_state", _ATTEMPTS, _LIVE,
+    ),
+    Check(
+        "jobs.failing", "C-340", "jobs.failing", "Jobs succeed", "定时任务成功",
+        "jobs:failing", _RUNS, _LIVE,
+    ),
+    Check(
+        "jobs.duration_over_sla", "C-340", "jobs.duration_over_sla", "Jobs keep their SLA", "定时任务符合 SLA",
+        "jobs:duration_over_sla", _JOBS, _LIVE,
+    ),
+    Check(
+        "jobs.missed", "C-340", "jobs.missed", "Jobs run when due", "定时任务按时运行",
+        "jobs:missed", _JOBS, _LIVE,
+    ),
+    Check(
+        "jobs.never_ran", "C-340", "jobs.never_ran", "Every job has run", "定时任务均已运行",
+        "jobs:never_ran", _JOBS, _LIVE, "low",
+    ),
+    Check(
+        "jobs.failure_rate", "C-341", "jobs.failure_rate", "Few job runs fail", "定时任务失败率不高",
+        "jobs:failure_rate", _RUNS, _LIVE, "medium",
+    ),
+    Check(
+        "notify.channel_down", "C-350", "notify.channel_down", "Channels deliver", "通知通道可用",
+        "jobs:channel_down", ("notification(channel)",), _LIVE, "high",
+    ),
+    Check(
+        "notify.failure_ratio", "C-350", "notify.failure_ratio", "Few deliveries fail", "通知失败率不高",
+        "jobs:failure_ratio", ("notification(channel)",), _LIVE, "high",
     ),
     Check(
         "expectations.task", "E-201", "expectations_failed", "Rows of tasks are what they must be", "任务数据符合预期",
@@ -124,9 +245,14 @@ def alert_type_of(check_id: str) -> str:
 
 
 def _is_met(need: str, mapped: Mapping[str, set[str]]) -> bool:
-    found = re.fullmatch(r"(\w+)(?:\(([\w,|]+)\))?", need)
+    """Whether one of the alternatives ``entity(columns)``, separated by ``|`` outside the brackets, is mapped."""
+    return any(_has(option, mapped) for option in re.split(r"\|(?![^(]*\))", need))
+
+
+def _has(option: str, mapped: Mapping[str, set[str]]) -> bool:
+    found = re.fullmatch(r"(\w+)(?:\(([\w,|]+)\))?", option)
     if found is None:
-        raise ValueError(f"not an input: {need!r}")
+        raise ValueError(f"not an input: {option!r}")
     entity, columns = found.groups()
     if entity not in mapped:
         return False

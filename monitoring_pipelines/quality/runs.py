@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.errors import ProductError, SourceUnavailable, UsageError, WarehouseBusy
+from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.quality import registry
 from monitoring_pipelines.quality.context import CheckContext, Lookup, Session
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus, RunType
@@ -52,7 +53,7 @@ class _Work:
     thresholds: Thresholds
     say: Say
     failed: dict[str, str] = field(default_factory=dict)
-    as_of: dict[str, datetime | None] = field(default_factory=dict)
+    query_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def execute(
@@ -163,15 +164,22 @@ def evaluate(
     known = registry.checks()
     wanted = [known[name] for name in check_ids if name not in pipe.settings.checks.disabled]
     done: list[CheckOutcome] = []
-    for source in _wanted(pipe, sources):
+    for source in [*_wanted(pipe, sources), *([_itself()] if sources is None else [])]:
         done += _source_outcomes(work, source, wanted, ask=False)
     return done
+
+
+def _itself() -> SourceSettings:
+    """The product as a source of jobs and notifications (S-702); it has no tables to read."""
+    from monitoring_pipelines.config.schema import SourceSettings
+
+    return SourceSettings.model_construct(id=stored.SELF, tables={})
 
 
 def _checked(work: _Work, sources: list[SourceSettings]) -> CheckRun:
     """The finished run."""
     pipe, run = work.pipe, work.run
-    work.failed = _extract(pipe, sources, work.say)
+    _extract(work, sources)
     if run.type != "quick":
         for source in sources:
             if source.id not in work.failed:
@@ -189,16 +197,23 @@ def _checked(work: _Work, sources: list[SourceSettings]) -> CheckRun:
     )
 
 
-def _extract(pipe: Pipeline, sources: list[SourceSettings], say: Say) -> dict[str, str]:
-    """Extract first (C-021); source → why it could not be read."""
+def _extract(work: _Work, sources: list[SourceSettings]) -> None:
+    """Extract first (C-021), and bring the attempts up to date."""
     from monitoring_pipelines.pipeline import extract, refresh_core
 
-    say(f"extracting {', '.join(source.id for source in sources)}")
-    done = extract(pipe, [source.id for source in sources], strict=False)
-    refresh_core(pipe)
-    return dict(done.failed)
+    work.say(f"extracting {', '.join(source.id for source in sources)}")
+    done = extract(work.pipe, [source.id for source in sources], strict=False)
+    work.failed = dict(done.failed)
+    for source_id, cycle in done.cycles.items():
+        seconds: dict[str, float] = {}
+        for table, read in ((name, read) for (name, _), read in cycle.tables.items()):
+            seconds[table] = max(seconds.get(table, 0.0), read.slowest_query_s)
+        work.query_seconds[source_id] = seconds
+    if done.cycles:
+        refresh_core(work.pipe)
 
 
+@without_pandas()
 def _reconcile(work: _Work, source: SourceSettings) -> None:
     """Prove the window's tasks and outputs equal to the source before it is judged (E-608, E-609)."""
     from monitoring_pipelines.source.reconcile import reconcile_day
@@ -251,7 +266,8 @@ def _context(
     return CheckContext(
         check, pipe.settings, source, work.thresholds, run.started_at, run.window_from, run.window_to, session,
         run_type=run.type, as_of=as_of, lookup=_lookup(pipe, source) if ask else None, state=work.state, mapped=mapped,
-        memo=memo, say_progress=work.say,
+        memo=memo, say_progress=work.say, key_length=_key_length(pipe, source) if ask else None,
+        query_seconds=work.query_seconds.get(source.id, {}),
     )  # fmt: skip
 
 
@@ -305,19 +321,26 @@ def _source_outcome(work: _Work, source: SourceSettings, as_of: datetime | None)
     )  # fmt: skip
 
 
+@without_pandas()
 def mapped_inputs(source: SourceSettings, session: Session) -> dict[str, set[str]]:
     """Entity → unified columns that are mapped and, where the table is optional, were found at the source (E-702)."""
     from monitoring_pipelines.config.features import mapped_columns
 
+    if source.id == stored.SELF:
+        return {"job": set(), "job_run": set(), "notification": {"channel"}}
     read = "SELECT DISTINCT entity FROM meta.extract_mark WHERE source_id = ? AND last_success_at IS NOT NULL"
     seen = {row[0] for row in session.con.execute(read, [source.id]).fetchall()}
     mapped = mapped_columns(source)
+    if "task_output" in mapped:
+        kept = {"table" if table.inline is None else "inline" for table in source.mapped("task_output")}
+        mapped["task_output"] = mapped["task_output"] | kept
     if not seen:
         return mapped
     optional = {name for name in mapped if all(table.optional for table in source.mapped(name))}
     return {name: columns for name, columns in mapped.items() if name not in optional or name in seen}
 
 
+@without_pandas()
 def _as_of(session: Session, source_id: str) -> datetime | None:
     row = session.con.execute("SELECT as_of FROM meta.source_state WHERE source_id = ?", [source_id]).fetchone()
     return row[0] if row else None
@@ -332,6 +355,15 @@ def _lookup(pipe: Pipeline, source: SourceSettings) -> Lookup:
         from monitoring_pipelines.source.lookup import lookup_tasks
 
         return lookup_tasks(pipe.settings, source, keys, pipe.clock)
+
+    return ask
+
+
+def _key_length(pipe: Pipeline, source: SourceSettings) -> Callable[[], int | None]:
+    def ask() -> int | None:
+        from monitoring_pipelines.source.lookup import task_key_length
+
+        return task_key_length(pipe.settings, source)
 
     return ask
 

@@ -71,6 +71,23 @@ def lookup_tasks(
     return {key: found[key] for key in wanted if key in found}
 
 
+def task_key_length(settings: Settings, source: SourceSettings) -> int | None:
+    """Characters the output table's task-key column can hold; None for one without a length (C-117).
+
+    Raises:
+        SourceUnavailable: The source cannot be asked.
+    """
+    mappings = [m for m in source.mapped("task_output") if m.inline is None]
+    lengths = []
+    with connect(source.read_dsn(), settings) as connection:
+        tables = inspect_tables(connection, [m.table for m in mappings])
+        for mapping in mappings:
+            info, column = tables.get(mapping.table), mapping.columns["task_key"].column
+            if info is not None and column is not None and column.lower() in info.columns:
+                lengths.append(info.columns[column.lower()].max_length)
+    return min((length for length in lengths if length), default=None)
+
+
 def _take(found: dict[str, SourceTask], entity: str, row: dict[str, Any]) -> None:
     inline, deleted = row.pop("__inline"), row.pop("__deleted")
     row["is_deleted"] = deleted

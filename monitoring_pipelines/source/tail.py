@@ -69,6 +69,8 @@ class TableCycle:
     batches: list[Staged] = field(default_factory=list)
     arrow: list[Any] = field(default_factory=list)
     rows_read: int = 0
+    #: Longest query of the cycle, rows included (C-118).
+    slowest_query_s: float = 0.0
     written: BatchResult = field(default_factory=BatchResult)
     deleted: int = 0
 
@@ -360,9 +362,11 @@ def _read(
         def take(condition: str | None) -> None:
             columns = table.plan.stage_columns(flagged=True)
             sql = table.plan.render([condition] if condition else [], flagged=True)
+            asked = time.monotonic()
             for rows in connection.stream(sql, settings.extract.batch_rows):
                 table.rows_read += len(rows)
                 load_stage(memory, "stage", columns, rows)
+            table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - asked)
 
         for condition in _conditions(table, overlap):
             take(condition)

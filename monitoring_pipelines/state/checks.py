@@ -18,10 +18,19 @@ from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, 
 from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state.ids import new_id
 from monitoring_pipelines.state.store import StateStore, upsert
-from monitoring_pipelines.state.tables import check_result, check_run, finding
+from monitoring_pipelines.state.tables import (
+    check_result,
+    check_run,
+    finding,
+    notification_attempt,
+    repair_item,
+    repair_plan,
+)
 
 #: Runs that looked at the data; ``skipped`` and ``missed`` did not.
 EXECUTED = ("healthy", "issues_detected", "error")
+#: Source id of what the product does itself (E-001).
+SELF = "_self"
 #: Rows of one INSERT or one DELETE.
 BATCH = 1_000
 #: Statuses of results that say something about the data.
@@ -195,6 +204,31 @@ def believed(
         mine = and_(finding.c.run_id == row.run_id, finding.c.source_id == source_id, finding.c.check_id == check_id)
         found = [_finding(one) for one in con.execute(select(finding).where(mine).order_by(finding.c.seq))]
         return Believed(_outcome(row, found), row.run_id, row.run_type, row.ended_at)
+
+
+def remote_failures(state: StateStore, source_id: str, start: datetime, end: datetime) -> list[tuple[str, str | None]]:
+    """(task key, remote code) of tasks that plans made in ``[start, end)`` found failed at the remote service (C-116)."""
+    joined = repair_item.join(repair_plan, repair_plan.c.plan_id == repair_item.c.plan_id)
+    where = (
+        repair_plan.c.source_id == source_id, repair_plan.c.created_at >= start, repair_plan.c.created_at < end,
+        repair_item.c["class"] == "remote_failed",
+    )  # fmt: skip
+    wanted = select(repair_item.c.task_key, repair_item.c.remote_code).select_from(joined).where(*where)
+    with state.read() as con:
+        found = {row.task_key: row.remote_code for row in con.execute(wanted.order_by(repair_plan.c.created_at))}
+    return sorted(found.items())
+
+
+def own_deliveries(state: StateStore, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
+    """Channel in upper case → (successful, failed) attempts of the product itself in ``[start, end)`` (C-350)."""
+    at = notification_attempt.c.at
+    wanted = select(notification_attempt.c.channel, notification_attempt.c.ok).where(at >= start, at < end)
+    found: dict[str, tuple[int, int]] = {}
+    with state.read() as con:
+        for row in con.execute(wanted.order_by(notification_attempt.c.channel)):
+            ok, failed = found.get(row.channel.upper(), (0, 0))
+            found[row.channel.upper()] = (ok + 1, failed) if row.ok else (ok, failed + 1)
+    return found
 
 
 def prune(state: StateStore, now: datetime, days: int) -> int:

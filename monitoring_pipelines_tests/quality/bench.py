@@ -35,7 +35,8 @@ class Store:
         self.settings = settings_for(directory, preset, extra, head)
         self.clock = FixedClock(NOW)
         self.pipe = Pipeline.of(self.settings, self.clock)
-        self.state = StateStore.of(self.settings)
+        #: Only tests that set it have a state store: creating one takes longer than a check.
+        self.state: StateStore | None = None
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self._number = 0
 
@@ -71,7 +72,12 @@ class Store:
                 for names in {tuple(row) for row in rows}:
                     same = [list(row.values()) for row in rows if tuple(row) == names]
                     listed = ", ".join(f'"{name}"' for name in names)
-                    con.executemany(f"INSERT INTO {table} ({listed}) VALUES ({', '.join('?' * len(names))})", same)
+                    for at in range(0, len(same), 200):
+                        part = same[at : at + 200]
+                        places = ", ".join(f"({', '.join('?' * len(names))})" for _ in part)
+                        con.execute(
+                            f"INSERT INTO {table} ({listed}) VALUES {places}", [value for row in part for value in row]
+                        )
                 if table.removeprefix("raw.") in HASHED:
                     con.execute(
                         f"UPDATE {table} SET task_hash = md5_number_lower(concat_ws(chr(31), source_id, task_key)) "

@@ -159,3 +159,64 @@ def test_a_run_whose_process_died_becomes_an_error(platform):
         con.exec_driver_sql("update check_run set status = 'running', ended_at = null")
     world.run("quick")
     assert stored.load(world.state, run.run_id).status == "error"
+
+
+def test_a_full_run_reconciles_its_window_first_and_finds_what_the_tail_missed(platform):
+    world = platform()
+    fill(world, 4, 4)
+    world.run("quick")
+    world.db.execute("delete from task_outputs where task_id = 't1'")
+    assert world.run("quick").findings == ()
+    run = world.run("full")
+    found = next(f for f in run.findings if f.check_id == "missing_outputs")
+    assert found.task_ids == ("t1",)
+    ran = [outcome.check_id for outcome in run.outcomes]
+    assert ran[:5] == ["source", "missing_outputs", "creation_delay", "trend", "ratio"]
+    assert {"output_flow", "orphans", "tasks.invariants", "key_length"} <= set(ran)
+    assert not [outcome for outcome in run.outcomes if outcome.status == "error"]
+
+
+def test_orphans_are_looked_up_at_the_source(platform):
+    world = platform()
+    world.output("nobody", END)
+    world.output("late", END)
+    world.run("quick")
+    world.task("late", END)
+    with world.pipe.warehouse.writer("forget") as con:
+        con.execute("DELETE FROM raw.task")
+    run = world.run("full")
+    assert next(f for f in run.findings if f.check_id == "orphans").task_ids == ("nobody",)
+
+
+def test_keys_longer_than_the_output_tables_column(platform):
+    world = platform()
+    world.task("k" * 37, END)
+    world.task("k" * 36, END)
+    run = world.run("full")
+    found = next(f for f in run.findings if f.check_id == "key_length")
+    assert found.details == {"count": 1, "column_length": 36}
+
+
+def test_a_deep_run_covers_three_days_with_trend_and_change_point(platform):
+    world = platform()
+    fill(world)
+    run = world.run("deep")
+    assert run.window_hours == 72
+    assert [o.check_id for o in run.outcomes][:5] == ["source", "missing_outputs", "trend", "ratio", "change_point"]
+    assert not [outcome for outcome in run.outcomes if outcome.status == "error"]
+
+
+def test_a_crash_in_one_check_is_an_error_of_that_check_alone(platform):
+    world = platform()
+    fill(world, 4, 4)
+    world.run("quick")
+    with world.pipe.warehouse.writer("break") as con:
+        con.execute("DROP TABLE core.task_attempt")
+        con.execute("CREATE VIEW core.task_attempt AS SELECT 1 AS nothing")
+    outcomes = runs.evaluate(world.pipe, world.state, ["tasks.failure_rate", "tasks.backlog"])
+    by_check = {o.check_id: o for o in outcomes if o.source_id == "shop"}
+    assert by_check["tasks.failure_rate"].status == "error"
+    assert [(f.alert_type, f.severity, f.labels) for f in by_check["tasks.failure_rate"].findings] == [
+        ("monitoring_error", "high", {"check": "tasks.failure_rate"})
+    ]
+    assert by_check["tasks.backlog"].status == "passed"

@@ -1,18 +1,26 @@
-"""Checks of one window of tasks and their outputs (C-101 to C-104, C-107, C-110 to C-117).
+"""Checks of one window of tasks and their outputs (C-101, C-104, C-107, C-110).
 
-What belongs here: rates and counts of a window. What does not: several days (``history``) and counting itself (``figures``).
+What belongs here: what is missing, late or double. What does not: several days (``history``), rows that do not fit
+(``hygiene``), counting itself (``figures``).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.quality import figures
-from monitoring_pipelines.severity import health_of, rate_text, severity_of
+from monitoring_pipelines.quality.checks.history import trend_days
+from monitoring_pipelines.quality.explain import explain
+from monitoring_pipelines.severity import health_of, rate_text, rounded, severity_of
 
 if TYPE_CHECKING:
     from monitoring_pipelines.quality.context import CheckContext
     from monitoring_pipelines.quality.model import CheckOutcome
+
+SECOND = timedelta(seconds=1)
+MICRO = timedelta(microseconds=1)
 
 
 def missing_outputs(ctx: CheckContext) -> CheckOutcome:
@@ -27,7 +35,7 @@ def missing_outputs(ctx: CheckContext) -> CheckOutcome:
     if severity is None:
         return ctx.outcome(metrics=metrics, health=health)
     rate = rate_text(missing.count, n)
-    details = {
+    details: dict[str, Any] = {
         "time_range_hours": ctx.hours, "total_success_tasks": n, "missing_count": missing.count, "missing_rate": rate,
         "pending_settle": counted.pending_settle,
     }  # fmt: skip
@@ -35,5 +43,79 @@ def missing_outputs(ctx: CheckContext) -> CheckOutcome:
         f"过去 {ctx.hours} 小时的 {n} 个成功任务中有 {missing.count} 个没有输出（{rate}）",
         f"{missing.count} of {n} succeeded tasks of the last {ctx.hours} h have no output ({rate})",
     )
+    # A quick run looks back two days at most: it must stay quick while a loss goes on.
+    details |= explain(ctx, 1 if ctx.run_type == "quick" else trend_days(ctx))
     found = ctx.finding(severity, message, details, missing.keys)
     return ctx.outcome(findings=[found], metrics=metrics, health=health)
+
+
+def creation_delay(ctx: CheckContext) -> CheckOutcome:
+    """Tasks of the last day with an output that came too long after their end (C-104)."""
+    settings = ctx.settings.checks
+    start = ctx.window_to - timedelta(hours=settings.delay_window_h)
+    limit = timedelta(seconds=settings.delay_s)
+    total: dict[str, Any] = {"population": 0, "delayed": 0, "max_delay_us": None, "examples": []}
+    for first, last in figures.chunks(start, ctx.window_to):
+        window = {"window_start": first, "window_end": last, "delay_us": limit // MICRO}
+        row = ctx.row("creation_delay", **window, **figures.limits(ctx, first, last))
+        total["population"] += row["population"]
+        total["delayed"] += row["delayed"]
+        known = [us for us in (total["max_delay_us"], row["max_delay_us"]) if us is not None]
+        total["max_delay_us"] = max(known, default=None)
+        total["examples"] += row["examples"] or []
+    n, late = total["population"], total["delayed"]
+    longest = None if total["max_delay_us"] is None else rounded(Fraction(total["max_delay_us"], 10**6), 3)
+    minutes = rounded(Fraction(str(settings.delay_s)) / 60, 2)
+    metrics = {
+        "delay_threshold_minutes": int(minutes) if minutes == int(minutes) else minutes, "total_recent_tasks": n,
+        "delayed_count": late, "max_delay_s": longest,
+    }  # fmt: skip
+    if n == 0:
+        return ctx.outcome("insufficient_data", metrics=metrics, window_from=start)
+    severity = severity_of(n - late, n, ctx.bands)
+    if severity is None:
+        return ctx.outcome(metrics=metrics, window_from=start)
+    message = ctx.say(
+        f"{n} 个任务中有 {late} 个的输出晚于 {metrics['delay_threshold_minutes']} 分钟才写入",
+        f"outputs of {late} of {n} tasks came more than {metrics['delay_threshold_minutes']} min after their end",
+    )
+    found = ctx.finding(severity, message, metrics, total["examples"])
+    return ctx.outcome(findings=[found], metrics=metrics, window_from=start)
+
+
+def output_flow(ctx: CheckContext) -> CheckOutcome:
+    """Tasks ended in the last hour and no output row was created in it (C-107)."""
+    start = ctx.window_to - timedelta(hours=1)
+    settle_us = ctx.settle // MICRO
+    row = ctx.row("output_flow", window_start=start, settle_us=settle_us)
+    metrics: dict[str, Any] = {"tasks": row["tasks"], "outputs": row["outputs"]}
+    if row["outputs"]:
+        return ctx.outcome(metrics=metrics, window_from=start)
+    if row["tasks"] < ctx.settings.checks.flow_min_tasks:
+        return ctx.outcome("insufficient_data", metrics=metrics, window_from=start)
+    metrics["last_output_at"] = ctx.row("last_output")["created_at"]
+    message = ctx.say(
+        f"过去一小时结束了 {row['tasks']} 个任务，但没有写入任何输出",
+        f"{row['tasks']} tasks ended in the last hour and no output row was written",
+    )
+    details = {"tasks": row["tasks"], "last_output_at": metrics["last_output_at"]}
+    return ctx.outcome(findings=[ctx.finding("critical", message, details)], metrics=metrics, window_from=start)
+
+
+def duplicates(ctx: CheckContext) -> CheckOutcome:
+    """Valid rows beyond one per natural key (C-110)."""
+    counted = figures.figures(ctx, ctx.window_from, ctx.window_to)
+    metrics: dict[str, Any] = {"surplus": counted.duplicate_rows, "distinct": counted.distinct_outputs}
+    if not counted.success_tasks:
+        return ctx.outcome("insufficient_data", metrics=metrics)
+    if not counted.duplicate_rows:
+        return ctx.outcome(metrics=metrics)
+    examples: list[dict[str, Any]] = []
+    for first, last in figures.chunks(ctx.window_from, ctx.window_to):
+        window = {"window_start": first, "window_end": last}
+        examples += ctx.rows("duplicate_examples", **window, **figures.limits(ctx, first, last))
+    examples.sort(key=lambda row: (-row["surplus"], row["task_key"]))
+    message = ctx.say(f"重复的输出记录 {counted.duplicate_rows} 条", f"{counted.duplicate_rows} surplus output rows")
+    details = metrics | {"examples": examples[:10]}
+    found = ctx.finding("medium", message, details, [row["task_key"] for row in examples])
+    return ctx.outcome(findings=[found], metrics=metrics)

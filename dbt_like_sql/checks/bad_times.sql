@@ -1,0 +1,54 @@
+/*
+description: >
+  Times that cannot be (C-114): a task that ended before it started, a time in the future, an output created before its
+  task's start. Tasks that end in the future are in no window yet and are counted as well.
+*/
+WITH task AS MATERIALIZED (
+    SELECT
+        t.task_hash,
+        t.task_key,
+        t.created_at,
+        t.started_at,
+        t.ended_at,
+        t.effective_end
+    FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
+    WHERE t.status = 'succeeded' AND t.output_expected
+),
+
+found AS (
+    SELECT
+        'ended_before_start' AS kind,
+        task_key
+    FROM task
+    WHERE ended_at < started_at
+    UNION ALL
+    SELECT
+        'future' AS kind,
+        task_key
+    FROM task
+    WHERE created_at > $latest::TIMESTAMP OR started_at > $latest::TIMESTAMP
+    UNION ALL
+    SELECT
+        'future' AS kind,
+        t.task_key
+    FROM raw.task AS t
+    WHERE $count_future::BOOLEAN AND t.source_id = $source_id AND t.effective_end > $latest::TIMESTAMP AND t.status = 'succeeded'
+        AND t.output_expected AND NOT t.is_deleted AND t.deleted_at IS NULL
+    UNION ALL
+    SELECT
+        'output_before_start' AS kind,
+        task.task_key
+    FROM task
+    INNER JOIN raw.task_output AS o ON o.task_hash = task.task_hash
+    WHERE o.source_id = $source_id AND o.origin <> 'inline' AND o.created_at < task.started_at
+        AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
+        AND o.created_at >= $outputs_from::TIMESTAMP
+)
+
+SELECT
+    kind,
+    count(*) AS n,
+    list(DISTINCT task_key ORDER BY task_key)[1:10] AS examples
+FROM found
+GROUP BY kind
+ORDER BY kind

@@ -1,0 +1,25 @@
+/*
+description: Tasks of the window with more valid rows than natural keys, most surplus first (C-110).
+*/
+WITH task AS MATERIALIZED (
+    SELECT
+        t.task_hash,
+        t.task_key
+    FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
+    WHERE t.status = 'succeeded' AND t.output_expected
+        AND epoch_us($now::TIMESTAMP) - epoch_us(t.effective_end) >= $settle_us::BIGINT
+)
+
+SELECT
+    task.task_key,
+    count(*) AS valid_rows,
+    count(*) - count(DISTINCT o.natural_key) AS surplus
+FROM task
+INNER JOIN raw.task_output AS o ON o.task_hash = task.task_hash
+WHERE o.source_id = $source_id AND o.valid AND o.origin <> 'placeholder'
+    AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
+    AND (o.created_at >= $outputs_from::TIMESTAMP OR o.created_at IS NULL)
+GROUP BY task.task_key
+HAVING count(*) > count(DISTINCT o.natural_key)
+ORDER BY surplus DESC, task.task_key
+LIMIT 10

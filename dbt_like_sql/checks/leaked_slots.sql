@@ -1,0 +1,22 @@
+/*
+description: >
+  Timed-out attempts whose executor has not reported an end: no later event of the task naming it, no later start of the
+  task, no later idle snapshot or end of the worker (C-330).
+*/
+SELECT count(*) AS leaked
+FROM core.task_attempt AS a
+WHERE a.source_id = $source_id AND a.outcome = 'timeout' AND a.executor_ended_at IS NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM raw.task_event AS e
+        WHERE e.source_id = a.source_id AND e.task_hash = a.task_hash AND e."at" > a.ended_at AND e."at" <= $now::TIMESTAMP
+            AND e.event_type IN ('completed', 'failed', 'cancelled')
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM raw.worker_snapshot AS s
+        WHERE s.source_id = a.source_id AND s.worker_key = a.worker_key AND s."at" > a.ended_at
+            AND s.origin = 'source' AND s.is_idle
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM core.worker_life AS w
+        WHERE w.source_id = a.source_id AND w.worker_key = a.worker_key AND w.end_at > a.started_at
+    )

@@ -1,0 +1,19 @@
+/*
+description: >
+  Live outputs created in the window, or without creation time, that no task of the last weeks owns (C-111): what
+  remains is compared with all tasks.
+*/
+SELECT
+    o.output_key,
+    o.task_key,
+    o.task_hash
+FROM raw.task_output AS o
+WHERE o.source_id = $source_id AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
+    AND ((o.created_at >= $window_start::TIMESTAMP AND o.created_at < $window_end::TIMESTAMP) OR o.created_at IS NULL)
+    AND NOT EXISTS (
+        SELECT 1 FROM raw.task AS t
+        WHERE t.task_hash = o.task_hash AND t.source_id = $source_id
+            AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+            AND t.created_at >= $tasks_from::TIMESTAMP
+    )
+ORDER BY o.task_key, o.output_key

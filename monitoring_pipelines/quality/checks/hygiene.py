@@ -1,0 +1,141 @@
+"""Rows that do not fit together: orphans, wrong status, missing or impossible times, ids and keys (C-111 to C-117).
+
+What belongs here: counting them with examples. What does not: missing outputs (``completeness``).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from monitoring_pipelines.quality import figures
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.quality.context import CheckContext
+    from monitoring_pipelines.quality.model import CheckOutcome
+
+
+def orphans(ctx: CheckContext) -> CheckOutcome:
+    """Live outputs whose task exists neither here nor at the source (C-111)."""
+    rows = ctx.rows("orphan_candidates", tasks_from=ctx.window_from - figures.OUTPUT_SLACK)
+    owners = _owners(ctx, rows)
+    deleted = [row for row in rows if owners.get(row["task_hash"]) == "deleted"]
+    lost = [row for row in rows if owners.get(row["task_hash"]) in (None, "gone")]
+    ctx.session.close()
+    keys = sorted({row["task_key"] for row in lost})
+    for at in range(0, len(keys), figures.LOOKUP_BATCH) if ctx.lookup else ():
+        found = ctx.lookup(keys[at : at + figures.LOOKUP_BATCH]) if ctx.lookup else {}
+        deleted += [row for row in lost if row["task_key"] in found and found[row["task_key"]].task["is_deleted"]]
+        lost = [row for row in lost if row["task_key"] not in found]
+    metrics: dict[str, Any] = {"orphan_outputs": len(lost), "outputs_of_deleted_tasks": len(deleted)}
+    if not lost:
+        return ctx.outcome(metrics=metrics)
+    message = ctx.say(f"{len(lost)} 条输出没有对应的任务", f"{len(lost)} outputs belong to no task")
+    details = {
+        "count": len(lost), "outputs_of_deleted_tasks": len(deleted),
+        "examples": [{"output_key": row["output_key"], "task_key": row["task_key"]} for row in lost[:10]],
+    }  # fmt: skip
+    task_keys = dict.fromkeys(row["task_key"] for row in lost)
+    return ctx.outcome(findings=[ctx.finding("medium", message, details, task_keys)], metrics=metrics)
+
+
+def _owners(ctx: CheckContext, rows: list[dict[str, Any]]) -> dict[int, str]:
+    """What the store knows of the candidates' tasks, of any age: known, deleted (softly) or gone."""
+    if not rows:
+        return {}
+    owners: dict[int, str] = {}
+    for row in ctx.rows("owners", hashes=sorted({row["task_hash"] for row in rows})):
+        owners[row["task_hash"]] = "deleted" if row["is_deleted"] else "gone" if row["is_gone"] else "known"
+    return owners
+
+
+def wrong_status(ctx: CheckContext) -> CheckOutcome:
+    """Outputs of tasks that ended without success (C-112)."""
+    rows = ctx.rows("wrong_status")
+    count = sum(row["outputs"] for row in rows)
+    metrics = {"outputs_of_unsuccessful": count}
+    if not count:
+        return ctx.outcome(metrics=metrics)
+    message = ctx.say(f"{count} 条输出属于未成功的任务", f"{count} outputs belong to tasks that did not succeed")
+    details = {"count": count, "by_status": {row["status"]: row["outputs"] for row in rows}}
+    examples = [key for row in rows for key in row["examples"] or []]
+    return ctx.outcome(findings=[ctx.finding("low", message, details, examples)], metrics=metrics)
+
+
+def no_end_time(ctx: CheckContext) -> CheckOutcome:
+    """Succeeded tasks without an end (C-113)."""
+    return _count(ctx, "no_end", "medium", "no_end_time", ("成功任务没有结束时间", "succeeded tasks have no end time"))
+
+
+def no_remote_id(ctx: CheckContext) -> CheckOutcome:
+    """Succeeded tasks without remote id, where a recoverer needs one (C-115)."""
+    if not ctx.settings.repair.recoverers:
+        return ctx.outcome("not_applicable", message="no recoverer needs it")
+    text = ("成功任务没有远程编号，无法恢复", "succeeded tasks have no remote id and cannot be recovered")
+    return _count(ctx, "no_remote_id", "low", "no_remote_id", text)
+
+
+def key_length(ctx: CheckContext) -> CheckOutcome:
+    """Task keys longer than the output table's column for them (C-117)."""
+    if ctx.key_length is None:
+        return ctx.outcome("insufficient_data", message="the source was not asked")
+    length = ctx.key_length()
+    if length is None:
+        return ctx.outcome("not_applicable", message="the output table's task key has no length")
+    text = (
+        f"任务编号长于输出表的列（{length} 个字符）", f"task keys are longer than the output table's column ({length})"
+    )  # fmt: skip
+    return _count(ctx, "long_key", "low", "key_length", text, length)
+
+
+def _count(
+    ctx: CheckContext, kind: str, severity: Any, name: str, text: tuple[str, str], length: int = 0
+) -> CheckOutcome:
+    row = ctx.row("task_examples", kind=kind, key_length=length)
+    metrics: dict[str, Any] = {name: row["tasks"]} | ({"column_length": length} if length else {})
+    if not row["tasks"]:
+        return ctx.outcome(metrics=metrics)
+    message = ctx.say(f"{row['tasks']} 个{text[0]}", f"{row['tasks']} {text[1]}")
+    details = {"count": row["tasks"]} | ({"column_length": length} if length else {})
+    return ctx.outcome(findings=[ctx.finding(severity, message, details, row["examples"] or [])], metrics=metrics)
+
+
+def bad_times(ctx: CheckContext) -> CheckOutcome:
+    """Times that cannot be (C-114)."""
+    latest = ctx.now + timedelta(seconds=ctx.settings.extract.future_tolerance_s)
+    kinds: dict[str, int] = {}
+    examples: list[str] = []
+    for first, last in figures.chunks(ctx.window_from, ctx.window_to):
+        window = {"window_start": first, "window_end": last, "latest": latest}
+        outputs_from = figures.limits(ctx, first, last)["outputs_from"]
+        future = last == ctx.window_to
+        for row in ctx.rows("bad_times", **window, outputs_from=outputs_from, count_future=future):
+            kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["n"]
+            examples += row["examples"] or []
+    metrics = {"by_kind": kinds}
+    if not kinds:
+        return ctx.outcome(metrics=metrics)
+    count = sum(kinds.values())
+    message = ctx.say(f"{count} 个时间不合理", f"{count} times cannot be")
+    found = ctx.finding("low", message, {"count": count, "by_kind": kinds}, dict.fromkeys(examples))
+    return ctx.outcome(findings=[found], metrics=metrics)
+
+
+def status_mismatch(ctx: CheckContext) -> CheckOutcome:
+    """Tasks that succeeded here and failed at the remote service, as repair plans of the window found (C-116)."""
+    from monitoring_pipelines.state import checks as stored
+
+    if ctx.state is None:
+        return ctx.outcome("insufficient_data", message="no state store")
+    rows = stored.remote_failures(ctx.state, ctx.source_id, ctx.window_from, ctx.window_to)
+    metrics = {"status_mismatch": len(rows)}
+    if not rows:
+        return ctx.outcome(metrics=metrics)
+    message = ctx.say(
+        f"{len(rows)} 个本地成功的任务在远端失败", f"{len(rows)} tasks succeeded here and failed at the remote service"
+    )
+    details = {
+        "count": len(rows),
+        "examples": [{"task": task, "remote_code": code} for task, code in rows[:10]],
+    }
+    return ctx.outcome(findings=[ctx.finding("medium", message, details, [task for task, _ in rows])], metrics=metrics)
