@@ -18,9 +18,20 @@ if TYPE_CHECKING:
 
 def suite(ctx: CheckContext) -> CheckOutcome:
     """The suite named by the check's id; the warehouse is given back before rows are judged."""
+    import duckdb
+
     wanted = SUITES[ctx.check.id.removeprefix(expectations.PREFIX)]
-    batch = expectations.read_batch(
-        ctx.session.con, wanted, ctx.source.id, ctx.window_from, ctx.window_to, ctx.now, ctx.settings.checks.settle_s
-    )
+    try:
+        batch = expectations.read_batch(
+            ctx.session.con,
+            wanted,
+            ctx.source.id,
+            ctx.window_from,
+            ctx.window_to,
+            ctx.now,
+            ctx.settings.checks.settle_s,
+        )
+    except duckdb.CatalogException:
+        return ctx.outcome("insufficient_data", message="these statistics have not been computed yet")
     ctx.session.close()
     return expectations.judge(wanted, batch, ctx.source.id, ctx.bands, ctx.now)
