@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Modules of ``api.routes``; each has ``router``.
-ROUTES = ("health",)
+ROUTES = ("health", "sources", "endpoints", "tasks", "completeness", "checks")
 #: What a product error means to a client, by its code; others are 503.
 _STATUS_OF_CODE = {"usage": 400, "locked": 409, "refused": 409, "paused": 409}
 

@@ -318,7 +318,7 @@ class Publication:
             kept = {}
         with transaction(con):
             for table in tables.values():
-                if table.served and table.name not in kept:
+                if table.served and (table.name not in kept or kept[table.name].columns != table.columns):
                     mark_whole_table(con, table.served, now)
             resolve(con, now)
         sources = con.execute(

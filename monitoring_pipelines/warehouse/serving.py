@@ -67,12 +67,12 @@ _TASK_SELECT = """
 WITH subject AS MATERIALIZED (
     SELECT source_id, task_key, key_hash AS task_hash, endpoint, status AS row_status, raw_status, remote_id, worker_key,
         owner_key, created_at, queued_at, started_at, ended_at, effective_end, updated_at, deadline_at, error_message,
-        output_expected, is_deleted, deleted_at, first_seen_at, created_at AS bucket_at
+        output_expected, is_deleted, deleted_at, deleted_reason, first_seen_at, created_at AS bucket_at
     FROM raw.task WHERE created_at >= {start} AND created_at < {end}
     UNION ALL BY NAME
     SELECT source_id, task_key, key_hash AS task_hash, endpoint, status AS row_status, raw_status, remote_id, worker_key,
         owner_key, created_at, queued_at, started_at, ended_at, effective_end, updated_at, deadline_at, error_message,
-        output_expected, is_deleted, deleted_at, first_seen_at, first_seen_at AS bucket_at
+        output_expected, is_deleted, deleted_at, deleted_reason, first_seen_at, first_seen_at AS bucket_at
     FROM raw.task WHERE created_at IS NULL AND first_seen_at >= {start} AND first_seen_at < {end}
     UNION ALL BY NAME
     SELECT i.source_id, i.task_key, i.task_hash, i.endpoint, i."at" AS created_at, true AS output_expected,
@@ -151,7 +151,7 @@ SELECT
     s.created_at, s.queued_at, coalesce(a.last_started_at, s.started_at) AS started_at,
     CASE WHEN coalesce(a.open_attempts, 0) = 0 THEN coalesce(a.outcome_at, s.ended_at) END AS ended_at,
     s.effective_end, s.updated_at, s.deadline_at, s.error_message, coalesce(s.output_expected, true) AS output_expected,
-    coalesce(s.is_deleted, false) AS is_deleted, s.deleted_at,
+    coalesce(s.is_deleted, false) AS is_deleted, s.deleted_at, s.deleted_reason, s.first_seen_at IS NOT NULL AS has_row,
     coalesce(o.outputs, 0) AS outputs, coalesce(o.outputs_live, 0) AS outputs_live,
     coalesce(o.distinct_outputs, 0) AS distinct_outputs,
     coalesce(a.attempts, 0) AS attempts, coalesce(a.open_attempts, 0) AS open_attempts,

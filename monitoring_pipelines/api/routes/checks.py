@@ -1,0 +1,99 @@
+"""``/checks/runs`` (S-233) and starting a check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitoring_pipelines.api import check_runner
+from monitoring_pipelines.api.access import Principal, needs
+from monitoring_pipelines.api.answers import bad, missing, responses, v1
+from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.quality.files import finding_dict, run_dict
+from monitoring_pipelines.quality.model import CheckRun
+from monitoring_pipelines.state import checks as stored
+
+router = APIRouter(prefix="/api/v1/checks", tags=["checks"])
+RunId = Annotated[str, Path(min_length=1, max_length=40)]
+RunType = Literal["quick", "full", "deep"]
+
+
+@router.get("/runs", responses=responses("v1"))
+def listed(
+    request: Request,
+    page: PageParam,
+    source: SourceParam = None,
+    type: Literal["quick", "full", "deep", "manual", "report"] | None = None,  # noqa: A002 - the parameter's name
+    status: Literal["running", "healthy", "issues_detected", "error", "skipped", "missed"] | None = None,
+) -> Response:
+    """Check runs, newest first, executed or not."""
+    services = services_of(request)
+    if source is not None:
+        chosen_sources(services, source)
+    runs, total = stored.page(
+        services.state, run_type=type, status=status, source_id=source, number=page.number, size=page.size
+    )
+    counts = stored.counts_of(services.state, [run.run_id for run in runs])
+    return v1(request, page.wrap([brief(run, counts.get(run.run_id, {})) for run in runs], total))
+
+
+def brief(run: CheckRun, counts: dict[str, int]) -> dict[str, Any]:
+    """A run as a line of a list."""
+    names = ("run_id", "type", "trigger", "status", "scheduled_at", "started_at", "ended_at", "window_from",
+             "window_to", "window_hours", "error", "failed_sources")  # fmt: skip
+    shown = {name: getattr(run, name) for name in names}
+    return shown | {"alerts_by_severity": counts, "total_alerts": sum(counts.values())}
+
+
+@router.get("/runs/{run_id}", responses=responses("v1", 404))
+def one(request: Request, run_id: RunId) -> Response:
+    """A run with its results and findings."""
+    services = services_of(request)
+    run = stored.load(services.state, run_id)
+    if run is None:
+        raise missing("unknown check run")
+    return v1(request, whole(services, run))
+
+
+def whole(services: Services, run: CheckRun) -> dict[str, Any]:
+    """A run with everything it found."""
+    results = []
+    for outcome in run.outcomes:
+        row = asdict(outcome)
+        row["findings"] = [finding_dict(services.settings, found) for found in outcome.findings]
+        results.append(row)
+    counts = stored.severity_counts(run.findings)
+    findings = [finding_dict(services.settings, found) for found in run.findings]
+    return {"check_run": brief(run, counts), "check_results": results, "findings": findings}
+
+
+class CheckBody(BaseModel):
+    """What to check."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: RunType
+    hours_back: Annotated[int, Field(ge=1, le=720)] | None = None
+    source: Annotated[str, Field(max_length=32)] | None = None
+
+
+@router.post("/runs", responses=responses("v1", 202, 404, 409))
+def start(
+    request: Request, body: CheckBody, _who: Annotated[Principal, Depends(needs("operator"))], wait: Flag = True
+) -> Response:
+    """Run a check now: its result, or 202 and its id when it takes longer than ``api.sync_check_timeout_s``."""
+    services = services_of(request)
+    if body.type == "deep" and body.hours_back is not None:
+        raise bad("hours_back: not for deep checks")
+    if body.source is not None:
+        chosen_sources(services, body.source)
+    audit(request, "check.run", body.type, body.model_dump(exclude_none=True))
+    started = check_runner.run(services, body.type, body.hours_back, body.source, wait=wait)
+    if started.run is None:
+        return v1(request, {"run_id": started.run_id, "status": "running"}, status=202)
+    return v1(request, run_dict(services.settings, started.run))

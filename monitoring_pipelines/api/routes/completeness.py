@@ -1,0 +1,136 @@
+"""``/completeness``: stored rows, tasks without output, before and after a date (S-230 to S-232)."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api import summaries
+from monitoring_pipelines.api.answers import bad, responses, v1
+from monitoring_pipelines.api.params import (
+    Instant,
+    Integer,
+    PageParam,
+    SourceParam,
+    chosen_sources,
+    fixed_window,
+)
+from monitoring_pipelines.api.routes.endpoints import check_range
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.published import completeness
+from monitoring_pipelines.published.endpoints import COLUMN, choose_grain, table_of
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.severity import health_of, severity_of
+
+router = APIRouter(prefix="/api/v1/completeness", tags=["completeness"])
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+_LONGEST_DAYS = 400
+
+
+@router.get("", responses=responses("v1"))
+def stored_rows(
+    request: Request,
+    page: PageParam,
+    source: SourceParam = None,
+    granularity: Literal["minute", "hour", "day", "auto"] = "auto",
+    endpoint: Annotated[str | None, Query(max_length=255)] = None,
+    start: Annotated[Instant, Query(alias="from")] = None,
+    end: Annotated[Instant, Query(alias="to")] = None,
+) -> Response:
+    """Rows of the completeness statistics with their bands, newest first; default: the last 24 h."""
+    services = services_of(request)
+    first, last = fixed_window(start, end, services.clock.now(), 24 * HOUR)
+    grain = choose_grain(granularity, first, last)
+    check_range(grain, first, last)
+    table, column = table_of("output", grain), COLUMN[grain]
+    chosen = chosen_sources(services, source)
+    with services.published.look() as look:
+        if not look.has(table):
+            return v1(request, page.wrap([], 0, granularity=grain, state="no_data"), as_of=look.as_of)
+        where = f'source_id IN (SELECT unnest($sources)) AND "{column}" >= $start AND "{column}" < $end'
+        values: dict[str, Any] = {"sources": chosen, "start": first, "end": last}
+        if endpoint is not None:
+            where += " AND endpoint = $endpoint"
+            values["endpoint"] = endpoint
+        found = f"FROM {look.table(table, first, last)} WHERE {where}"
+        total = look.value(f"SELECT count(*) {found}", values)
+        rows = look.rows(
+            f'SELECT * {found} ORDER BY "{column}" DESC, source_id, endpoint LIMIT {page.size} OFFSET {page.offset}',
+            values,
+        )
+        bands = summaries.bands_of(services)
+        for row in rows:
+            n, w = row.get("success_tasks") or 0, row.get("tasks_with_outputs") or 0
+            row["health"], row["severity"] = health_of(w, n, bands), severity_of(w, n, bands)
+        return v1(request, page.wrap(rows, total, granularity=grain), as_of=look.as_of)
+
+
+@router.get("/missing", responses=responses("v1"))
+def without_output(
+    request: Request,
+    page: PageParam,
+    source: SourceParam = None,
+    hours: Annotated[Integer, Query(ge=1, le=720)] = 24,
+) -> Response:
+    """Settled succeeded tasks without valid output, those that ended last first."""
+    services = services_of(request)
+    now = services.clock.now()
+    chosen = [name for name in chosen_sources(services, source) if name != "_self"]
+    with services.published.look() as look:
+        rows, total = missing_rows(services, look, chosen, hours, page.offset, page.size)
+        for row in rows:
+            row["age_s"] = round((now - row["effective_end"]).total_seconds(), 3)
+        return v1(request, page.wrap(rows, total, hours=hours), as_of=look.as_of)
+
+
+def missing_rows(
+    services: Services, look: Look, chosen: list[str], hours: int, offset: int, limit: int
+) -> tuple[list[dict[str, Any]], int]:
+    """A page of the missing list and its total."""
+    now = services.clock.now()
+    settled = (look.as_of or now) - timedelta(seconds=services.settings.checks.settle_s)
+    return completeness.missing_page(
+        look, summaries.index_of(services), chosen, now - hours * HOUR, now, settled, offset, limit
+    )
+
+
+@router.get("/split", responses=responses("v1"))
+def before_and_after(
+    request: Request,
+    source: SourceParam = None,
+    on: Annotated[
+        date | None, Query(alias="date", description="Local date; without it only days and change point")
+    ] = None,
+    start: Annotated[Instant, Query(alias="from")] = None,
+    end: Annotated[Instant, Query(alias="to")] = None,
+) -> Response:
+    """Completeness per local day, before and after a local date, and where the rate changed most."""
+    services = services_of(request)
+    first, last = fixed_window(start, end, services.clock.now(), 30 * DAY)
+    if last - first > _LONGEST_DAYS * DAY:
+        raise bad(f"from: more than {_LONGEST_DAYS} days are too long")
+    chosen = [name for name in chosen_sources(services, source) if name != "_self"]
+    with services.published.look() as look:
+        rows = [
+            split_row(services, look, name, on, first, last) for name in chosen if summaries.has_outputs(services, name)
+        ]
+        return v1(request, {"date": on, "from": first, "to": last, "sources": rows}, as_of=look.as_of)
+
+
+def split_row(
+    services: Services, look: Look, name: str, on: date | None, start: datetime, end: datetime
+) -> dict[str, Any]:
+    """Days, split and change point of one source (C-108, C-109)."""
+    as_of = look.manifest.sources.get(name, {}).get("as_of") or services.clock.now()
+    settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
+    found = completeness.pieces(look, summaries.index_of(services), name, start, end, settled)
+    days = completeness.local_days(found, services.settings.timezone)
+    return {
+        "source_id": name,
+        "days": [{"date": day} | figure.as_metrics() for day, figure in days.items()],
+        "split": None if on is None else completeness.split(days, on),
+        "change_point": completeness.change_point(days, services.settings.checks.change_point_min_points),
+    }

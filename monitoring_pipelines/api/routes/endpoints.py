@@ -1,0 +1,110 @@
+"""``/endpoints`` and what belongs to one endpoint (S-210 to S-214)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.answers import bad, missing, responses, v1
+from monitoring_pipelines.api.params import (
+    Flag,
+    Instant,
+    PageParam,
+    SourceParam,
+    chosen_sources,
+    fixed_window,
+    instant,
+    one_source,
+)
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.published import endpoints, workers
+from monitoring_pipelines.published.reader import Look
+
+router = APIRouter(prefix="/api/v1", tags=["endpoints"])
+EndpointName = Annotated[str, Path(min_length=1, max_length=255)]
+Granularity = Literal["minute", "hour", "day", "auto"]
+
+
+@router.get("/endpoints", responses=responses("v1"))
+def listed(
+    request: Request,
+    page: PageParam,
+    source: SourceParam = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of the name, any case")] = None,
+) -> Response:
+    """Endpoints with their newest closed minute and totals of 24 h."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = endpoints.listed(look, chosen_sources(services, source), q)
+        return v1(request, page.cut(rows), as_of=look.as_of)
+
+
+@router.get("/endpoints/{endpoint}/stats", responses=responses("v1", 404))
+def stats(
+    request: Request,
+    endpoint: EndpointName,
+    granularity: Granularity = "auto",
+    fill: Flag = False,
+    source: SourceParam = None,
+    start: Annotated[Instant, Query(alias="from")] = None,
+    end: Annotated[Instant, Query(alias="to")] = None,
+) -> Response:
+    """Stored rows of a range and one merged row; the default is the last 24 h."""
+    services = services_of(request)
+    first, last = fixed_window(start, end, services.clock.now(), timedelta(hours=24))
+    with services.published.look() as look:
+        name = owner(services, look, endpoint, source)
+        grain = endpoints.choose_grain(granularity, first, last)
+        check_range(grain, first, last)
+        rows = endpoints.statistics(look, name, endpoint, grain, first, last, fill=fill)
+        data = {
+            "source_id": name, "endpoint": endpoint, "granularity": grain, "from": first, "to": last,
+            "closed_through": endpoints.closed_through(look, name), "rows": rows, "summary": endpoints.summary(rows),
+        }  # fmt: skip
+        return v1(request, data, as_of=look.manifest.sources.get(name, {}).get("as_of"))
+
+
+def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:
+    """Refuse ranges that are too long for their grain (S-211)."""
+    longest = endpoints.LONGEST.get(grain)
+    if longest is not None and end - start > longest:
+        raise bad(f"from: more than {longest.days} days are too long for granularity {grain}")
+
+
+@router.get("/endpoints/{endpoint}/workers", responses=responses("v1", 404))
+def worker_times(
+    request: Request,
+    endpoint: EndpointName,
+    at: Annotated[Instant, Query(description="Judge the hour before this instant; instead of from and to")] = None,
+    source: SourceParam = None,
+    start: Annotated[Instant, Query(alias="from")] = None,
+    end: Annotated[Instant, Query(alias="to")] = None,
+) -> Response:
+    """Per worker: time online, busy and idle in the window, and what it does at the end."""
+    services = services_of(request)
+    if at is not None and (start is not None or end is not None):
+        raise bad("at: give either at, or from and to")
+    now = services.clock.now()
+    moment = instant(at, "at")
+    with services.published.look() as look:
+        name = owner(services, look, endpoint, source)
+        known = look.manifest.sources.get(name, {}).get("as_of") or now
+        end_text = end if moment is None else f"{moment.isoformat()}Z"
+        first, last = fixed_window(start, end_text, min(now, known), timedelta(hours=1))
+        if last - first > workers.LONGEST:
+            raise bad(f"from: more than {workers.LONGEST.days} days are too long")
+        rows = workers.workers(look, name, endpoint, first, last)
+        data = {"source_id": name, "endpoint": endpoint, "from": first, "to": last, "workers": rows}
+        return v1(request, data, as_of=known)
+
+
+def owner(services: Services, look: Look, endpoint: str, source: str | None) -> str:
+    """The source that has this endpoint; 404 when none has, 400 when several do and none is named."""
+    found = endpoints.sources_with(look, chosen_sources(services, source), endpoint)
+    name = one_source(found, source, f"endpoint {endpoint[:80]}")
+    if name is None:
+        raise missing("unknown endpoint")
+    return name

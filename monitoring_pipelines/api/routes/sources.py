@@ -1,0 +1,49 @@
+"""``/sources``, ``/overview``, ``/task-counters`` and ``/self`` (S-201, S-202, S-222, S-251)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api import health, summaries
+from monitoring_pipelines.api.answers import responses, v1
+from monitoring_pipelines.api.params import SourceParam, chosen_sources
+from monitoring_pipelines.api.services import services_of
+
+router = APIRouter(prefix="/api/v1", tags=["sources"], responses=responses("v1"))
+
+
+@router.get("/sources")
+def sources(request: Request) -> Response:
+    """Every source: last success, lag, health, what it can answer, schema drift."""
+    services = services_of(request)
+    rows, as_of = summaries.sources(services)
+    return v1(request, rows, as_of=as_of)
+
+
+@router.get("/overview")
+def overview(request: Request, source: SourceParam = None) -> Response:
+    """Tiles: health per source, completion, alerts by severity, tasks of 24 h, workers, lag."""
+    services = services_of(request)
+    data = summaries.overview(services, chosen_sources(services, source))
+    return v1(request, data, as_of=data["as_of"])
+
+
+@router.get("/task-counters")
+def task_counters(request: Request, source: SourceParam = None) -> Response:
+    """Counters per source that survive restarts, and their sum."""
+    services = services_of(request)
+    with services.published.look() as look:
+        data = summaries.counters(services, look, chosen_sources(services, source))
+        return v1(request, data, as_of=look.as_of)
+
+
+@router.get("/self")
+def self_state(request: Request) -> Response:
+    """The product itself: components, lag per table, coverage, anomalies, store size."""
+    services = services_of(request)
+    data: dict[str, Any] = summaries.self_state(services)
+    data["components"] = health.component_states(services, services.clock.now())
+    return v1(request, data, as_of=data["as_of"])

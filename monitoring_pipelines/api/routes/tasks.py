@@ -1,0 +1,97 @@
+"""``/tasks`` and one task (S-220, S-221)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.answers import missing, responses, v1
+from monitoring_pipelines.api.params import (
+    Flag,
+    Instant,
+    PageParam,
+    SourceParam,
+    chosen_sources,
+    one_source,
+    window,
+)
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.entities import TASK_STATUSES
+from monitoring_pipelines.published import tasks
+from monitoring_pipelines.published.reader import Look
+
+router = APIRouter(prefix="/api/v1", tags=["tasks"])
+TaskKey = Annotated[str, Path(min_length=1, max_length=512)]
+
+
+@router.get("/tasks", responses=responses("v1"))
+def listed(
+    request: Request,
+    page: PageParam,
+    source: SourceParam = None,
+    status: Annotated[
+        str | None, Query(max_length=500, description="Comma list of unified or the source's own words")
+    ] = None,
+    endpoint: Annotated[str | None, Query(max_length=255)] = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of task key or remote id, any case")] = None,
+    has_output: Flag | None = None,
+    start: Annotated[Instant, Query(alias="from")] = None,
+    end: Annotated[Instant, Query(alias="to")] = None,
+) -> Response:
+    """Tasks, newest first; filter and total are computed over everything stored."""
+    services = services_of(request)
+    first, last = window(start, end, services.clock.now())
+    unified, own = status_words(status)
+    wanted = tasks.TaskFilter(
+        tuple(chosen_sources(services, source)), unified, own, endpoint, q or None, has_output, first, last
+    )
+    with services.published.look() as look:
+        rows, total = tasks.TaskIndex.list_page(index_of(services), look, wanted, page.offset, page.size)
+        return v1(request, page.wrap(rows, total), as_of=look.as_of)
+
+
+def status_words(text: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Unified words and others, which are the sources' own; ``timeout`` means timed_out (S-220)."""
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    unified = {"timed_out" if word == "timeout" else word for word in words}
+    known = tuple(sorted(unified & set(TASK_STATUSES)))
+    return known, tuple(sorted(word for word in words if word not in TASK_STATUSES and word != "timeout"))
+
+
+@router.get("/tasks/{task_key}", responses=responses("v1", 404))
+def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
+    """A task with its attempts, events (late ones included), outputs and anomalies."""
+    services = services_of(request)
+    with services.published.look() as look:
+        return v1(request, shaped(found_task(services, look, task_key, source)), as_of=look.as_of)
+
+
+@router.get("/tasks/{task_key}/timeline", responses=responses("v1", 404))
+def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
+    """Everything that happened to a task, oldest first."""
+    services = services_of(request)
+    with services.published.look() as look:
+        task = found_task(services, look, task_key, source)
+        data = {"source_id": task["source_id"], "task_key": task_key, "timeline": tasks.timeline(task)}
+        return v1(request, data, as_of=look.as_of)
+
+
+def found_task(services: Services, look: Look, task_key: str, source: str | None) -> dict[str, Any]:
+    """The task with all its nested rows; 404 when unknown, 400 when several sources have the key."""
+    rows = tasks.find(look, chosen_sources(services, source), task_key)
+    name = one_source((row["source_id"] for row in rows), source, "this task key")
+    if name is None:
+        raise missing("unknown task")
+    return next(row for row in rows if row["source_id"] == name)
+
+
+def shaped(task: dict[str, Any]) -> dict[str, Any]:
+    """The answer of S-221."""
+    shown = {name: task[name] for name in tasks.COLUMNS}
+    return {
+        "task": shown, "attempts": task["attempt_list"] or [], "events": task["event_list"] or [],
+        "outputs": task["output_list"] or [], "anomalies": task["anomaly_list"] or [],
+    }  # fmt: skip

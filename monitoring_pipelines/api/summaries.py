@@ -1,0 +1,212 @@
+"""Answers put together from published files and state store, shared by JSON routes and pages.
+
+What belongs here: joining the two. What does not: reading either (``published``, ``state``), envelopes, HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitoring_pipelines.api import health
+from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.published import completeness
+from monitoring_pipelines.published import overview as published_overview
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published.tasks import TaskIndex
+from monitoring_pipelines.severity import BandLimits, health_of
+from monitoring_pipelines.warehouse.lake import LakeMissing
+
+HOUR = timedelta(hours=1)
+
+
+def index_of(services: Services) -> TaskIndex:
+    """What is remembered of task files; one per application."""
+    index: TaskIndex = services.shared.setdefault("task_index", TaskIndex())
+    return index
+
+
+def bands_of(services: Services) -> BandLimits:
+    """The configured bands (C-002)."""
+    bands = services.settings.checks.bands
+    return BandLimits(bands.healthy, bands.degraded, bands.critical)
+
+
+def sources(services: Services) -> tuple[list[dict[str, Any]], datetime | None]:
+    """Rows of S-201 and the instant they are true for; without published files everything measured is NULL."""
+    now = services.clock.now()
+    try:
+        with services.published.look() as look:
+            return [_source(services, look, source.id, now) for source in services.settings.enabled_sources], look.as_of
+    except LakeMissing:
+        return [_source(services, None, source.id, now) for source in services.settings.enabled_sources], None
+
+
+def _source(services: Services, look: Look | None, source_id: str, now: datetime) -> dict[str, Any]:
+    row = published_overview.source_row(look, services.settings.source(source_id), now)
+    row["health"] = source_health(services, look, source_id, now)
+    return row
+
+
+def source_health(services: Services, look: Look | None, source_id: str, now: datetime) -> str:
+    """Health of a source: completeness over 24 h by the bands (C-103); unknown while it is not read (C-025).
+
+    A source without outputs is as healthy as its extraction is fresh.
+    """
+    as_of = look.manifest.sources.get(source_id, {}).get("as_of") if look else None
+    fresh = health.freshness(services, as_of, now)
+    if fresh != "healthy" or look is None:
+        return "unknown"
+    if not has_outputs(services, source_id):
+        return fresh
+    found = window_figures(services, look, source_id, now - 24 * HOUR, now)
+    return health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
+
+
+def has_outputs(services: Services, source_id: str) -> bool:
+    """Whether completeness applies to the source (E-510)."""
+    source = services.settings.source(source_id)
+    return bool(source.mapped("task")) and bool(source.mapped("task_output"))
+
+
+def window_figures(
+    services: Services, look: Look, source_id: str, start: datetime, end: datetime
+) -> completeness.Figures:
+    """Completeness figures of a window, settled as of the source's last extraction."""
+    as_of = look.manifest.sources.get(source_id, {}).get("as_of") or services.clock.now()
+    settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
+    return completeness.figures(look, index_of(services), source_id, start, end, settled)
+
+
+def counters(services: Services, look: Look, chosen: Sequence[str]) -> dict[str, Any]:
+    """S-222: per source and summed up."""
+    rows = [
+        published_overview.task_counters(look, index_of(services), services.settings.source(name))
+        for name in chosen
+        if name != "_self" and services.settings.source(name).mapped("task")
+    ]
+    names = ("tasks", "started", "active", "completed", "failed", "timeout", "cancelled", "lost", "late_events")
+    combined: dict[str, Any] = {name: sum(row[name] for row in rows) for name in names}
+    ended = combined["completed"] + combined["failed"] + combined["timeout"]
+    combined["success_rate"] = published_overview.ratio(combined["completed"], ended, 100)
+    limits = [row["slots"]["limit"] for row in rows]
+    combined["slots"] = {
+        "limit": sum(limits) if limits and None not in limits else None,
+        "in_use": sum(row["slots"]["in_use"] for row in rows),
+        "available": sum(row["slots"]["available"] for row in rows) if limits and None not in limits else None,
+        "leaked": sum(row["slots"]["leaked"] for row in rows),
+    }
+    return {"sources": rows, "combined": combined}
+
+
+def overview(services: Services, chosen: Sequence[str]) -> dict[str, Any]:
+    """S-202: what the first page shows."""
+    now = services.clock.now()
+    data: dict[str, Any] = {"as_of": None, "now": now, "sources": [], "alerts": open_alerts(services, chosen)}
+    try:
+        with services.published.look() as look:
+            data["as_of"] = look.as_of
+            for name in chosen:
+                data["sources"].append(_tile(services, look, name, now))
+            data["endpoints"] = published_overview.busiest_endpoints(look, list(chosen))
+            data["status"] = _status_counts(services, look, chosen)
+    except LakeMissing:
+        data["sources"] = [
+            _source(services, None, name, now) | {"completion": None} for name in chosen if name != "_self"
+        ]
+        data |= {"endpoints": [], "status": {}}
+    data["health"] = health.aggregate(tile["health"] for tile in data["sources"])
+    return data
+
+
+def _tile(services: Services, look: Look, name: str, now: datetime) -> dict[str, Any]:
+    if name == "_self":
+        return {"id": "_self", "health": "unknown", "completion": None}
+    tile = _source(services, look, name, now)
+    tile["completion"] = None
+    if has_outputs(services, name):
+        found = window_figures(services, look, name, now - 24 * HOUR, now)
+        tile["completion"] = found.as_metrics() | {
+            "health": health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
+        }
+    return tile | published_overview.last_day(look, name)
+
+
+def _status_counts(services: Services, look: Look, chosen: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for total in index_of(services).totals(look, chosen).values():
+        for status, n in total["by_status"].items():
+            counts[status] = counts.get(status, 0) + n
+    return counts
+
+
+def open_alerts(services: Services, chosen: Sequence[str] | None = None) -> dict[str, Any]:
+    """Open alerts by severity and by state, and the gravest of them."""
+    from sqlalchemy import select
+
+    from monitoring_pipelines.severity import rank
+    from monitoring_pipelines.state.tables import alert
+
+    by_severity: dict[str, int] = {}
+    by_state: dict[str, int] = {}
+    with services.state.read() as con:
+        rows = con.execute(select(alert).where(alert.c.state != "resolved")).mappings().all()
+    found = [dict(row) for row in rows if chosen is None or row["source_id"] in (*chosen, "_self")]
+    for row in found:
+        by_state[row["state"]] = by_state.get(row["state"], 0) + 1
+        if row["state"] != "pending":
+            by_severity[row["severity"]] = by_severity.get(row["severity"], 0) + 1
+    found = [row for row in found if row["state"] != "pending"]
+    found.sort(key=lambda row: (-rank(row["severity"]), row["active_at"], row["alert_id"]))
+    return {"total": len(found), "by_severity": by_severity, "by_state": by_state, "gravest": found[:5]}
+
+
+def self_state(services: Services) -> dict[str, Any]:
+    """S-251 without components: extraction, statistics, anomalies, sizes."""
+    now = services.clock.now()
+    data: dict[str, Any] = {"as_of": None, "sources": [], "anomalies": [], "published": None}
+    try:
+        with services.published.look() as look:
+            data["as_of"] = look.as_of
+            data["published"] = {
+                "version": look.lake.version, "published_at": look.manifest.published_at,
+                "changes_waiting": look.manifest.waiting,
+            }  # fmt: skip
+            for name in services.source_ids:
+                row = published_overview.source_row(look, services.settings.source(name), now)
+                closed = row["closed_through"]
+                row["aggregate_lag_s"] = None if closed is None else round((now - closed).total_seconds(), 3)
+                data["sources"].append(row)
+            if look.has("meta.anomaly_summary"):
+                data["anomalies"] = look.rows(
+                    f"SELECT source_id, kind, sum(n)::BIGINT AS count, max(last_at) AS last_at "
+                    f"FROM {look.table('meta.anomaly_summary')} GROUP BY ALL ORDER BY count DESC, source_id, kind"
+                )
+            data |= _row_states(look, now)
+    except LakeMissing:
+        data["sources"] = sources(services)[0]
+    data["store_bytes"] = store_bytes(services)
+    return data
+
+
+def _row_states(look: Look, now: datetime) -> dict[str, Any]:
+    """Restated rows and snapshot coverage of the last 24 hours."""
+    table = "mart.endpoint_minute_stats"
+    if not look.has(table):
+        return {"restated_24h": None, "snapshot_coverage_pct": None}
+    start = now - 24 * HOUR
+    row = look.rows(
+        "SELECT count(*) FILTER (restated_at >= $start) AS restated, sum(snapshots_received) AS got, "
+        f"sum(snapshots_expected) AS wanted FROM {look.table(table, start)} WHERE stat_minute >= $start",
+        {"start": start},
+    )[0]
+    coverage = published_overview.ratio(row["got"], row["wanted"], 100)
+    return {"restated_24h": row["restated"], "snapshot_coverage_pct": coverage}
+
+
+def store_bytes(services: Services) -> int | None:
+    """Bytes of the warehouse file and its log, None when it is not there; the file is not opened."""
+    path = services.settings.warehouse_path
+    sizes = [p.stat().st_size for p in (path, path.with_name(path.name + ".wal")) if p.exists()]
+    return sum(sizes) if sizes else None

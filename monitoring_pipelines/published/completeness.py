@@ -1,0 +1,140 @@
+"""Completeness as published: figures of any window, local days, tasks without output.
+
+What belongs here: counting over ``core.task`` by the definitions of the checks (C-101, C-102, M §7.1).
+What does not: looking candidates up at the source, which only a check does (E-612); bands (``severity``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published.tasks import TASK, TaskIndex
+from monitoring_pipelines.quality.figures import Figures
+from monitoring_pipelines.severity import rounded
+
+#: Local days begin at a multiple of this in every zone.
+_PIECE = timedelta(minutes=15)
+_FINAL = "('succeeded', 'failed', 'timed_out', 'cancelled')"
+_IN_WINDOW = (
+    "source_id = $source AND effective_end >= $start AND effective_end < $end AND has_row AND NOT is_deleted "
+    f"AND (deleted_at IS NULL OR deleted_reason = 'retention') AND row_status IN {_FINAL}"
+)
+_COUNTS = "row_status = 'succeeded' AND output_expected"
+_SETTLED = f"({_COUNTS} AND effective_end <= $settled)"
+
+
+def pieces(
+    look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime
+) -> dict[datetime, Figures]:
+    """Figures of tasks that ended in [start, end) by quarter of an hour (UTC).
+
+    Args:
+        look: The version.
+        index: What is remembered of files.
+        source_id: The source.
+        start: Naive UTC.
+        end: Naive UTC.
+        settled: Tasks that ended at or before this instant are settled.
+    """
+    keys = index.partitions_ending_in(look, start, end)
+    if not keys:
+        return {}
+    rows = look.rows(
+        f"SELECT time_bucket(INTERVAL 15 MINUTE, effective_end) AS at, count(*) AS total_tasks, "
+        f"count(*) FILTER ({_SETTLED}) AS success_tasks, "
+        f"count(*) FILTER ({_COUNTS} AND NOT {_SETTLED}) AS pending_settle, "
+        f"count(*) FILTER ({_SETTLED} AND outputs > 0) AS tasks_with_outputs, "
+        f"coalesce(sum(outputs) FILTER ({_SETTLED}), 0)::BIGINT AS total_outputs, "
+        f"coalesce(sum(distinct_outputs) FILTER ({_SETTLED}), 0)::BIGINT AS distinct_outputs, "
+        f"coalesce(sum(outputs_live - outputs) FILTER ({_SETTLED}), 0)::BIGINT AS invalid_outputs, "
+        f"count(*) FILTER ({_COUNTS} AND ended_at IS NULL) AS no_end_time "
+        f"FROM {look.partition(TASK, keys)} WHERE {_IN_WINDOW} GROUP BY 1",
+        {"source": source_id, "start": start, "end": end, "settled": settled},
+    )
+    return {row.pop("at"): Figures(**row) for row in rows}
+
+
+def figures(look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime) -> Figures:
+    """Figures of [start, end)."""
+    return sum(pieces(look, index, source_id, start, end, settled).values(), Figures())
+
+
+def local_days(found: Mapping[datetime, Figures], zone: str) -> dict[date, Figures]:
+    """Figures by local day (E-307), ascending; days without task are absent."""
+    days: dict[date, Figures] = {}
+    for at, figure in sorted(found.items()):
+        day = at.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date()
+        days[day] = days.get(day, Figures()) + figure
+    return days
+
+
+def local_midnight(day: date, zone: str) -> datetime:
+    """Naive UTC instant at which a local day begins."""
+    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
+    return local.astimezone(UTC).replace(tzinfo=None)
+
+
+def missing_page(
+    look: Look, index: TaskIndex, sources: Sequence[str], start: datetime, end: datetime, settled: datetime,
+    offset: int, limit: int,
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """Tasks without valid output, those that ended last first, and how many there are (S-231)."""
+    keys = index.partitions_ending_in(look, start, end)
+    if not keys:
+        return [], 0
+    where = _IN_WINDOW.replace("source_id = $source", "source_id IN (SELECT unnest($sources))")
+    values = {"sources": list(sources), "start": start, "end": end, "settled": settled}
+    found = f"FROM {look.partition(TASK, keys)} WHERE {where} AND {_SETTLED} AND outputs = 0"
+    total = int(look.value(f"SELECT count(*) {found}", values) or 0)
+    rows = look.rows(
+        f"SELECT source_id, task_key, endpoint, effective_end, remote_id, status {found} "
+        f"ORDER BY effective_end DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(offset)}",
+        values,
+    )
+    return rows, total
+
+
+def split(days: Mapping[date, Figures], at: date) -> dict[str, Any]:
+    """Before and after a local date (C-108); a side without tasks is None."""
+    before = sum((figure for day, figure in days.items() if day < at), Figures())
+    after = sum((figure for day, figure in days.items() if day >= at), Figures())
+    rates = before.rate, after.rate
+    difference = None if rates[0] is None or rates[1] is None else rounded(rates[1] - rates[0], 2)
+    return {
+        "before": before.as_metrics() if before.success_tasks else None,
+        "after": after.as_metrics() if after.success_tasks else None,
+        "difference": difference,
+    }
+
+
+def change_point(days: Mapping[date, Figures], least_points: float) -> dict[str, Any] | None:
+    """Where the daily rate changed most (C-109); None when it changed by less than ``least_points``."""
+    known = [(day, figure.rate) for day, figure in sorted(days.items()) if figure.rate is not None]
+    if len(known) < 3:
+        return None
+    rates = [rate for _, rate in known]
+    n = len(rates)
+    best: tuple[Fraction, int] | None = None
+    for k in range(1, n):
+        difference = _mean(rates[:k]) - _mean(rates[k:])
+        score = Fraction(k * (n - k), n) * difference * difference
+        if best is None or score > best[0]:
+            best = (score, k)
+    assert best is not None
+    k = best[1]
+    first, second = _mean(rates[:k]), _mean(rates[k:])
+    if abs(first - second) < Fraction(str(least_points)):
+        return None
+    return {
+        "date": known[k][0], "before": rounded(first, 2), "after": rounded(second, 2),
+        "direction": "down" if second < first else "up",
+    }  # fmt: skip
+
+
+def _mean(values: Sequence[Fraction]) -> Fraction:
+    return sum(values, Fraction(0)) / len(values)
