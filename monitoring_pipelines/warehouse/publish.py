@@ -43,6 +43,7 @@ from monitoring_pipelines.warehouse.lake import (
     PublishedFile,
     PublishedTable,
     RetiredFile,
+    partition_span,
     read_manifest,
 )
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
@@ -53,6 +54,7 @@ from monitoring_pipelines.warehouse.serving import (
     STEP,
     Served,
     floor,
+    mark,
     mark_whole_table,
     resolve,
 )
@@ -318,8 +320,11 @@ class Publication:
             kept = {}
         with transaction(con):
             for table in tables.values():
-                if table.served and (table.name not in kept or kept[table.name].columns != table.columns):
+                if table.served and table.name not in kept:
                     mark_whole_table(con, table.served, now)
+                elif table.served and known is not None:
+                    for at in _outdated(table, kept[table.name], known):
+                        mark(con, table.name, at, now)
             resolve(con, now)
         sources = con.execute(
             "SELECT source_id, as_of, closed_through, origin, raw_from FROM meta.source_state ORDER BY source_id"
@@ -573,6 +578,14 @@ def _served_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
         name: _Table(name, _describe(con, served.query(datetime.min, datetime.min)), None, served)
         for name, served in SERVED.items()
     }
+
+
+def _outdated(table: _Table, kept: PublishedTable, known: Manifest) -> Iterator[str]:
+    """A query for the start of every partition that was written with other columns than the present ones."""
+    for key, entry in kept.partitions.items():
+        if known.schemas[entry.schema] != table.columns:
+            span = partition_span(key)
+            yield "SELECT NULL::TIMESTAMP" if span is None else f"SELECT TIMESTAMP '{span[0]}'"
 
 
 def _by_day(
