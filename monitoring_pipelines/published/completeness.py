@@ -21,10 +21,10 @@ from monitoring_pipelines.severity import rounded
 _PIECE = timedelta(minutes=15)
 _FINAL = "('succeeded', 'failed', 'timed_out', 'cancelled')"
 _IN_WINDOW = (
-    "source_id = $source AND effective_end >= $start AND effective_end < $end AND has_row AND NOT is_deleted "
-    f"AND (deleted_at IS NULL OR deleted_reason = 'retention') AND row_status IN {_FINAL}"
+    "source_id = $source AND effective_end >= $start AND effective_end < $end AND NOT is_deleted "
+    f"AND (deleted_at IS NULL OR deleted_reason = 'retention') AND status IN {_FINAL}"
 )
-_COUNTS = "row_status = 'succeeded' AND output_expected"
+_COUNTS = "status = 'succeeded' AND output_expected"
 _SETTLED = f"({_COUNTS} AND effective_end <= $settled)"
 
 

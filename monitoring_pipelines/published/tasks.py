@@ -19,7 +19,7 @@ from monitoring_pipelines.published.reader import Look
 TASK = "core.task"
 #: Narrow columns of a task; the nested ones belong to one task's page.
 COLUMNS = (
-    "source_id", "task_key", "endpoint", "status", "row_status", "raw_status", "remote_id", "worker_key", "owner_key",
+    "source_id", "task_key", "endpoint", "status", "raw_status", "remote_id", "worker_key", "owner_key",
     "created_at", "queued_at", "started_at", "ended_at", "effective_end", "updated_at", "deadline_at", "error_message",
     "output_expected", "is_deleted", "deleted_at", "outputs", "attempts", "late_events",
 )  # fmt: skip

@@ -372,11 +372,18 @@ def _statistics(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
     ]
 
 
+#: Tables whose rows are shown in the files of ``core.task``, and the instant that chooses the file.
+_TASK_FILES = {
+    "raw.task": "coalesce(created_at, first_seen_at, started_at, ended_at)",
+    "core.task_status": "coalesce(created_at, started_at, ended_at)",
+}
+
+
 def _delete(con: duckdb.DuckDBPyConnection, table: str, condition: str, source_id: str, end: datetime) -> int:
-    if table in SERVED or table == "raw.task":
-        at = SERVED[TASK].at if table == "raw.task" else SERVED[table].at
-        chosen = f"SELECT {at or 'NULL::TIMESTAMP'} FROM {table} WHERE source_id = $s AND {condition}"
-        mark(con, TASK if table == "raw.task" else table, chosen, end, {"s": source_id, "end": end})
+    at = _TASK_FILES.get(table, SERVED[table].at if table in SERVED else None)
+    if at is not None:
+        chosen = f"SELECT {at} FROM {table} WHERE source_id = $s AND {condition}"
+        mark(con, TASK if table in _TASK_FILES else table, chosen, end, {"s": source_id, "end": end})
     row = con.execute(
         f"DELETE FROM {table} WHERE source_id = $s AND {condition}",
         {"s": source_id, "end": end},

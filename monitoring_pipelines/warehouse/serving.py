@@ -62,24 +62,16 @@ def _whole(table: str, order: str, leave_out: Sequence[str] = ()) -> Served:
 _BOOKKEEPING = ("src_table", "row_hash", "key_hash", "src_digest")
 _JOB_RUN_AT = "coalesce(started_at, scheduled_at, ended_at, first_seen_at)"
 
-#: One row per task. The status is that of an open attempt, else of the last counted outcome (E-203, M-206), else the row's.
+#: Instant that chooses the file of a task.
+_TASK_AT = "coalesce(created_at, first_seen_at, started_at, ended_at)"
 _TASK_SELECT = """
 WITH subject AS MATERIALIZED (
-    SELECT source_id, task_key, key_hash AS task_hash, endpoint, status AS row_status, raw_status, remote_id, worker_key,
-        owner_key, created_at, queued_at, started_at, ended_at, effective_end, updated_at, deadline_at, error_message,
-        output_expected, is_deleted, deleted_at, deleted_reason, first_seen_at, created_at AS bucket_at
-    FROM raw.task WHERE created_at >= {start} AND created_at < {end}
+    SELECT *, key_hash AS own_hash, created_at AS bucket_at FROM core.task WHERE created_at >= {start} AND created_at < {end}
     UNION ALL BY NAME
-    SELECT source_id, task_key, key_hash AS task_hash, endpoint, status AS row_status, raw_status, remote_id, worker_key,
-        owner_key, created_at, queued_at, started_at, ended_at, effective_end, updated_at, deadline_at, error_message,
-        output_expected, is_deleted, deleted_at, deleted_reason, first_seen_at, first_seen_at AS bucket_at
-    FROM raw.task WHERE created_at IS NULL AND first_seen_at >= {start} AND first_seen_at < {end}
-    UNION ALL BY NAME
-    SELECT i.source_id, i.task_key, i.task_hash, i.endpoint, i."at" AS created_at, true AS output_expected,
-        false AS is_deleted, i."at" AS bucket_at
-    FROM core.task_instant AS i
-    WHERE i.kind = 'submitted' AND i."at" >= {start} AND i."at" < {end}
-        AND NOT EXISTS (SELECT 1 FROM raw.task AS t WHERE t.key_hash = i.task_hash)
+    SELECT *, key_hash AS own_hash, coalesce(first_seen_at, started_at, ended_at) AS bucket_at
+    FROM core.task
+    WHERE created_at IS NULL AND coalesce(first_seen_at, started_at, ended_at) >= {start}
+        AND coalesce(first_seen_at, started_at, ended_at) < {end}
 ),
 attempt AS (
     SELECT task_hash,
@@ -94,17 +86,14 @@ attempt AS (
         cast(sum(late_event_count) AS BIGINT) AS late_events,
         count(execution_ms) AS execution_n,
         cast(sum(execution_ms) AS DECIMAL(20, 3)) AS execution_sum_ms,
-        min(started_at) AS first_started_at,
         max(started_at) AS last_started_at,
-        max(ended_at) FILTER (WHERE counted) AS outcome_at,
-        arg_max(outcome, attempt_no) FILTER (WHERE counted) AS outcome,
         arg_max(worker_key, attempt_no) AS last_worker_key,
         list({'attempt_no': attempt_no, 'worker_key': worker_key, 'enqueued_at': enqueued_at, 'started_at': started_at,
             'ended_at': ended_at, 'outcome': outcome, 'end_source': end_source, 'counted': counted,
             'queue_wait_ms': queue_wait_ms, 'execution_ms': execution_ms, 'late_event_count': late_event_count,
             'executor_ended_at': executor_ended_at} ORDER BY attempt_no) AS attempt_list
     FROM core.task_attempt
-    WHERE task_hash IN (SELECT task_hash FROM subject)
+    WHERE task_hash IN (SELECT own_hash FROM subject)
         AND (started_at IS NULL OR started_at >= {start} - INTERVAL 1 DAY)
     GROUP BY task_hash
 ),
@@ -120,7 +109,7 @@ output AS (
     FROM (
         SELECT *, NOT coalesce(is_deleted, false) AND (deleted_at IS NULL OR deleted_reason = 'retention') AS is_live
         FROM raw.task_output
-        WHERE task_hash IN (SELECT task_hash FROM subject) AND first_seen_at >= {start} - INTERVAL 1 DAY
+        WHERE task_hash IN (SELECT own_hash FROM subject) AND first_seen_at >= {start} - INTERVAL 1 DAY
     )
     GROUP BY task_hash
 ),
@@ -129,29 +118,22 @@ event AS (
         list({'at': "at", 'event_type': event_type, 'raw_type': raw_type, 'worker_key': worker_key,
             'error_message': error_message, 'event_key': event_key} ORDER BY "at", row_id, event_key) AS event_list
     FROM raw.task_event
-    WHERE task_hash IN (SELECT task_hash FROM subject) AND first_seen_at >= {start} - INTERVAL 1 DAY
+    WHERE task_hash IN (SELECT own_hash FROM subject) AND first_seen_at >= {start} - INTERVAL 1 DAY
     GROUP BY task_hash
 ),
 odd AS (
     SELECT task_hash, list({'kind': kind, 'entity': entity, 'key': "key", 'at': "at", 'detail': detail} ORDER BY "at", kind)
         AS anomaly_list
     FROM core.task_anomaly
-    WHERE task_hash IN (SELECT task_hash FROM subject)
+    WHERE task_hash IN (SELECT own_hash FROM subject)
     GROUP BY task_hash
 )
 SELECT
-    s.source_id, s.task_key, s.task_hash, s.bucket_at, coalesce(s.endpoint, '_unassigned') AS endpoint,
-    CASE
-        WHEN a.open_attempts > 0 THEN 'running'
-        WHEN a.outcome IS NOT NULL THEN
-            CASE a.outcome WHEN 'completed' THEN 'succeeded' WHEN 'timeout' THEN 'timed_out' ELSE a.outcome END
-        ELSE coalesce(s.row_status, 'unknown')
-    END AS status,
-    s.row_status, s.raw_status, s.remote_id, coalesce(a.last_worker_key, s.worker_key) AS worker_key, s.owner_key,
-    s.created_at, s.queued_at, coalesce(a.last_started_at, s.started_at) AS started_at,
-    CASE WHEN coalesce(a.open_attempts, 0) = 0 THEN coalesce(a.outcome_at, s.ended_at) END AS ended_at,
-    s.effective_end, s.updated_at, s.deadline_at, s.error_message, coalesce(s.output_expected, true) AS output_expected,
-    coalesce(s.is_deleted, false) AS is_deleted, s.deleted_at, s.deleted_reason, s.first_seen_at IS NOT NULL AS has_row,
+    s.source_id, s.task_key, s.own_hash AS task_hash, s.bucket_at, coalesce(s.endpoint, '_unassigned') AS endpoint,
+    s.status, s.raw_status, s.remote_id, coalesce(a.last_worker_key, s.worker_key) AS worker_key, s.owner_key,
+    s.created_at, s.queued_at, coalesce(a.last_started_at, s.started_at) AS started_at, s.ended_at, s.effective_end,
+    s.updated_at, s.deadline_at, s.error_message, coalesce(s.output_expected, true) AS output_expected,
+    coalesce(s.is_deleted, false) AS is_deleted, s.deleted_at, s.deleted_reason,
     coalesce(o.outputs, 0) AS outputs, coalesce(o.outputs_live, 0) AS outputs_live,
     coalesce(o.distinct_outputs, 0) AS distinct_outputs,
     coalesce(a.attempts, 0) AS attempts, coalesce(a.open_attempts, 0) AS open_attempts,
@@ -161,16 +143,16 @@ SELECT
     coalesce(a.execution_sum_ms, 0) AS execution_sum_ms,
     a.attempt_list, o.output_list, e.event_list, d.anomaly_list
 FROM subject AS s
-LEFT JOIN attempt AS a ON a.task_hash = s.task_hash
-LEFT JOIN output AS o ON o.task_hash = s.task_hash
-LEFT JOIN event AS e ON e.task_hash = s.task_hash
-LEFT JOIN odd AS d ON d.task_hash = s.task_hash
+LEFT JOIN attempt AS a ON a.task_hash = s.own_hash
+LEFT JOIN output AS o ON o.task_hash = s.own_hash
+LEFT JOIN event AS e ON e.task_hash = s.own_hash
+LEFT JOIN odd AS d ON d.task_hash = s.own_hash
 """
 
 SERVED: dict[str, Served] = {
     served.name: served
     for served in (
-        Served(TASK, _TASK_SELECT, "bucket_at DESC, source_id, task_key", "coalesce(created_at, first_seen_at)"),
+        Served(TASK, _TASK_SELECT, "bucket_at DESC, source_id, task_key", _TASK_AT, TASK),
         _rows("raw.job_run", _JOB_RUN_AT, f"source_id, job_id, {_JOB_RUN_AT}", (*_BOOKKEEPING, "result_error")),
         _rows("raw.process_sample", '"at"', 'source_id, process_id, "at"', _BOOKKEEPING),
         _rows("raw.probe_result", '"at"', 'source_id, target, "at"', _BOOKKEEPING),
@@ -257,13 +239,9 @@ def mark_whole_table(con: duckdb.DuckDBPyConnection, served: Served, now: dateti
         return
     # Older than this there are no files of ten minutes, and one mark an hour is enough.
     fine = "CASE WHEN t >= $now::TIMESTAMP - INTERVAL 3 HOUR THEN t ELSE date_trunc('hour', t) END"
-    instants = f"SELECT {served.at} AS t FROM {served.base}"
     if served.name == TASK:
         con.execute("DELETE FROM meta.publish_task")
-        instants = (
-            "SELECT coalesce(created_at, first_seen_at) AS t FROM raw.task UNION ALL "
-            "SELECT \"at\" AS t FROM core.task_instant WHERE kind = 'submitted'"
-        )
+    instants = f"SELECT {served.at} AS t FROM {served.base}"
     select = f"SELECT {fine} FROM ({instants}) GROUP BY 1"
     mark(con, served.name, select, now)
 
@@ -277,8 +255,7 @@ def resolve(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
     hot = f"TIMESTAMP '{now - _HOT}'"
     for rows in (
         f"SELECT key_hash AS task_hash, created_at AS t FROM raw.task WHERE created_at >= {hot}",
-        "SELECT key_hash AS task_hash, coalesce(created_at, first_seen_at) AS t FROM raw.task",
-        "SELECT task_hash, \"at\" AS t FROM core.task_instant WHERE kind = 'submitted'",
+        f"SELECT key_hash AS task_hash, {_TASK_AT} AS t FROM core.task",
     ):
         con.execute(
             f"CREATE OR REPLACE TEMP TABLE placed AS SELECT task_hash, t FROM ({rows}) "

@@ -62,17 +62,17 @@ def store(warehouse: Warehouse, lake_path: Path, clock: FixedClock) -> Store:
     return Store(warehouse, lake_path, clock)
 
 
-def test_a_task_shows_its_last_outcome_and_an_open_attempt_first(store: Store) -> None:
+def test_a_task_carries_its_attempts_and_what_they_add_up_to(store: Store) -> None:
     at = store.clock.now() - timedelta(minutes=5)
-    store.task("late", at, "failed")
-    store.attempt("late", 1, at, "timeout")
     store.task("again", at, "failed")
-    store.attempt("again", 1, at, "failed")
+    store.attempt("again", 1, at, "timeout")
     store.attempt("again", 2, at + timedelta(minutes=1), "open")
     store.task("bare", at, "queued")
     store.push()
-    found = dict(store.rows("SELECT task_key, status FROM core.task"))
-    assert found == {"late": "timed_out", "again": "running", "bare": "queued"}
+    found = store.rows(
+        "SELECT task_key, status, attempts, open_attempts, timed_out, leaked, outputs, len(attempt_list) FROM core.task"
+    )
+    assert sorted(found) == [("again", "failed", 2, 1, 1, 1, 0, 2), ("bare", "queued", 0, 0, 0, 0, 0, None)]
 
 
 def test_a_change_rewrites_only_the_file_of_the_task(store: Store) -> None:
@@ -100,19 +100,21 @@ def test_ten_minute_files_become_one_hour_and_nothing_is_lost(store: Store) -> N
 
 def test_a_task_known_only_by_its_events_exists_until_its_row_comes(store: Store) -> None:
     at = store.clock.now() - timedelta(minutes=3)
-    with store.warehouse.writer("instant") as con, transaction(con):
+    with store.warehouse.writer("status") as con, transaction(con):
         con.execute(
-            'INSERT INTO core.task_instant (source_id, task_key, endpoint, "at", kind, task_hash) '
-            f"VALUES ('s', 'x', 'e', ?, 'submitted', {HASH})",
-            [at, "x"],
+            "INSERT INTO core.task_status (source_id, task_key, endpoint, status, created_at, ended_at, has_row, task_hash) "
+            f"VALUES ('s', 'x', 'e', 'succeeded', ?, ?, false, {HASH})",
+            [at, at, "x"],
         )
         con.execute(f"INSERT INTO meta.publish_task SELECT {HASH}", ["x"])
     store.attempt("x", 1, at, "completed")
     store.push()
     assert store.rows("SELECT task_key, status, attempts FROM core.task") == [("x", "succeeded", 1)]
-    store.task("x", at - timedelta(minutes=1))
+    with store.warehouse.writer("status") as con:
+        con.execute("DELETE FROM core.task_status")
+    store.task("x", at)
     store.push()
-    assert store.rows("SELECT task_key, row_status, attempts FROM core.task") == [("x", "succeeded", 1)]
+    assert store.rows("SELECT task_key, status, attempts FROM core.task") == [("x", "succeeded", 1)]
 
 
 def test_a_task_without_creation_time_is_found_at_first_sight(store: Store) -> None:
