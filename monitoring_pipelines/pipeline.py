@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from monitoring_pipelines.errors import ProductError, WarehouseBusy
 from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.warehouse.connect import Warehouse, WarehouseMissing
+from monitoring_pipelines.warehouse.families import DAY_TABLES, FAMILIES, HOUR_TABLES, active_families, families_of
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
 from monitoring_pipelines.warehouse.sql_models import load_model
 
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-MINUTE_TABLE = "mart.endpoint_minute_stats"
-HOUR_TABLE = "mart.endpoint_hourly_stats"
-HOUR_TABLES = (MINUTE_TABLE, HOUR_TABLE)
-DAY_TABLE = "mart.endpoint_daily_stats"
-DAY_TABLES = (DAY_TABLE,)
 #: A stage gives the warehouse to others after this long and continues when its turn comes again, seconds.
 SLICE_S = 0.4
 #: Hours or days computed in one transaction at most.
@@ -314,13 +310,21 @@ def compute_due(pipe: Pipeline) -> Windows:
         done.lag_s = _lag_s(con, now)
 
     def compute_hours(con: Connection, batch: Sequence[list[DueHour]]) -> list[WindowDone]:
-        windows.refresh_due(con, [item for hour in batch for item in hour], now)
-        return _figures(con, HOUR_TABLES, [hour[0].hour for hour in batch], HOUR, now)
+        items = [item for hour in batch for item in hour]
+        windows.refresh_due(con, items, now)
+        return [
+            done
+            for family in FAMILIES.values()
+            if (found := sorted({item.hour for item in items if item.family == family.name}))
+            for done in _figures(con, family.hour_tables, found, HOUR, now)
+        ]
 
     def compute_days(con: Connection, batch: Sequence[DueDay]) -> list[WindowDone]:
+        part = []
         for item in batch:
-            windows.refresh_day(con, item.day, now, item.source_id)
-        return _figures(con, DAY_TABLES, [item.day for item in batch], DAY, now)
+            windows.refresh_day(con, item.day, now, item.source_id, item.family)
+            part += _figures(con, FAMILIES[item.family].day_tables, [item.day], DAY, now)
+        return part
 
     for part in _work_off(pipe, "statistics", hours, compute_hours, begin, finish):
         done.windows += part
@@ -335,7 +339,7 @@ def compute_range(pipe: Pipeline, tables: Sequence[str], start: datetime, end: d
 
     Args:
         pipe: What to work on.
-        tables: ``mart`` tables of one partition length: those of hours, or the one of days.
+        tables: ``mart`` tables of one partition length, of hours or of days, of any families.
         start: Start of the first hour or day, naive UTC.
         end: End of the last one; buckets after now do not exist and are left out.
 
@@ -345,17 +349,22 @@ def compute_range(pipe: Pipeline, tables: Sequence[str], start: datetime, end: d
     from monitoring_pipelines.warehouse import windows
 
     now = pipe.clock.now()
-    step = DAY if DAY_TABLE in tables else HOUR
+    step = DAY if set(DAY_TABLES) & set(tables) else HOUR
 
     def compute(con: Connection, batch: Sequence[datetime]) -> list[WindowDone]:
         windows.prepare(con)
-        if step == DAY:
-            for day in batch:
-                windows.refresh_day(con, day, now)
-        elif set(HOUR_TABLES) <= set(tables):
-            windows.refresh_hours(con, batch, now)
-        else:
-            windows.refresh_window(con, tables[0], batch[0], batch[-1] + HOUR, now)
+        active = active_families(con)
+        for family in families_of(tables):
+            if family not in active:
+                continue
+            wanted = [name for name in tables if name in family.hour_tables]
+            if step == DAY:
+                for day in batch:
+                    windows.refresh_day(con, day, now, family=family.name)
+            elif len(wanted) == len(family.hour_tables):
+                windows.refresh_hours(con, batch, now, family=family.name)
+            else:
+                windows.refresh_window(con, wanted[0], batch[0], batch[-1] + HOUR, now)
         return _figures(con, tables, batch, step, now)
 
     buckets = deque(_buckets(start, min(end, now), step))
@@ -364,7 +373,10 @@ def compute_range(pipe: Pipeline, tables: Sequence[str], start: datetime, end: d
 
 @without_pandas()
 def stored_windows(pipe: Pipeline) -> list[WindowDone]:
-    """Every hour and day that was computed up to now, oldest first; ``restated`` is 0."""
+    """Every hour and day that was computed up to now, oldest first; ``restated`` is 0.
+
+    Tables of families without inputs are as complete as the others: they have no rows.
+    """
     done = []
     with pipe.warehouse.reader("stored windows") as con:
         bounds = con.execute(
@@ -373,15 +385,16 @@ def stored_windows(pipe: Pipeline) -> list[WindowDone]:
         ).fetchone()
         if bounds is None or None in bounds:
             return []
-        due = {row[0] for row in con.execute('SELECT DISTINCT "day" FROM meta.dirty_day').fetchall()}
+        due = set(con.execute('SELECT DISTINCT family, "day" FROM meta.dirty_day').fetchall())
         for tables, step in ((DAY_TABLES, DAY), (HOUR_TABLES, HOUR)):
             for table in tables:
                 column, unit = load_model(table).bucket, "day" if step == DAY else "hour"
                 sql = f"SELECT date_trunc('{unit}', \"{column}\")::TIMESTAMP, count(*) FROM {table} GROUP BY 1"
                 rows = dict(con.execute(sql).fetchall())
+                family = families_of([table])[0].name
                 for start in _buckets(_start_of(bounds[0], step), bounds[1], step):
                     # A day is computed after its last hour.
-                    if step == HOUR or (start in rows and start not in due):
+                    if step == HOUR or ((start in rows or start + DAY <= bounds[1]) and (family, start) not in due):
                         done.append(WindowDone(table, start, start + step, rows.get(start, 0), 0))
     return sorted(done, key=lambda window: window.start)
 
@@ -640,8 +653,8 @@ def _share(due: DueWork) -> tuple[list[list[DueHour]], list[datetime]]:
 
 def _settled_days(due: DueWork) -> list[DueDay]:
     """Due days without due complete hours: a day is computed once, after its hours."""
-    unsettled = {(hour.source_id, hour.hour - (hour.hour - datetime.min) % DAY) for hour in due.hours if hour.dirty}
-    return [day for day in due.days if (day.source_id, day.day) not in unsettled]
+    unsettled = {(hour.family, hour.source_id, _start_of(hour.hour, DAY)) for hour in due.hours if hour.dirty}
+    return [day for day in due.days if (day.family, day.source_id, day.day) not in unsettled]
 
 
 def _lag_s(con: Connection, now: datetime) -> float | None:
@@ -651,7 +664,13 @@ def _lag_s(con: Connection, now: datetime) -> float | None:
 
 
 @without_pandas()
-def audit(pipe: Pipeline, start: datetime, end: datetime, rules: frozenset[str] | None = None) -> list[AuditResult]:
+def audit(
+    pipe: Pipeline,
+    start: datetime,
+    end: datetime,
+    rules: frozenset[str] | None = None,
+    names: frozenset[str] | None = None,
+) -> list[AuditResult]:
     """Run the audits (M-9xx) over the buckets in ``[start, end)``, a day at a time, and add up what they find.
 
     Args:
@@ -659,6 +678,7 @@ def audit(pipe: Pipeline, start: datetime, end: datetime, rules: frozenset[str] 
         start: Start of a bucket, naive UTC.
         end: End of a bucket.
         rules: Only these, for example ``{"M-903"}``; None: all.
+        names: Only audits with these names; None: all.
     """
     from monitoring_pipelines.warehouse import audits, windows
 
@@ -667,7 +687,7 @@ def audit(pipe: Pipeline, start: datetime, end: datetime, rules: frozenset[str] 
         stop = min(end, start - (start - datetime.min) % DAY + DAY)
         with pipe.warehouse.writer("audits") as con:
             windows.prepare(con)
-            for result in audits.run_audits(con, start, stop, rules):
+            for result in audits.run_audits(con, start, stop, rules, names):
                 old = found.get(result.name)
                 found[result.name] = result if old is None else _added(old, result)
         start = stop

@@ -84,11 +84,11 @@ def rebuild(pipe: Pipeline, start: datetime, end: datetime, tell: Callable[[str]
     tell(f"{done.tasks:,} tasks and {done.workers:,} workers of {len(sources)} sources")
     pipeline.refresh_core(pipe)
     tell("core rows computed")
-    for part in pipeline.compute_range(pipe, [pipeline.MINUTE_TABLE, pipeline.HOUR_TABLE], start, end):
+    for part in pipeline.compute_range(pipe, pipeline.HOUR_TABLES, start, end):
         done.windows += part
         tell(f"{len(done.windows):,} windows computed, up to {part[-1].end:%Y-%m-%d %H:%M}" if part else "")
     first = start - (start - datetime.min) % pipeline.DAY
-    for part in pipeline.compute_range(pipe, [pipeline.DAY_TABLE], first, end):
+    for part in pipeline.compute_range(pipe, pipeline.DAY_TABLES, first, end):
         done.windows += part
     pipeline.publish_pending(pipe, everything=True)
     done.seconds = time.monotonic() - began

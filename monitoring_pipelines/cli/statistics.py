@@ -74,16 +74,19 @@ def aggregate(
 
 def _range(pipe: Pipeline, grain: Grain | None, from_: str, to: str) -> list[WindowDone]:
     from monitoring_pipelines import pipeline
+    from monitoring_pipelines.warehouse.families import DAY_TABLES, FAMILIES
 
     done: list[WindowDone] = []
     if grain != "day":
         start, end = span(from_, to, HOUR)
-        tables = [_TABLES[name] for name in ("minute", "hour") if grain in (None, name)]
+        tables = [
+            family.table(name) for family in FAMILIES.values() for name in ("minute", "hour") if grain in (None, name)
+        ]
         for part in pipeline.compute_range(pipe, tables, start, end):
             done += part
     if grain in (None, "day"):
         start, end = span(from_, to, DAY)
-        for part in pipeline.compute_range(pipe, [_TABLES["day"]], start, end):
+        for part in pipeline.compute_range(pipe, DAY_TABLES, start, end):
             done += part
     return done
 

@@ -1,4 +1,4 @@
-"""Audits as asset checks: the invariants M-901 to M-910, evaluated over the partitions of a run.
+"""Audits as asset checks: the invariants M-901 to M-911, evaluated over the partitions of a run.
 
 What belongs here: one check per audit, and the windows they look at.
 What does not: the audits (``dbt_like_sql/audits``) and alerts; a failed check colours the asset and stops nothing.
@@ -21,10 +21,10 @@ from dagster import (
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
 
 from monitoring_pipelines.clock import Clock
-from monitoring_pipelines.orchestration.assets.mart import DAY_TABLES, HOUR_TABLES
 from monitoring_pipelines.orchestration.metadata import key_of
 from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of
+from monitoring_pipelines.warehouse.families import ENDPOINT, FAMILIES
 
 if TYPE_CHECKING:
     from monitoring_pipelines.orchestration.catalog import Audit
@@ -35,11 +35,15 @@ DEFAULT_WINDOW = timedelta(hours=24)
 
 
 def build_asset_checks(audits: Sequence["Audit"]) -> list[AssetChecksDefinition]:
-    """All audits on the hour table, which is computed with its minutes, and on the day table."""
-    return [
-        _checks("hour_invariants", HOUR_TABLES[1], audits),
-        _checks("day_invariants", DAY_TABLES[0], audits),
-    ]
+    """The audits of every family on its hour table, which is computed with its minutes, and on its day table."""
+    checks = []
+    for family in FAMILIES.values():
+        own = [audit for audit in audits if audit.family == family.name]
+        prefix = "" if family.name == ENDPOINT else f"{family.name}_"
+        if own:
+            checks.append(_checks(f"{prefix}hour_invariants", family.table("hour"), own))
+            checks.append(_checks(f"{prefix}day_invariants", family.table("day"), own))
+    return checks
 
 
 def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefinition:
@@ -64,8 +68,7 @@ def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefi
         pipe = pipeline_of(context, warehouse, source, clock)
         start, end = _window(context, clock)
         wanted = {check_key.name for check_key in context.selected_asset_check_keys}
-        rules = frozenset(audit.rule for audit in audits if audit.name in wanted)
-        for result in pipeline.audit(pipe, start, end, rules):
+        for result in pipeline.audit(pipe, start, end, names=frozenset(wanted)):
             yield AssetCheckResult(
                 asset_key=key,
                 check_name=result.name,

@@ -56,6 +56,7 @@ class Audit:
     rule: str
     name: str
     description: str
+    family: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def compute() -> dict[str, Any]:
     """The catalog as JSON, from the SQL files and an empty in-memory database."""
     from monitoring_pipelines.lean import without_pandas
     from monitoring_pipelines.warehouse.audits import load_audits
+    from monitoring_pipelines.warehouse.families import ENDPOINT
     from monitoring_pipelines.warehouse.sql_models import load_models
 
     with without_pandas():
@@ -106,7 +108,10 @@ def compute() -> dict[str, Any]:
             )
             for model in load_models().values()
         ]
-    audits = [Audit(str(audit.meta["rule"]), audit.table, audit.description) for audit in load_audits()]
+    audits = [
+        Audit(str(audit.meta["rule"]), audit.table, audit.description, audit.family or ENDPOINT)
+        for audit in load_audits()
+    ]
     stored = {
         "digest": digest(),
         "tables": [asdict(table) for table in tables],

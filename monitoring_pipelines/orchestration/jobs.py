@@ -11,6 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from monitoring_pipelines.orchestration.first_load import first_load_job
 from monitoring_pipelines.orchestration.maintenance import maintenance_job
+from monitoring_pipelines.warehouse.families import DAY_TABLES, HOUR_TABLES
 
 #: Longest a minute tick may take before run monitoring ends it, seconds: the very first one loads all history.
 TICK_LIMIT_S = 6 * 3600
@@ -26,7 +27,8 @@ def build_jobs() -> dict[str, Job]:
 
 
 def _asset_jobs() -> list[UnresolvedAssetJobDefinition]:
-    marts = AssetSelection.assets(["mart", "endpoint_minute_stats"], ["mart", "endpoint_hourly_stats"])
+    hours = AssetSelection.assets(*(name.split(".") for name in HOUR_TABLES))
+    days = AssetSelection.assets(*(name.split(".") for name in DAY_TABLES))
     return [
         define_asset_job(
             "minute_tick_job",
@@ -38,14 +40,14 @@ def _asset_jobs() -> list[UnresolvedAssetJobDefinition]:
         ),
         define_asset_job(
             "hourly_stats_job",
-            marts,
+            hours,
             description="Recompute minute and hour statistics of hour partitions, audit and publish them.",
             tags={"type": "hourly_stats"},
             executor_def=in_process_executor,
         ),
         define_asset_job(
             "daily_stats_job",
-            AssetSelection.assets(["mart", "endpoint_daily_stats"]),
+            days,
             description="Recompute the day statistics of day partitions, audit and publish them.",
             tags={"type": "daily_stats"},
             executor_def=in_process_executor,

@@ -27,7 +27,7 @@ from monitoring_pipelines.orchestration.assets.mart import partition_of, window_
 from monitoring_pipelines.orchestration.catalog import load_catalog
 from monitoring_pipelines.orchestration.metadata import figures, key_of
 from monitoring_pipelines.orchestration.partitions import day_key
-from monitoring_pipelines.pipeline import DAY_TABLES, HOUR_TABLES
+from monitoring_pipelines.warehouse.families import FAMILIES
 
 if TYPE_CHECKING:
     from datetime import date
@@ -52,16 +52,16 @@ def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
     """Evaluate the audits over the last day, if Dagster has no result of them yet."""
     from monitoring_pipelines.pipeline import audit
 
-    assets = [key_of(HOUR_TABLES[1]), key_of(DAY_TABLES[0])]
-    names = [check.name for check in load_catalog().audits]
-    keys = [AssetCheckKey(asset, name) for asset in assets for name in names]
+    tables = {family.name: (family.table("hour"), family.table("day")) for family in FAMILIES.values()}
+    assets = {check.name: [key_of(table) for table in tables[check.family]] for check in load_catalog().audits}
+    keys = [AssetCheckKey(asset, name) for name, found in assets.items() for asset in found]
     if instance.event_log_storage.get_latest_asset_check_execution_by_key(keys):
         return
     start, end = default_window(pipe.clock)
     for result in audit(pipe, start, end):
         metadata = {name: MetadataValue.text(v) if isinstance(v, str) else MetadataValue.int(v)
                     for name, v in result_metadata(result, start, end).items()}  # fmt: skip
-        for asset in assets:
+        for asset in assets[result.name]:
             instance.report_runless_asset_event(
                 AssetCheckEvaluation(asset, result.name, result.passed, metadata, severity=AssetCheckSeverity.ERROR)
             )

@@ -42,7 +42,7 @@ _TABLES: dict[str, tuple[str, str]] = {
         (
             "source_id VARCHAR, as_of TIMESTAMP, closed_through TIMESTAMP, origin TIMESTAMP, last_error VARCHAR, "
             "last_error_at TIMESTAMP, updated_at TIMESTAMP, raw_from TIMESTAMP, last_error_code VARCHAR, "
-            "clock_offset_s DOUBLE, clock_at TIMESTAMP"
+            "clock_offset_s DOUBLE, clock_at TIMESTAMP, output_closed_through TIMESTAMP"
         ),
         "source_id",
     ),
@@ -52,7 +52,8 @@ _TABLES: dict[str, tuple[str, str]] = {
             "clock_skew_max_s DOUBLE, max_duration_h DOUBLE, timeout_mode VARCHAR, timeout_limit_s DOUBLE, "
             "future_tolerance_s DOUBLE, has_task BOOLEAN, has_task_times BOOLEAN, has_task_event BOOLEAN, "
             "has_worker BOOLEAN, has_worker_snapshot BOOLEAN, has_worker_event BOOLEAN, has_cold_start BOOLEAN, "
-            "has_endpoint BOOLEAN, has_output BOOLEAN"
+            "has_endpoint BOOLEAN, has_output BOOLEAN, output_settle_s DOUBLE, has_output_created BOOLEAN, "
+            "output_delay_s DOUBLE, sample_interval_s DOUBLE"
         ),
         "source_id",
     ),
@@ -66,6 +67,11 @@ _TABLES: dict[str, tuple[str, str]] = {
         ),
         "",
     ),
+    # Minutes computed without a gap since the origin, and days whose hours changed since they were computed.
+    "meta.window_progress": ("source_id VARCHAR, family VARCHAR, computed_through TIMESTAMP", ""),
+    "meta.dirty_day": ('source_id VARCHAR, family VARCHAR, "day" TIMESTAMP, marked_at TIMESTAMP', ""),
+    # Which families of statistics a source has inputs for (E-510).
+    "meta.family_source": ("source_id VARCHAR, family VARCHAR", ""),
     "meta.pending_instant": ('source_id VARCHAR, entity VARCHAR, "key" VARCHAR, due_at TIMESTAMP', ""),
     # Endpoint names seen, so that a new one is compared with all of them (E-402).
     "meta.known_endpoint": ("source_id VARCHAR, endpoint VARCHAR, first_seen_at TIMESTAMP", ""),

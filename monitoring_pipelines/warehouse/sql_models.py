@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
@@ -328,7 +328,7 @@ def ensure_table(con: duckdb.DuckDBPyConnection, model: Model, extra: tuple[tupl
     Raises:
         ModelError: A stored column has another type than the model now yields.
     """
-    mark = hashlib.sha256(f"{model.fingerprint}{extra}".encode()).hexdigest()[:16]
+    mark = _table_mark(model, extra)
     row = con.execute(
         "SELECT comment FROM duckdb_tables() WHERE database_name = current_database() "
         "AND schema_name = ? AND table_name = ?",
@@ -343,6 +343,25 @@ def ensure_table(con: duckdb.DuckDBPyConnection, model: Model, extra: tuple[tupl
     added = _add_columns(con, model, wanted)
     con.execute(f"COMMENT ON TABLE {model.schema}.\"{model.table}\" IS '{mark}'")
     return added
+
+
+def ensure_tables(
+    con: duckdb.DuckDBPyConnection, models: Sequence[Model], extra: tuple[tuple[str, str], ...] = ()
+) -> None:
+    """``ensure_table`` for several models of one schema or more; one look-up when all are up to date."""
+    rows = con.execute(
+        "SELECT schema_name || '.' || table_name, comment FROM duckdb_tables() "
+        "WHERE database_name = current_database() AND comment IS NOT NULL"
+    ).fetchall()
+    known = dict(rows)
+    for model in models:
+        if known.get(model.name) != _table_mark(model, extra):
+            ensure_table(con, model, extra)
+
+
+def _table_mark(model: Model, extra: tuple[tuple[str, str], ...]) -> str:
+    """The comment of a table that has exactly the columns the model yields."""
+    return hashlib.sha256(f"{model.fingerprint}{extra}".encode()).hexdigest()[:16]
 
 
 def _add_columns(con: duckdb.DuckDBPyConnection, model: Model, wanted: list[tuple[str, str]]) -> list[str]:

@@ -9,7 +9,7 @@ is due through ``meta/window_run`` in no pool, so it passes between two slices i
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -26,7 +26,7 @@ from dagster import (
 )
 
 from monitoring_pipelines.clock import Clock
-from monitoring_pipelines.orchestration.freshness import EVERY_DAY, EVERY_MINUTE
+from monitoring_pipelines.orchestration.freshness import EVERY_DAY, EVERY_HOUR, EVERY_MINUTE
 from monitoring_pipelines.orchestration.metadata import (
     OWNERS,
     asset_deps,
@@ -38,7 +38,7 @@ from monitoring_pipelines.orchestration.metadata import (
 from monitoring_pipelines.orchestration.partitions import DAY, Partitions, day_key, hour_key, window_of
 from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
-from monitoring_pipelines.pipeline import DAY_TABLES, HOUR_TABLES
+from monitoring_pipelines.warehouse.families import DAY_TABLES, ENDPOINT, FAMILIES, HOUR_TABLES, Family
 
 if TYPE_CHECKING:
     from monitoring_pipelines.orchestration.catalog import Table
@@ -53,59 +53,74 @@ PROGRESS_EVERY_S = 10.0
 def build_mart_assets(catalog: dict[str, "Table"], known: set[str], partitions: Partitions) -> list[AssetsDefinition]:
     """Statistics tables, the log of computed windows, and the published manifest."""
     tables = known | set(catalog)
-    finer = {HOUR_TABLES[1]: HOUR_TABLES[0], DAY_TABLES[0]: HOUR_TABLES[1]}
+    assets = []
+    for family in FAMILIES.values():
+        specs = {name: _spec(name, family, catalog, tables) for name in (*family.hour_tables, *family.day_tables)}
+        assets.append(_hours(family, [specs[name] for name in family.hour_tables], partitions))
+        assets.append(_days(family, [specs[name] for name in family.day_tables], partitions))
+    core = [key_of(name) for name in sorted(tables) if name.startswith("core.")]
+    return [*assets, _window_run(core), _manifest()]
 
-    def spec(name: str, policy: Any) -> AssetSpec:
-        metadata = table_metadata(catalog[name])
-        if name in finer:
-            metadata["dagster/column_lineage"] = column_lineage(catalog[name], catalog[finer[name]])
-        return AssetSpec(
-            key_of(name),
-            deps=asset_deps(catalog[name], tables),
-            description=catalog[name].description,
-            group_name="mart",
-            kinds={"duckdb", "sql"},
-            owners=OWNERS,
-            tags={"grain": catalog[name].grain or ""},
-            metadata=metadata,
-            freshness_policy=policy,
-        )
 
+def _spec(name: str, family: Family, catalog: dict[str, "Table"], tables: set[str]) -> AssetSpec:
+    """The asset of one statistics table."""
+    metadata = table_metadata(catalog[name])
+    finer = {family.table("hour"): family.table("minute"), family.table("day"): family.table("hour")}.get(name)
+    if finer is not None:
+        metadata["dagster/column_lineage"] = column_lineage(catalog[name], catalog[finer])
+    policy = EVERY_MINUTE if family.name == ENDPOINT else EVERY_HOUR
+    return AssetSpec(
+        key_of(name),
+        deps=asset_deps(catalog[name], tables),
+        description=catalog[name].description,
+        group_name="mart",
+        kinds={"duckdb", "sql"},
+        owners=OWNERS,
+        tags={"grain": catalog[name].grain or "", "family": family.name},
+        metadata=metadata,
+        freshness_policy=EVERY_DAY if name in family.day_tables else policy,
+    )
+
+
+def _hours(family: Family, specs: list[AssetSpec], partitions: Partitions) -> AssetsDefinition:
     @multi_asset(
-        name="endpoint_hours",
-        specs=[spec(name, EVERY_MINUTE) for name in HOUR_TABLES],
+        name=f"{family.name}_hours",
+        specs=specs,
         partitions_def=partitions.hourly,
         backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN),
         can_subset=True,
         pool=POOL,
     )
-    def endpoint_hours(
+    def hours(
         context: AssetExecutionContext,
         warehouse: WarehouseResource,
         source: ResourceParam[SourceResource],
         clock: ResourceParam[Clock],
     ) -> Iterator[MaterializeResult[Any]]:
         """Minute and hour statistics of the run's hours."""
-        yield from _compute_range(context, warehouse, source, clock, HOUR_TABLES)
+        yield from _compute_range(context, warehouse, source, clock, family.hour_tables)
 
+    return hours
+
+
+def _days(family: Family, specs: list[AssetSpec], partitions: Partitions) -> AssetsDefinition:
     @multi_asset(
-        name="endpoint_days",
-        specs=[spec(name, EVERY_DAY) for name in DAY_TABLES],
+        name=f"{family.name}_days",
+        specs=specs,
         partitions_def=partitions.daily,
         backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN),
         pool=POOL,
     )
-    def endpoint_days(
+    def days(
         context: AssetExecutionContext,
         warehouse: WarehouseResource,
         source: ResourceParam[SourceResource],
         clock: ResourceParam[Clock],
     ) -> Iterator[MaterializeResult[Any]]:
         """Day statistics of the run's days."""
-        yield from _compute_range(context, warehouse, source, clock, DAY_TABLES)
+        yield from _compute_range(context, warehouse, source, clock, family.day_tables)
 
-    core = [key_of(name) for name in sorted(tables) if name.startswith("core.")]
-    return [endpoint_hours, endpoint_days, _window_run(core), _manifest()]
+    return days
 
 
 def _compute_range(
@@ -113,7 +128,7 @@ def _compute_range(
     warehouse: WarehouseResource,
     source: SourceResource,
     clock: Clock,
-    tables: tuple[str, ...],
+    tables: Sequence[str],
 ) -> Iterator[MaterializeResult[Any]]:
     """Compute the run's window slice by slice, then publish; figures go to each partition's materialization."""
     from monitoring_pipelines import pipeline
