@@ -5,6 +5,7 @@ select
     state.source_id,
     greatest(state.origin, window_start) as from_at,
     least(state.closed_through, window_end) as to_at,
+    least(state.closed_through, state.output_closed_through, window_end) as output_to_at,
     state.origin,
     state.as_of,
     coalesce(setting.snapshot_tolerance_s, 180) as tolerance_s,
@@ -15,7 +16,10 @@ select
     coalesce(setting.has_worker, false) or coalesce(setting.has_worker_event, false) as has_worker_facts,
     coalesce(setting.has_worker, false) or coalesce(setting.has_worker_event, false)
     or coalesce(setting.has_worker_snapshot, false) as has_workers,
-    coalesce(setting.has_cold_start, false) as has_cold_start
+    coalesce(setting.has_cold_start, false) as has_cold_start,
+    coalesce(setting.has_output_created, false) as has_output_created,
+    cast(coalesce(setting.output_delay_s, 1800) * 1000000 as bigint) as output_delay_us,
+    cast(coalesce(setting.max_duration_h, 168) * 3600000000 as bigint) as max_us
 from meta.source_state as state
 inner join meta.source_setting as setting on state.source_id = setting.source_id
 where

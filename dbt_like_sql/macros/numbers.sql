@@ -12,6 +12,10 @@ cast(cast(half_up(100 * cast(num as hugeint), den) as decimal(36, 0)) * 0.01 as 
 create or replace temp macro ratio3(num, den) as
 cast(cast(half_up(1000 * cast(num as hugeint), den) as decimal(35, 0)) * 0.001 as decimal(20, 3));
 
+-- num / den with 4 decimals, half up.
+create or replace temp macro ratio4(num, den) as
+cast(cast(half_up(10000 * cast(num as hugeint), den) as decimal(34, 0)) * 0.0001 as decimal(20, 4));
+
 -- Milliseconds with 3 decimals as microseconds, and back.
 create or replace temp macro ms_to_us(ms) as cast(ms * 1000 as hugeint);
 create or replace temp macro us_to_ms(us) as

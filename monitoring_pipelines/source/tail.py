@@ -27,6 +27,7 @@ from monitoring_pipelines.source.inspect import TableInfo, inspect_tables
 from monitoring_pipelines.source.load import LoadGuard
 from monitoring_pipelines.source.marks import Mark, load_marks, store_error, store_mark
 from monitoring_pipelines.source.select import INSIDE, MARK, SelectPlan, build_select
+from monitoring_pipelines.warehouse import families
 from monitoring_pipelines.warehouse.connect import WarehouseMissing, transaction
 from monitoring_pipelines.warehouse.entity_rules import write_polls
 from monitoring_pipelines.warehouse.ingest import BatchResult, apply_batch, mark_deleted
@@ -472,7 +473,11 @@ def _write_settings(
         "has_cold_start": "cold_start_ms" in worker,
         "has_endpoint": "endpoint" in mapped,
         "has_output": "task_output" in mapped or inline,
+        "has_output_created": "created_at" in mapped.get("task_output", set()),
+        "output_settle_s": settings.checks.settle_s,
+        "output_delay_s": settings.checks.delay_s,
     }
+    families.activate(con, source.id, [*mapped, *(["task_output"] if inline else [])])
     con.execute("DELETE FROM meta.source_setting WHERE source_id = ?", [source.id])
     columns = ", ".join(values)
     con.execute(

@@ -23,6 +23,7 @@ from monitoring_pipelines.warehouse.core_tables import (
     publish_anomalies,
     replace_rows,
 )
+from monitoring_pipelines.warehouse.output_refresh import is_active, refresh_results
 from monitoring_pipelines.warehouse.schema import transaction
 from monitoring_pipelines.warehouse.serving import mark
 from monitoring_pipelines.warehouse.sql_models import sql_root
@@ -206,7 +207,9 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
             "INSERT INTO meta.dirty_task (source_id, task_key, marked_at) "
             "SELECT $s, d.\"key\", d.as_of FROM claim_due AS d WHERE d.entity = 'task' UNION ALL "
             "SELECT $s, e.task_key, d.as_of FROM claim_due AS d INNER JOIN raw.task_event AS e "
-            "ON d.key_hash = e.key_hash AND e.source_id = $s AND d.\"key\" = e.event_key WHERE d.entity = 'task_event'",
+            "ON d.key_hash = e.key_hash AND e.source_id = $s AND d.\"key\" = e.event_key WHERE d.entity = 'task_event' "
+            "UNION ALL SELECT $s, o.task_key, o.changed_at FROM claim_due AS d INNER JOIN raw.task_output AS o "
+            "ON d.key_hash = o.key_hash AND o.source_id = $s AND d.\"key\" = o.output_key WHERE d.entity = 'task_output'",
             {"s": source_id},
         )
         for entity, key in (
@@ -223,7 +226,7 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
             )
         con.execute(
             "DELETE FROM meta.pending_instant WHERE source_id = ? AND due_at <= (SELECT horizon FROM claim_setting) "
-            "AND entity IN ('task', 'task_event', 'worker', 'worker_event', 'worker_snapshot')",
+            "AND entity IN ('task', 'task_event', 'task_output', 'worker', 'worker_event', 'worker_snapshot')",
             [source_id],
         )
     con.execute(
@@ -535,10 +538,17 @@ def _write_tasks(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: 
     for table, column in (("task_attempt", "started_at"), ("task_instant", AT), ("task_wait", "from_at")):
         change = replace_rows(con, f"core.{table}", f"({_sql(table)})", mine, _since(column, hot))
         result.add(f"core.{table}", change)
-    result.add("core.task_status", replace_rows(con, "core.task_status", f"({_sql('task_status')})", mine))
+    _step(con, "task_status", source_id)
+    result.add("core.task_status", replace_rows(con, "core.task_status", "step_task_status", mine))
     replace_rows(con, "core.task_anomaly", "step_task_anomaly", mine)
     publish_anomalies(con, "task_anomaly")
     result.dirty_hours += mark_hours(con, ["task_attempt", "task_instant", "task_wait", "task_anomaly"], "task")
+    if is_active(con, source_id):
+        queries = {name: _sql(name) for name in ("task_result", "output_instant")}
+        changes, marked = refresh_results(con, source_id, queries, mine)
+        for table, change in changes.items():
+            result.add(table, change)
+        result.dirty_hours += marked
     con.execute(
         "INSERT INTO core.dirty_stretch SELECT DISTINCT s.source_id, a.worker_key, unnest(generate_series("
         "time_bucket(INTERVAL 10 MINUTE, a.started_at), least(coalesce(a.ended_at, s.as_of), s.as_of), INTERVAL 10 MINUTE)) "

@@ -49,6 +49,17 @@ CORE_DDL: dict[str, str] = {
         'source_id VARCHAR, worker_key VARCHAR, kind VARCHAR, entity VARCHAR, "key" VARCHAR, "at" TIMESTAMP, '
         "detail VARCHAR"
     ),
+    "core.task_result": (
+        "source_id VARCHAR, task_key VARCHAR, endpoint VARCHAR, status VARCHAR, effective_end TIMESTAMP, "
+        "has_end BOOLEAN, is_expected BOOLEAN, outputs BIGINT, distinct_outputs BIGINT, invalid_outputs BIGINT, "
+        "app_outputs BIGINT, delay_us BIGINT, known_at TIMESTAMP, task_hash UBIGINT"
+    ),
+    "core.output_instant": (
+        'source_id VARCHAR, output_key VARCHAR, task_key VARCHAR, endpoint VARCHAR, "at" TIMESTAMP, origin VARCHAR, '
+        "known_at TIMESTAMP, task_hash UBIGINT"
+    ),
+    # Outputs that came before their task, and since when they are stored.
+    "core.output_unplaced": "source_id VARCHAR, task_key VARCHAR, task_hash UBIGINT, since TIMESTAMP",
     # Ten-minute stretches of workers whose samples must be compared with their attempts again (M-211).
     "core.dirty_stretch": "source_id VARCHAR, worker_key VARCHAR, from_at TIMESTAMP",
     "core.worker_life": (
@@ -211,6 +222,8 @@ _SPANS = {
 }  # fmt: skip
 _INSTANTS = {
     "task_instant": ('"at"',),
+    "task_result": ("effective_end",),
+    "output_instant": ('"at"',),
     "task_anomaly": ('"at"',),
     "worker_anomaly": ('"at"',),
     "snapshot_anomaly": ('"at"',),
@@ -222,7 +235,7 @@ _INSTANTS = {
 SLOT_REACH = "CASE WHEN 60000000 % s.interval_us = 0 THEN INTERVAL 0 SECOND ELSE to_microseconds(s.interval_us) END"
 
 
-def mark_hours(con: duckdb.DuckDBPyConnection, tables: list[str], reason: str) -> int:
+def mark_hours(con: duckdb.DuckDBPyConnection, tables: list[str], reason: str, family: str = "endpoint") -> int:
     """Mark the minutes touched by the differences ``replace_rows`` left, by hour, up to now (E-603, M-803).
 
     Minutes that are not closed need no mark: they are computed when they close.
@@ -249,7 +262,7 @@ def mark_hours(con: duckdb.DuckDBPyConnection, tables: list[str], reason: str) -
                     parts.append(f"SELECT {column} AS from_at, {column} AS to_at FROM {side}_{short}")
     row = con.execute(
         "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason, from_at, to_at) "
-        "SELECT s.source_id, 'endpoint', h.hour, s.as_of, $reason, h.from_at, h.to_at FROM ("
+        "SELECT s.source_id, $family, h.hour, s.as_of, $reason, h.from_at, h.to_at FROM ("
         "SELECT hour, min(greatest(from_at, hour)) AS from_at, max(least(to_at, hour + INTERVAL 1 HOUR)) AS to_at "
         "FROM (SELECT from_at, to_at, "
         "unnest(generate_series(date_trunc('hour', from_at), to_at - INTERVAL 1 MINUTE, INTERVAL 1 HOUR)) AS hour "
@@ -261,9 +274,9 @@ def mark_hours(con: duckdb.DuckDBPyConnection, tables: list[str], reason: str) -
         "LEFT JOIN meta.source_state AS state ON state.source_id = s.source_id "
         "WHERE (state.closed_through IS NULL OR h.from_at < state.closed_through) "
         "AND NOT EXISTS (SELECT 1 FROM meta.dirty_hour AS d WHERE d.source_id = s.source_id "
-        "AND d.family = 'endpoint' AND d.hour = h.hour AND coalesce(d.from_at, d.hour) <= h.from_at "
+        "AND d.family = $family AND d.hour = h.hour AND coalesce(d.from_at, d.hour) <= h.from_at "
         "AND coalesce(d.to_at, d.hour + INTERVAL 1 HOUR) >= h.to_at)",
-        {"reason": reason},
+        {"reason": reason, "family": family},
     ).fetchone()
     return int(row[0]) if row else 0
 

@@ -31,6 +31,12 @@ def prepare(con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime) -> No
                 "UPDATE incoming SET status = d.status, ended_at = d.ended_at, effective_end = d.ended_at "
                 f"FROM ({_derived('SELECT task_hash FROM incoming')}) AS d WHERE incoming.task_hash = d.task_hash"
             )
+    elif staged.entity == "task_output":
+        con.execute(
+            "UPDATE incoming SET origin = r.origin FROM meta.repaired_output AS r "
+            "WHERE r.source_id = ? AND r.output_key = incoming.output_key",
+            [staged.source_id],
+        )
     elif staged.entity == "worker":
         _worker_lives(con, staged.source_id)
     elif staged.entity == "worker_snapshot":

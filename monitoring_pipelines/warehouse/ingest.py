@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.entities import Entity, entities, raw_columns
 
@@ -26,7 +26,7 @@ NOT_HASHED = {
     "worker_snapshot": {"origin", "polled_status", "heartbeat_at"},
     "task_output": {"origin"},
 }  # fmt: skip
-TASK_ENTITIES = ("task", "task_event")
+TASK_ENTITIES = ("task", "task_event", "task_output")
 WORKER_ENTITIES = ("worker", "worker_event", "worker_snapshot")
 #: What the comparison of versions needs of a stored row. Fetching whole rows costs ten times as much.
 _COMPARED = (
@@ -109,7 +109,7 @@ def apply_batch(
     entity_rules.prepare(con, staged, now)
     _write(con, entity, read_at, result)
     _record_anomalies(con, staged, now)
-    _mark_dirty(con, entity, staged.source_id, now)
+    _mark_dirty(con, entity, staged.source_id, now, read_at)
     serving.mark_rows(con, staged.entity, now)
     entity_rules.follow(con, staged, now)
     return result
@@ -141,14 +141,27 @@ def mark_deleted(
     from monitoring_pipelines.warehouse import serving
 
     con.execute("CREATE OR REPLACE TEMP TABLE gone_key AS SELECT unnest(?::UBIGINT[]) AS key_hash", [list(keys)])
+    gone = (
+        "source_id = ? AND src_table = ? AND key_hash IN (SELECT key_hash FROM gone_key) "
+        "AND coalesce(deleted_reason, 'soft') = 'soft' AND changed_at <= ?"
+    )
+    if entity == "task_output":
+        mark_tasks_of_outputs(con, gone, [source_id, src_table, now])
     rows = con.execute(
-        f'UPDATE raw."{entity}" SET deleted_at = ?, deleted_reason = ? WHERE source_id = ? AND src_table = ? '
-        "AND key_hash IN (SELECT key_hash FROM gone_key) AND coalesce(deleted_reason, 'soft') = 'soft' "
-        "AND changed_at <= ?",
+        f'UPDATE raw."{entity}" SET deleted_at = ?, deleted_reason = ? WHERE {gone}',
         [now, reason, source_id, src_table, now],
     ).fetchall()
     serving.mark_keys(con, entity, now)
     return int(rows[0][0]) if rows else 0
+
+
+def mark_tasks_of_outputs(con: duckdb.DuckDBPyConnection, condition: str, values: list[Any]) -> None:
+    """Mark the tasks of stored outputs as dirty: their completeness follows (M-601)."""
+    con.execute(
+        "INSERT INTO meta.dirty_task (source_id, task_key, marked_at) "
+        f"SELECT DISTINCT source_id, task_key, changed_at FROM raw.task_output WHERE {condition}",
+        values,
+    )
 
 
 def mark_hour(con: duckdb.DuckDBPyConnection, source_id: str, select: str, now: datetime, reason: str) -> None:
@@ -274,6 +287,8 @@ def _write(con: duckdb.DuckDBPyConnection, entity: Entity, now: datetime, result
     result.inserted, result.updated = counts or (0, 0)
     result.unchanged = result.rows - result.rejected - result.pruned - result.inserted - result.updated
     # A row outside the mapping's `where` does not exist: unknown ones are not stored, known ones are gone (E-611).
+    if entity.name == "task_output":
+        mark_tasks_of_outputs(con, "rowid IN (SELECT rid FROM changed WHERE NOT inside AND rid IS NOT NULL)", [])
     con.execute(
         f"UPDATE raw.\"{entity.name}\" SET deleted_at = ?, deleted_reason = 'hard' WHERE rowid IN "
         "(SELECT rid FROM changed WHERE NOT inside AND rid IS NOT NULL) AND deleted_at IS NULL",
@@ -334,17 +349,20 @@ def _instant_sql(entity: str) -> str:
     return f'i."{column}"' if column else "NULL::TIMESTAMP"
 
 
-def _mark_dirty(con: duckdb.DuckDBPyConnection, entity: Entity, source_id: str, now: datetime) -> None:
+def _mark_dirty(
+    con: duckdb.DuckDBPyConnection, entity: Entity, source_id: str, now: datetime, read_at: datetime
+) -> None:
     """Keys whose derived rows follow the changed ones, old and new versions alike; rows still in the future wait."""
     versions = (
         "(SELECT {0} FROM incoming AS v INNER JOIN changed AS c ON c.key_hash = v.key_hash AND c.is_version UNION "
         "SELECT {0} FROM stored AS v INNER JOIN changed AS c ON c.rid = v.rid AND c.is_version)"
     )
     if entity.name in TASK_ENTITIES:
+        # Marks of outputs also say since when rows may be stored that the task's result does not know yet.
         con.execute(
             "INSERT INTO meta.dirty_task SELECT ?, d.task_key, ?::TIMESTAMP FROM "
             f"{versions.format('v.task_key')} AS d WHERE d.task_key IS NOT NULL",
-            [source_id, now],
+            [source_id, min(now, read_at)],
         )
     if entity.name in WORKER_ENTITIES:
         since = 'v."at"' if entity.name != "worker" else "least(v.ready_at, v.created_at, v.terminated_at)"

@@ -49,6 +49,8 @@ _TASK_ROWS = {
     "core.task_instant": '"at"',
     "core.task_wait": "to_at",
     "core.task_status": "coalesce(ended_at, started_at, created_at, TIMESTAMP '1970-01-01')",
+    "core.task_result": "effective_end",
+    "core.output_instant": '"at"',
     "core.task_anomaly": "coalesce(\"at\", TIMESTAMP '1970-01-01')",
 }
 _GRAINS = {"stat_minute": "minute_days", "stat_hour": "hour_days", "stat_date": "day_days"}

@@ -72,6 +72,8 @@ _TABLES: dict[str, tuple[str, str]] = {
     "meta.dirty_day": ('source_id VARCHAR, family VARCHAR, "day" TIMESTAMP, marked_at TIMESTAMP', ""),
     # Which families of statistics a source has inputs for (E-510).
     "meta.family_source": ("source_id VARCHAR, family VARCHAR", ""),
+    # Outputs that a repair inserted, known before they are read.
+    "meta.repaired_output": ("source_id VARCHAR, output_key VARCHAR, origin VARCHAR, recorded_at TIMESTAMP", ""),
     "meta.pending_instant": ('source_id VARCHAR, entity VARCHAR, "key" VARCHAR, due_at TIMESTAMP', ""),
     # Endpoint names seen, so that a new one is compared with all of them (E-402).
     "meta.known_endpoint": ("source_id VARCHAR, endpoint VARCHAR, first_seen_at TIMESTAMP", ""),

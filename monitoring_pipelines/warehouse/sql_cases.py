@@ -48,7 +48,7 @@ ALL_MAPPED: dict[str, object] = {
     "clock_skew_max_s": 300, "max_duration_h": 168, "timeout_mode": "off", "timeout_limit_s": None,
     "future_tolerance_s": 5, "has_task": True, "has_task_times": True, "has_task_event": True, "has_worker": True,
     "has_worker_snapshot": True, "has_worker_event": True, "has_cold_start": True, "has_endpoint": True,
-    "has_output": True,
+    "has_output": True, "has_output_created": True, "output_settle_s": 300, "output_delay_s": 1800,
 }  # fmt: skip
 CLAIMS = {
     "claim_task": "source_id VARCHAR, task_key VARCHAR",

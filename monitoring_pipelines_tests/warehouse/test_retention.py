@@ -161,7 +161,6 @@ def test_nothing_of_a_day_that_is_not_closed_goes(store: Store):
 
 def test_nothing_of_a_day_whose_statistics_are_not_computed_goes(store: Store):
     store.run(
-        "CREATE TABLE meta.window_progress(source_id VARCHAR, family VARCHAR, computed_through TIMESTAMP)",
         "INSERT INTO meta.window_progress VALUES ('s', 'endpoint', TIMESTAMP '2026-01-15 12:00')",
     )
     store.task("computed", datetime(2026, 1, 14, 12))
