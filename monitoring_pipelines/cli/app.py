@@ -20,7 +20,8 @@ from monitoring_pipelines.errors import ProductError, UsageError
 
 _SETUP = Group("Setting up", sort_key=1)
 _DATA = Group("Data and statistics", sort_key=2)
-_RUN = Group("Running", sort_key=3)
+_CHECKS = Group("Checks", sort_key=3)
+_RUN = Group("Running", sort_key=4)
 _GLOBAL = Group("Global options", sort_key=9)
 
 #: Command, "module:function", group, help.
@@ -34,6 +35,16 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("aggregate", "statistics:aggregate", _DATA, "Compute the statistics that are due."),
     ("rebuild", "statistics:rebuild", _DATA, "Compute the statistics of a range again from stored rows."),
     ("stats", "statistics:stats", _DATA, "Show the statistics of one endpoint."),
+    ("check", "checks:check", _CHECKS, "Check completeness and consistency now: quick, full or deep."),
+    (
+        "check-integrity",
+        "checks:check_integrity",
+        _CHECKS,
+        "Report on days: before/after a date, change point, missing.",
+    ),
+    ("thresholds", "checks:thresholds", _CHECKS, "Show or change the task thresholds."),
+    ("sweep", "checks:sweep", _CHECKS, "Let derived timeouts take effect and show what is over its limit."),
+    ("prune-logs", "checks:prune_logs", _CHECKS, "Remove old result, alert and error files."),
     ("status", "status:status", _RUN, "Show how fresh everything is and what is wrong."),
     ("demo", "demo:demo", _RUN, "Build or run a simulated platform with seeded faults."),
     ("serve", "serve:serve", _RUN, "Serve the page, the JSON API and /metrics."),

@@ -265,7 +265,7 @@ def _context(
     assert run.started_at is not None
     return CheckContext(
         check, pipe.settings, source, work.thresholds, run.started_at, run.window_from, run.window_to, session,
-        run_type=run.type, as_of=as_of, lookup=_lookup(pipe, source) if ask else None, state=work.state, mapped=mapped,
+        run_type=run.type, as_of=as_of, lookup=lookup_of(pipe, source) if ask else None, state=work.state, mapped=mapped,
         memo=memo, say_progress=work.say, key_length=_key_length(pipe, source) if ask else None,
         query_seconds=work.query_seconds.get(source.id, {}),
     )  # fmt: skip
@@ -350,7 +350,9 @@ def _as_of_outcomes(outcomes: list[CheckOutcome]) -> datetime | None:
     return max((outcome.as_of for outcome in outcomes if outcome.as_of is not None), default=None)
 
 
-def _lookup(pipe: Pipeline, source: SourceSettings) -> Lookup:
+def lookup_of(pipe: Pipeline, source: SourceSettings) -> Lookup:
+    """Asking the source for single tasks (E-612)."""
+
     def ask(keys: Any) -> Any:
         from monitoring_pipelines.source.lookup import lookup_tasks
 
