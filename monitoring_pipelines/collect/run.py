@@ -7,7 +7,6 @@ What belongs here: what is due, running fetches side by side, storing. What does
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -80,7 +79,7 @@ class Collector:
             rows += found
             self._note(futures[future], error, done)
         done.rows = len(rows)
-        collected.store(self.state, rows, now, collected.Heartbeat(PERIOD_S, os.getpid()))
+        collected.store(self.state, rows, now, PERIOD_S)
         for future in late:
             done.waiting.append(futures[future].target)
             future.add_done_callback(self._store_late(futures[future]))

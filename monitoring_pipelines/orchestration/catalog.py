@@ -19,7 +19,7 @@ from typing import Any, cast
 
 STORED = Path(__file__).with_name("catalog.json")
 #: Folders of SQL that fills no table: queries of checks and batches of expectation suites.
-_QUERIES = ("checks", "expectations")
+_QUERIES = ("checks", "expectations", "rules")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ What belongs here: storing, reading and pruning ``collected``. What does not: co
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, or_, select
 
-from monitoring_pipelines import __version__
-from monitoring_pipelines.state.store import upsert
-from monitoring_pipelines.state.tables import collected, component_heartbeat
+from monitoring_pipelines.state.heartbeats import beat
+from monitoring_pipelines.state.tables import collected
 
 if TYPE_CHECKING:
     from monitoring_pipelines.collect.answers import Row
@@ -38,23 +36,15 @@ class Sample:
     values: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Heartbeat:
-    """The sign of life of collecting; ``period_s``: seconds between two turns."""
+def store(state: StateStore, rows: Sequence[Row], now: datetime, period_s: float | None = None) -> None:
+    """Add rows and remove those that are old enough, in one transaction.
 
-    period_s: float
-    pid: int
-
-    def row(self, now: datetime) -> dict[str, Any]:
-        """A row of ``component_heartbeat``."""
-        return {
-            "component": COMPONENT, "at": now, "period_s": self.period_s,
-            "process_id": f"{platform.node()}:{self.pid}", "version": __version__,
-        }  # fmt: skip
-
-
-def store(state: StateStore, rows: Sequence[Row], now: datetime, heartbeat: Heartbeat | None = None) -> None:
-    """Add rows, remove those that are old enough, and beat (C-501), in one transaction."""
+    Args:
+        state: The store.
+        rows: What was collected.
+        now: The instant, naive UTC.
+        period_s: Seconds between two turns; given, the transaction is the heartbeat of collecting too (C-501).
+    """
     values = [
         {"source_id": r.source_id, "entity": r.entity, "key": r.key, "at": r.at, "row": r.values, "moved_at": None}
         for r in rows
@@ -67,8 +57,8 @@ def store(state: StateStore, rows: Sequence[Row], now: datetime, heartbeat: Hear
         if values:
             con.execute(insert(collected), values)
             con.execute(delete(collected).where(old))
-        if heartbeat is not None:
-            upsert(con, component_heartbeat, [heartbeat.row(now)])
+        if period_s is not None:
+            beat(con, COMPONENT, period_s, now)
 
 
 def since(state: StateStore, start: datetime, entities: Iterable[str] | None = None) -> list[Sample]:

@@ -52,7 +52,7 @@ class World:
         """Store what the built-in collectors would have: (entity, key, values) rows of source ``collector``."""
         at = self.at(second)
         made = [Row("collector", entity, key, at, {**values, "at": at}) for entity, key, values in rows]
-        collected.store(self.state, made, at, collected.Heartbeat(15, 1))
+        collected.store(self.state, made, at, 15)
 
     def scrape(self, second: float, up: bool = True, **series: float) -> None:
         """A scrape of target ``collector`` with counters."""
@@ -99,7 +99,10 @@ class World:
     def tick(self, second: float) -> list[Observation]:
         """All rules at that instant."""
         self.clock.instant = self.at(second)
-        return evaluate(self.pipe, self.state, self.at(second))
+        said = evaluate(self.pipe, self.state, self.at(second))
+        broken = [o for o in said if o.labels.get("check", "").startswith("rules") and o.condition != "false"]
+        assert not broken, broken
+        return said
 
     def say(self, second: float, rule: str, **labels: str) -> Observation | None:
         """What a rule says at that instant of the scope with these labels; the newest if it says several things."""

@@ -14,12 +14,16 @@ from sqlalchemy import Connection, select
 from monitoring_pipelines.alerts.model import Observation
 from monitoring_pipelines.alerts.rules import scope as scopes
 from monitoring_pipelines.alerts.rules.ingest import LOOK_BACK, Ingest
+from monitoring_pipelines.alerts.rules.jobs import Jobs
+from monitoring_pipelines.alerts.rules.notifications import Notifications
 from monitoring_pipelines.alerts.rules.own import Own, judge_heartbeats
+from monitoring_pipelines.alerts.rules.own_results import OwnResults
 from monitoring_pipelines.alerts.rules.resource import LOOK_BACK as LONGEST_LOOK_BACK
 from monitoring_pipelines.alerts.rules.resource import Resources
 from monitoring_pipelines.alerts.rules.scope import Family, Scope
 from monitoring_pipelines.alerts.rules.table import in_force, shipped
 from monitoring_pipelines.alerts.rules.targets import Targets
+from monitoring_pipelines.alerts.rules.tasks import Tasks
 from monitoring_pipelines.alerts.rules.trend import SAMPLES
 from monitoring_pipelines.collect.own import SELF
 from monitoring_pipelines.errors import WarehouseBusy
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 
 #: Longest wait for the warehouse, seconds; a tick that does not get it judges what needs no warehouse.
 WAREHOUSE_WAIT_S = 10.0
-_FAMILIES: tuple[Callable[[], Family], ...] = (Own, Targets, Resources, Ingest)
+_FAMILIES: tuple[Callable[[], Family], ...] = (
+    Own, OwnResults, Targets, Resources, Ingest, Tasks, Jobs, Notifications,
+)  # fmt: skip
 
 
 @without_pandas()
@@ -109,6 +115,7 @@ def _guarded(name: str, failed: dict[str, str], step: Callable[..., None], *argu
 
 def _judge_families(scope: Scope, names: list[str], failed: dict[str, str]) -> None:
     """C-507 for the rules themselves."""
+    scope.say("self.check_error", SELF, {"check": "rules"}, "false")  # said by the alert engine when nothing works
     for name in names:
         labels = {"check": f"rules.{name.lower()}"}
         details = {"reason": failed[name]} if name in failed else None
@@ -126,7 +133,13 @@ def _withdraw(con: Connection, scope: Scope) -> None:
         if row.fingerprint in said:
             continue
         rule = scope.rules[row.type]
-        gone = not rule.enabled or row.source_id not in sources or _is_retired(scope, row.source_id, row.labels)
+        if row.type == "self.config" and row.labels.get("check", "").startswith("route."):
+            continue  # the alert engine's own
+        configured = {channel.id.upper() for channel in scope.settings.channels}
+        unused = row.source_id == SELF and "channel" in row.labels and row.labels["channel"] not in configured
+        gone = (
+            unused or not rule.enabled or row.source_id not in sources or _is_retired(scope, row.source_id, row.labels)
+        )
         if gone or (row.type in scope.complete and not _is_unread(scope, row.source_id)):
             level = rule.levels[0]
             ended = Observation(

@@ -118,6 +118,8 @@ class Scope:
     expected: dict[tuple[str, str, str], Expected] = field(default_factory=dict)
     samples: list[collected.Sample] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
+    #: Tables of the warehouse, ``schema.name``.
+    tables: set[str] = field(default_factory=set)
     #: Rules that answered for every scope there is: an open alert without an answer has lost its scope.
     complete: set[str] = field(default_factory=set)
 
@@ -190,6 +192,7 @@ class Scope:
         details: Mapping[str, Any] | None = None,
         service: str | None = None,
         missing: Condition = "not_measurable",
+        task_ids: Sequence[str] = (),
     ) -> None:
         """Compare a value with the rule's levels, exactly; None answers ``missing`` and never satisfies anything."""
         rule = self.rules[rule_id]
@@ -202,7 +205,7 @@ class Scope:
         condition: Condition = "false" if held is None else "true"
         self.say(
             rule_id, source_id, labels, condition, level=held, value=value,
-            details=details if held else None, service=service,
+            details=details if held else None, service=service, task_ids=task_ids if held else (),
         )  # fmt: skip
 
     def is_on(self, *rule_ids: str) -> bool:
@@ -331,4 +334,6 @@ def look(con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
     names = "source_id, as_of, closed_through, last_error, last_error_code, last_error_at, clock_offset_s, clock_at"
     for row in con.execute(f"SELECT {names} FROM meta.source_state").fetchall():
         scope.sources[row[0]] = SourceSeen(*row)
+    found = con.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+    scope.tables = {row[0] for row in found}
     scope.has_warehouse = True

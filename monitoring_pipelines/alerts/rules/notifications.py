@@ -1,0 +1,63 @@
+"""Rules over delivery, the product's own and that of mapped sources (C-350).
+
+What belongs here: conditions on attempts of the last five minutes. What does not: sending (``alerts.outbox``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, func, select
+
+from monitoring_pipelines.alerts.rules.queries import rows
+from monitoring_pipelines.alerts.rules.scope import Scope
+from monitoring_pipelines.collect.own import SELF
+from monitoring_pipelines.state.tables import notification_attempt
+
+if TYPE_CHECKING:
+    import duckdb
+
+WINDOW = timedelta(minutes=5)
+
+
+@dataclass
+class Notifications:
+    """(ok, failed) attempts by (source, channel in upper case)."""
+
+    attempts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+    def recall(self, con: Connection, scope: Scope) -> None:
+        """The product's own attempts."""
+        attempt = notification_attempt.c
+        query = (
+            select(attempt.channel, attempt.ok, func.count())
+            .where(attempt.at > scope.now - WINDOW, attempt.at <= scope.now)
+            .group_by(attempt.channel, attempt.ok)
+        )
+        for channel, ok, count in con.execute(query):
+            self._add(SELF, channel.upper(), count if ok else 0, 0 if ok else count)
+
+    def look(self, con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
+        """Attempts that mapped tables tell of."""
+        for row in rows(con, "notifications", since=scope.now - WINDOW, now=scope.now):
+            self._add(row["source_id"], row["channel"], row["ok"], row["failed"])
+
+    def judge(self, scope: Scope) -> None:
+        """Every channel with an attempt; without one nothing is known, and an alert stays until one succeeds."""
+        for (source_id, channel), (ok, failed) in sorted(self.attempts.items()):
+            details = {"ok": ok, "failed": failed}
+            down = failed > 0 and ok == 0
+            # 10 · failed > 3 · (ok + 1) with the configured share instead of 3 / 10.
+            share = scope.rules["notify.failure_ratio"].levels[0].threshold or 0
+            often = 10 * failed > round(10 * share, 6) * (ok + 1)
+            for rule_id, holds in (("notify.channel_down", down), ("notify.failure_ratio", often)):
+                scope.say(
+                    rule_id, source_id, {"channel": channel}, "true" if holds else "false", value=failed,
+                    details=details if holds else None,
+                )  # fmt: skip
+
+    def _add(self, source_id: str, channel: str, ok: int, failed: int) -> None:
+        before = self.attempts.get((source_id, channel), (0, 0))
+        self.attempts[source_id, channel] = (before[0] + ok, before[1] + failed)

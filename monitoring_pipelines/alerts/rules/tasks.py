@@ -1,0 +1,131 @@
+"""Rules over tasks as they are now (C-107, C-311, C-312, C-320).
+
+What belongs here: conditions on waiting, running and ended tasks of mapped sources. What does not: completeness of
+outputs and the other checks, which run on their own schedule (``quality``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.alerts.rules.queries import Row, rows
+from monitoring_pipelines.alerts.rules.scope import Scope, seconds
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from monitoring_pipelines.config.schema import SourceSettings
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+RULES = (
+    "tasks.backlog", "tasks.queue_wait", "tasks.long_running", "tasks.failure_rate", "tasks.success_rate",
+    "tasks.timeouts",
+)  # fmt: skip
+
+
+@dataclass
+class Tasks:
+    """Figures per source."""
+
+    waiting: dict[str, Row] = field(default_factory=dict)
+    running: dict[str, Row] = field(default_factory=dict)
+    ended: dict[str, Row] = field(default_factory=dict)
+    flow: dict[str, Row] = field(default_factory=dict)
+    looked: bool = False
+
+    def recall(self, con: Connection, scope: Scope) -> None:
+        """Thresholds are in the rules."""
+
+    def look(self, con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
+        """Waiting, running and ended tasks, and the flow of outputs."""
+        if not {"core.task_wait", "core.task_attempt"} <= scope.tables:
+            return
+        limit = scope.rules["tasks.long_running"].levels[0].threshold or 0
+        times: dict[str, Any] = {
+            "now": scope.now,
+            "hour_ago": scope.now - HOUR,
+            "day_ago": scope.now - DAY,
+            "long_before": scope.now - timedelta(seconds=limit),
+            "settle_us": int(scope.settings.checks.settle_s * 1_000_000),
+        }
+        for name, found in (
+            ("waiting_tasks", self.waiting), ("open_attempts", self.running), ("ended_attempts", self.ended),
+        ):  # fmt: skip
+            found.update({row["source_id"]: row for row in rows(con, name, **times)})
+        if "output_flow" not in scope.settings.checks.disabled:
+            self.flow.update({row["source_id"]: row for row in rows(con, "output_flow", **times)})
+        self.looked = True
+
+    def judge(self, scope: Scope) -> None:
+        """Every source that maps tasks and is being read; nothing new is known of the others."""
+        if not self.looked:
+            return
+        for source in scope.settings.enabled_sources:
+            seen = scope.sources.get(source.id)
+            if seen is None or scope.is_late(seen) or not (source.mapped("task") or source.mapped("task_event")):
+                continue
+            self._judge_waiting(scope, source.id)
+            self._judge_running(scope, source.id)
+            self._judge_ended(scope, source.id)
+            self._judge_timeouts(scope, source)
+            self._judge_flow(scope, source.id)
+        scope.complete.update(RULES)
+
+    def _judge_waiting(self, scope: Scope, source_id: str) -> None:
+        row = self.waiting.get(source_id, {"n": 0, "oldest_at": None, "task_keys": []})
+        scope.judge("tasks.backlog", source_id, {}, row["n"], task_ids=row["task_keys"])
+        age = seconds(scope.now - row["oldest_at"]) if row["oldest_at"] else 0
+        scope.judge("tasks.queue_wait", source_id, {}, age, task_ids=row["task_keys"])
+
+    def _judge_running(self, scope: Scope, source_id: str) -> None:
+        row = self.running.get(source_id)
+        age = seconds(scope.now - row["oldest_at"]) if row else 0
+        details = {"count": row["long_n"]} if row else {}
+        scope.judge(
+            "tasks.long_running", source_id, {}, age, details=details, task_ids=(row["long_keys"] or ()) if row else ()
+        )
+
+    def _judge_ended(self, scope: Scope, source_id: str) -> None:
+        """C-312: unfinished tasks are in no rate; without an ended task nothing is judged."""
+        row = self.ended.get(source_id)
+        completed, bad = (row["completed"], row["failed"] + row["timed_out"]) if row else (0, 0)
+        ended = completed + bad
+        details = {"completed": completed, "failed": bad, "ended": ended}
+        for rule_id, part in (("tasks.failure_rate", bad), ("tasks.success_rate", completed)):
+            value = Fraction(part, ended) if ended else None
+            scope.judge(rule_id, source_id, {}, value, details=details, missing="insufficient_data")
+
+    def _judge_timeouts(self, scope: Scope, source: SourceSettings) -> None:
+        """C-320: over their limit (mode source), or ended by it within the last hour (mode derive)."""
+        if source.timeouts.mode == "source":
+            row = self.running.get(source.id) or {"over_n": 0, "over_keys": None}
+            count, keys = row["over_n"], row["over_keys"]
+        elif source.timeouts.mode == "derive":
+            row = self.ended.get(source.id) or {"derived": 0, "derived_keys": None}
+            count, keys = row["derived"], row["derived_keys"]
+        else:
+            scope.say("tasks.timeouts", source.id, {}, "not_applicable")
+            return
+        scope.judge("tasks.timeouts", source.id, {}, count, task_ids=keys or ())
+
+    def _judge_flow(self, scope: Scope, source_id: str) -> None:
+        """C-107 as one more contribution to the alert of the check (A-002)."""
+        row = self.flow.get(source_id)
+        if "output_flow" in scope.settings.checks.disabled:
+            return
+        tasks, outputs = (row["tasks"], row["outputs"]) if row else (0, 0)
+        stopped = tasks >= scope.settings.checks.flow_min_tasks and outputs == 0
+        english = f"{tasks} tasks ended in the last hour and no output was created"
+        chinese = f"近一小时 {tasks} 个任务结束，但没有产生任何输出"
+        observation = Observation(
+            "output_flow", source_id, "true" if stopped else "false", "critical", "critical", "output_flow",
+            chinese if scope.settings.language == "zh-CN" else english,
+            value=float(outputs), details={"tasks": tasks} if stopped else {},
+        )  # fmt: skip
+        scope.observations.append(observation)
