@@ -43,6 +43,7 @@ def build_defs(**overrides: Any) -> Definitions:
 
 def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None = None) -> Definitions:
     from monitoring_pipelines.clock import current_clock
+    from monitoring_pipelines.orchestration.alert_sensors import build_alert_sensors
     from monitoring_pipelines.orchestration.asset_checks import build_asset_checks
     from monitoring_pipelines.orchestration.assets.audit import build_audit_assets
     from monitoring_pipelines.orchestration.assets.core import build_core_assets
@@ -72,7 +73,7 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
         asset_checks=build_asset_checks(catalog.audits),
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs, settings.timezone),
-        sensors=build_sensors(jobs, partitions),
+        sensors=[*build_sensors(jobs, partitions), *build_alert_sensors(settings)],
         resources={**default_resources(settings, clock), **(resources or {})},
         executor=in_process_executor,
     )

@@ -43,6 +43,8 @@ class Book:
         self._dropped: list[str] = []
         #: Alerts that ended in this evaluation.
         self.resolved: list[Row] = []
+        #: How each of them was shown before it ended.
+        self.was: dict[str, str] = {}
         #: Ids of alerts that became worse, and of those that an inhibition or silence no longer holds back.
         self.raised: set[str] = set()
         self.released: set[str] = set()
@@ -138,7 +140,7 @@ class Book:
 
     def resolve(self, alert: Row, reason: str | None = None) -> None:
         """The alert is over (A-202); a further occurrence is a new row (A-203)."""
-        before = alert["state"]
+        before = self.was[alert["alert_id"]] = alert["state"]
         self.set(
             alert, state="resolved", resolved_at=self.now, open_fingerprint=None, inhibited_by=None, silence_id=None
         )

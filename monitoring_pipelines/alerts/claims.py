@@ -59,7 +59,7 @@ def claim(con: Connection, settings: Settings, channel: str, now: datetime, owne
         free = _free_slots(con, settings, channel, now)
         if free <= 0:
             return None
-        if free == 1 and due > 1:
+        if due > 1 and (free == 1 or _have_waited(con, settings, channel, now) > 1):
             return _digest(con, settings, channel, now, owner)
         found = con.execute(_next(channel, now)).mappings().one()
         taken = _take(con, settings, dict(found), now, owner)
@@ -111,6 +111,21 @@ def _free_slots(con: Connection, settings: Settings, channel: str, now: datetime
         )
     ).scalar_one()
     return known.per_minute - used - under_way
+
+
+def _have_waited(con: Connection, settings: Settings, channel: str, now: datetime) -> int:
+    """Messages that were due while the channel had no free slot: the slot that became free is theirs together."""
+    known = routing.channel_of(settings, channel)
+    if known is None or known.type in ("file", "log"):
+        return 0
+    attempt = tables.notification_attempt
+    nth = select(attempt.c.at).where(attempt.c.channel == channel).order_by(attempt.c.at.desc())
+    full_since = con.execute(nth.offset(known.per_minute - 1).limit(1)).scalar()
+    if full_since is None:
+        return 0
+    full_until = full_since + timedelta(seconds=MINUTE_S)
+    where = (*due_rows(now), _note.c.channel == channel, _note.c.due_at < full_until)
+    return con.execute(select(func.count()).where(*where)).scalar_one()
 
 
 def _take(con: Connection, settings: Settings, row: Row, now: datetime, owner: str) -> Claim | None:

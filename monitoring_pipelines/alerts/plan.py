@@ -191,8 +191,10 @@ class Plan:
                 continue  # whoever is sending it looks again afterwards
             quiet = row is not None and row["reason"] == QUIET
             self._withdraw(alert_id, channel, "resolved_in_quiet_hours" if quiet else "resolved_before_delivery")
-            if slot["notified_at"] is not None:
-                self._add(alert, channel, group, self.now, "resolved")
+            was = self.book.was[alert_id]
+            if slot["notified_at"] is not None:  # a muted alert sends nothing, its end neither
+                muted = was if was in ("silenced", "inhibited") else None
+                self._add(alert, channel, group, self.now, "resolved", suppressed=muted)
             elif quiet:
                 self._add(alert, channel, group, self.now, "resolved", suppressed="resolved_in_quiet_hours")
 

@@ -1,4 +1,4 @@
-"""Resources by role: ``warehouse``, ``source``, ``clock``.
+"""Resources by role: ``warehouse``, ``source``, ``state``, ``clock``.
 
 What belongs here: handing configuration, warehouse and clock to steps, and a sign of life per run.
 What does not: how the warehouse is locked (``warehouse.connect``) or a source is read (``source``).
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config import Settings
+    from monitoring_pipelines.state import StateStore
     from monitoring_pipelines.warehouse.connect import Warehouse
 
 #: Pool of all long steps on the warehouse; the minute tick is in none (see ``assets.mart``).
@@ -86,11 +88,26 @@ class SourceResource:
     settings: Settings
 
 
+@dataclass(frozen=True)
+class StateResource:
+    """The state store. A plain object, so that a code server keeps one engine for all evaluations."""
+
+    settings: Settings
+
+    @cached_property
+    def store(self) -> StateStore:
+        """The store; SQLAlchemy is loaded at the first use."""
+        from monitoring_pipelines.state import StateStore
+
+        return StateStore.of(self.settings)
+
+
 def default_resources(settings: Settings, clock: Clock) -> dict[str, Any]:
     """The resources of a code location for ``settings``."""
     tags = {"source": ",".join(source.id for source in settings.sources if source.enabled)}
     return {
         "warehouse": WarehouseResource(database=str(settings.warehouse_path), run_tags=tags),
         "source": SourceResource(settings),
+        "state": StateResource(settings),
         "clock": clock,
     }

@@ -28,7 +28,7 @@ language: en
 alerts:
   group_wait_s: {group_wait}
   routes:
-    critical: {{channels: [ops]}}
+    critical: {{channels: [{critical}]}}
     warning: {{channels: [{warning}], repeat_s: {repeat}}}
 {alerts}
 channels:
@@ -53,7 +53,15 @@ class World:
     def settings(self) -> Any:
         text = CONFIG.format(
             **(
-                {"group_wait": "10", "warning": "ops", "repeat": "7200", "alerts": "", "ops": "", "more": ""}
+                {
+                    "group_wait": "10",
+                    "warning": "ops",
+                    "critical": "ops",
+                    "repeat": "7200",
+                    "alerts": "",
+                    "ops": "",
+                    "more": "",
+                }
                 | self.config
             )
         )

@@ -1,0 +1,193 @@
+"""Reading alerts, their history, silences and notifications from the state store, and removing old ones (S-240 to S-243).
+
+What belongs here: queries and paging. What does not: changes asked for by people (``alerts.actions``), the life cycle
+(``alerts.engine``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select
+
+from monitoring_pipelines.state import tables
+from monitoring_pipelines.state.store import StateStore
+
+Row = dict[str, Any]
+OPEN_STATES = ("pending", "firing", "inhibited", "silenced")
+#: Rows removed in one transaction.
+BATCH = 2000
+
+
+def list_alerts(
+    state: StateStore, *, states: Sequence[str] = (), severities: Sequence[str] = (), types: Sequence[str] = (),
+    source_ids: Sequence[str] = (), open_only: bool | None = None, start: datetime | None = None,
+    end: datetime | None = None, page: int = 1, page_size: int = 50,
+) -> tuple[list[Row], int]:  # fmt: skip
+    """One page of alerts, newest first, and the number of all matches (S-240).
+
+    Args:
+        state: The state store.
+        states: Only these states; empty: all.
+        severities: Only these.
+        types: Only these alert types.
+        source_ids: Only these sources.
+        open_only: True: not resolved; False: resolved; None: both.
+        start: Active at or after; naive UTC.
+        end: Active before.
+        page: From 1.
+        page_size: Rows per page.
+    """
+    table = tables.alert
+    where: list[ColumnElement[bool]] = [
+        column.in_(list(values))
+        for column, values in (
+            (table.c.state, states), (table.c.severity, severities), (table.c.type, types),
+            (table.c.source_id, source_ids),
+        )
+        if values
+    ]  # fmt: skip
+    if open_only is not None:
+        where.append(table.c.open_fingerprint.is_not(None) if open_only else table.c.state == "resolved")
+    where += [table.c.active_at >= start] if start else []
+    where += [table.c.active_at < end] if end else []
+    return _page(state, table, where, (table.c.active_at.desc(), table.c.alert_id.desc()), page, page_size)
+
+
+def find_alert(state: StateStore, alert_id: str) -> Row | None:
+    """One alert with what carries it: ``contributions`` are the results of checks that are bad now (A-002)."""
+    with state.read() as con:
+        row = con.execute(select(tables.alert).where(tables.alert.c.alert_id == alert_id)).mappings().one_or_none()
+        if row is None:
+            return None
+        alert = dict(row)
+        table = tables.alert_contribution
+        query = select(table).where(table.c.fingerprint == alert["open_fingerprint"], table.c.is_bad)
+        alert["contributions"] = [dict(one) for one in con.execute(query.order_by(table.c.contributor)).mappings()]
+        return alert
+
+
+def events_of(state: StateStore, alert_id: str) -> list[Row]:
+    """History of one alert, oldest first (A-204)."""
+    table = tables.alert_event
+    with state.read() as con:
+        query = select(table).where(table.c.alert_id == alert_id).order_by(table.c.at, table.c.event_id)
+        return [dict(row) for row in con.execute(query).mappings()]
+
+
+def list_events(
+    state: StateStore, *, start: datetime | None = None, end: datetime | None = None, kind: str | None = None,
+    page: int = 1, page_size: int = 50,
+) -> tuple[list[Row], int]:  # fmt: skip
+    """History of all alerts, newest first."""
+    table = tables.alert_event
+    where: list[ColumnElement[bool]] = [table.c.at >= start] if start else []
+    where += [table.c.at < end] if end else []
+    where += [table.c.kind == kind] if kind else []
+    return _page(state, table, where, (table.c.at.desc(), table.c.event_id.desc()), page, page_size)
+
+
+def notifications_of(state: StateStore, alert_id: str) -> list[Row]:
+    """Messages about one alert, oldest first."""
+    note, link = tables.notification, tables.notification_alert
+    with state.read() as con:
+        query = select(note).join(link, link.c.notification_id == note.c.notification_id)
+        query = query.where(link.c.alert_id == alert_id).order_by(note.c.created_at, note.c.notification_id)
+        return [dict(row) for row in con.execute(query).mappings()]
+
+
+def list_notifications(
+    state: StateStore, *, channel: str | None = None, state_word: str | None = None, kind: str | None = None,
+    page: int = 1, page_size: int = 50,
+) -> tuple[list[Row], int]:  # fmt: skip
+    """One page of messages, newest first, and the number of all matches (S-243)."""
+    table = tables.notification
+    where = [
+        column == value
+        for column, value in ((table.c.channel, channel), (table.c.state, state_word), (table.c.kind, kind))
+        if value is not None
+    ]
+    return _page(state, table, where, (table.c.created_at.desc(), table.c.notification_id.desc()), page, page_size)
+
+
+def list_silences(
+    state: StateStore, now: datetime, *, active: bool | None = None, page: int = 1, page_size: int = 50
+) -> tuple[list[Row], int]:
+    """One page of silences, newest first (S-242).
+
+    Args:
+        state: The state store.
+        now: Present instant.
+        active: True: in force or still to come; False: over; None: all.
+        page: From 1.
+        page_size: Rows per page.
+    """
+    table = tables.silence
+    over = or_(table.c.deleted_at.is_not(None), table.c.ends_at <= now)
+    where = [] if active is None else [~over if active else over]
+    return _page(state, table, where, (table.c.created_at.desc(), table.c.silence_id.desc()), page, page_size)
+
+
+def counts_by_state(state: StateStore) -> list[Row]:
+    """Open alerts by source, type, severity and state (S-330, S-202)."""
+    table = tables.alert
+    columns = (table.c.source_id, table.c.type, table.c.severity, table.c.state)
+    with state.read() as con:
+        query = select(*columns, func.count().label("n")).where(table.c.open_fingerprint.is_not(None))
+        return [dict(row) for row in con.execute(query.group_by(*columns)).mappings()]
+
+
+def prune(state: StateStore, now: datetime, alert_days: int, notification_days: int) -> int:
+    """Remove what retention allows: resolved alerts with their history, ended messages; open ones stay. Returns rows.
+
+    Args:
+        state: The state store.
+        now: Present instant.
+        alert_days: Days since the end of an alert.
+        notification_days: Days since the creation of a message.
+    """
+    limit, told = now - timedelta(days=alert_days), now - timedelta(days=notification_days)
+    alert, event, note = tables.alert, tables.alert_event, tables.notification
+    removed = 0
+    for part in _old(state, alert.c.alert_id, alert.c.state == "resolved", alert.c.resolved_at < limit):
+        with state.begin() as con:
+            for table in (event, tables.alert_channel, tables.notification_alert, alert):
+                removed += con.execute(delete(table).where(table.c.alert_id.in_(part))).rowcount
+    dropped = ~exists().where(alert.c.alert_id == event.c.alert_id)  # history of alerts that never fired
+    for part in _old(state, event.c.event_id, event.c.at < limit, dropped):
+        with state.begin() as con:
+            removed += con.execute(delete(event).where(event.c.event_id.in_(part))).rowcount
+    ended = note.c.state.in_(("sent", "abandoned", "suppressed"))
+    for part in _old(state, note.c.notification_id, note.c.created_at < told, ended):
+        with state.begin() as con:
+            for table in (tables.notification_attempt, tables.notification_alert, note):
+                removed += con.execute(delete(table).where(table.c.notification_id.in_(part))).rowcount
+    return removed
+
+
+def _old(state: StateStore, key: Any, *where: ColumnElement[bool]) -> Any:
+    """Keys of rows to remove, batch by batch, until none is left."""
+    while True:
+        with state.read() as con:
+            part = list(con.execute(select(key).where(*where).limit(BATCH)).scalars())
+        if not part:
+            return
+        for start in range(0, len(part), 500):
+            yield part[start : start + 500]
+
+
+def _page(
+    state: StateStore, table: Table, where: Sequence[ColumnElement[bool]], order: Sequence[Any], page: int, size: int
+) -> tuple[list[Row], int]:
+    with state.read() as con:
+        return _rows(con, table, where, order, page, size)
+
+
+def _rows(
+    con: Connection, table: Table, where: Sequence[ColumnElement[bool]], order: Sequence[Any], page: int, size: int
+) -> tuple[list[Row], int]:
+    total = con.execute(select(func.count()).select_from(table).where(*where)).scalar_one()
+    query = select(table).where(*where).order_by(*order).limit(size).offset((page - 1) * size)
+    return [dict(row) for row in con.execute(query).mappings()], total
