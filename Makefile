@@ -38,8 +38,9 @@ sql-lint:
 catalog:
 	$(BIN)/python -m monitoring_pipelines.orchestration.catalog
 
+# Two files at a time: most tests wait for a server or a Dagster process, not for the processor.
 unit: catalog
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 wheel-test:
 	sh scripts/test_wheel.sh $(BIN)/python
