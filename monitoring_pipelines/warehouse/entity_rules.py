@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from monitoring_pipelines.warehouse import family_marks
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -59,6 +61,8 @@ def follow(con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime) -> Non
     elif staged.entity == "worker":
         _concurrency(con, staged.source_id, now)
         _registered_lives(con, staged.source_id, now, "i.terminated_at IS NOT NULL")
+    elif staged.entity == "job":
+        family_marks.remember_limits(con, staged.source_id, now)
     elif staged.entity == "worker_event":
         _registered_lives(con, staged.source_id, now, "i.event_type = 'registered'")
     elif staged.entity == "endpoint":

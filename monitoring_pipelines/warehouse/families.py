@@ -60,6 +60,7 @@ FAMILIES: dict[str, Family] = {
             ENDPOINT, ("endpoint",), ("task", "task_event", "worker", "worker_event", "worker_snapshot", "endpoint")
         ),
         Family(OUTPUT, ("endpoint",), ("task_output",)),
+        Family("job", ("job_id",), ("job_run",)),
     )
 }
 HOUR_TABLES: tuple[str, ...] = tuple(table for family in FAMILIES.values() for table in family.hour_tables)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.entities import Entity, entities, raw_columns
+from monitoring_pipelines.warehouse import family_marks
 
 if TYPE_CHECKING:
     import duckdb
@@ -164,13 +165,15 @@ def mark_tasks_of_outputs(con: duckdb.DuckDBPyConnection, condition: str, values
     )
 
 
-def mark_hour(con: duckdb.DuckDBPyConnection, source_id: str, select: str, now: datetime, reason: str) -> None:
+def mark_hour(
+    con: duckdb.DuckDBPyConnection, source_id: str, select: str, now: datetime, reason: str, family: str = "endpoint"
+) -> None:
     """Mark the closed hours of the instants that ``select`` yields; open ones are computed anyway (M-803)."""
     con.execute(
         "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) "
-        "SELECT DISTINCT ?, 'endpoint', date_trunc('hour', i.t), ?::TIMESTAMP, ? "
+        "SELECT DISTINCT ?, ?, date_trunc('hour', i.t), ?::TIMESTAMP, ? "
         f"FROM ({select}) AS i(t) INNER JOIN meta.source_state AS s ON s.source_id = ? WHERE i.t < s.closed_through",
-        [source_id, now, reason, source_id],
+        [source_id, family, now, reason, source_id],
     )
 
 
@@ -222,7 +225,8 @@ def _match(con: duckdb.DuckDBPyConnection, staged: Staged, entity: Entity, read_
     )
     names = [name for name, _ in raw_columns(entity)]
     if entity.name != "worker":
-        names = [name for name in names if name in _COMPARED or name in entity.key]
+        kept = (*_COMPARED, *entity.key, *family_marks.COMPARED.get(entity.name, ()))
+        names = [name for name in names if name in kept]
     listed = ", ".join(f"r.{_quoted(name)}" for name in names)
     same = " AND ".join(f"r.{_quoted(name)} = i.{_quoted(name)}" for name in entity.key)
     parts = " UNION ALL ".join(
@@ -371,6 +375,7 @@ def _mark_dirty(
             f"{versions.format(f'v.worker_key, {since} AS t')} AS d WHERE d.worker_key IS NOT NULL GROUP BY d.worker_key",
             [source_id, now],
         )
+    family_marks.mark_changed(con, entity.name, source_id, now, versions)
     if entity.name == "worker_snapshot":
         instants = versions.format('v."at" AS t')
         mark_hour(con, source_id, f"SELECT d.t FROM {instants} AS d", now, "snapshot")

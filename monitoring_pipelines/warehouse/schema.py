@@ -72,6 +72,8 @@ _TABLES: dict[str, tuple[str, str]] = {
     "meta.dirty_day": ('source_id VARCHAR, family VARCHAR, "day" TIMESTAMP, marked_at TIMESTAMP', ""),
     # Which families of statistics a source has inputs for (E-510).
     "meta.family_source": ("source_id VARCHAR, family VARCHAR", ""),
+    # The limit of a job's runs over time: the first known one holds from the beginning (as E-112).
+    "raw.job_sla": ("source_id VARCHAR, job_id VARCHAR, valid_from TIMESTAMP, sla_seconds DOUBLE", ""),
     # Outputs that a repair inserted, known before they are read.
     "meta.repaired_output": ("source_id VARCHAR, output_key VARCHAR, origin VARCHAR, recorded_at TIMESTAMP", ""),
     "meta.pending_instant": ('source_id VARCHAR, entity VARCHAR, "key" VARCHAR, due_at TIMESTAMP', ""),
