@@ -44,6 +44,9 @@ class RecovererSettings(Block):
     codes: dict[str, Text] = {}
     table: Text | None = None
     column: Text | None = None
+    #: task_event: columns that hold the task's key and the event's type.
+    key_column: Text | None = None
+    type_column: Text | None = None
     path: Text | None = None
     type: Text | None = None
     regex: Text | None = None
@@ -65,7 +68,8 @@ class RepairSettings(Block):
     batch_size: PositiveCount = 100
     batch_pause_s: Seconds = 1
     max_tasks: PositiveCount = 1000
-    rate_per_s: PositiveSeconds = 5
+    #: Calls to recoverers per second; null = as fast as they answer.
+    rate_per_s: PositiveSeconds | None = 5
     connect_timeout_s: PositiveSeconds = 10
     read_timeout_s: PositiveSeconds = 30
     tries: PositiveCount = 3

@@ -144,6 +144,7 @@ def _prepare(connection: SourceConnection, limit_s: float, snapshot: bool) -> No
         "set session time_zone = '+00:00'",
         "set session sql_mode = ''",
         "set session transaction isolation level repeatable read",
+        "set session transaction read only",
         f"set session max_statement_time = {limit_s:f}" if connection.dialect == "mariadb"
         else f"set session max_execution_time = {int(limit_s * 1000)}",
     ]  # fmt: skip

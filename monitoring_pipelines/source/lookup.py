@@ -6,8 +6,9 @@ What does not: reading ranges (``reconcile``) and deciding what a missing output
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.config.expr_sql import quote_text
@@ -101,21 +102,35 @@ def _read(
     settings: Settings, source: SourceSettings, connection: SourceConnection, memory: duckdb.DuckDBPyConnection,
     mapping: TableMapping, info: TableInfo, keys: list[str], clock: Clock,
 ) -> list[dict[str, Any]]:  # fmt: skip
+    relation = read_by_key(connection, memory, settings, source, mapping, info, keys, clock.now())
+    result = memory.execute(f"SELECT * FROM {relation} WHERE task_key IN (SELECT task_key FROM asked)")
+    names = [description[0] for description in result.description or []]
+    keep = [n for n in names if n in ("__inline", "__deleted") or not n.startswith("__")]
+    return [{n: value for n, value in zip(names, row, strict=True) if n in keep} for row in result.fetchall()]
+
+
+def read_by_key(
+    connection: SourceConnection, memory: duckdb.DuckDBPyConnection, settings: Settings, source: SourceSettings,
+    mapping: TableMapping, info: TableInfo, keys: Sequence[str], now: datetime,
+) -> str:  # fmt: skip
+    """Read the rows of the tasks ``keys`` of one mapped table, typed, into ``memory``.
+
+    Returns:
+        The relation that holds them. The server's collation may have found more than was asked: join with the table
+        ``asked (task_key)``, which is filled too (E-401).
+    """
     plan = build_select(mapping, source, connection.dialect, info.columns)
     column = mapping.columns["task_key"].column
     task_key = plan.field("task_key")
     assert task_key is not None
-    # The plain column, so that its index serves the look-up; the server's collation may find more than was asked.
+    # The plain column, so that its index serves the look-up.
     named = next((c.name for c in info.columns.values() if column and c.name == column.lower()), None)
     sql = f"`{named}`" if named and connection.dialect != "sqlite" else task_key.sql
     condition = f"{sql} in ({', '.join(quote_text(key, connection.dialect) for key in keys)})"
     create_stage(memory, plan, "stage_lookup")
     for rows in connection.stream(plan.render([condition])):
         load_stage(memory, "stage_lookup", plan.stage_columns(), rows)
-    convert(memory, plan, source, "stage_lookup", clock.now(), settings.extract.future_tolerance_s)
+    convert(memory, plan, source, "stage_lookup", now, settings.extract.future_tolerance_s)
     memory.execute("CREATE OR REPLACE TEMP TABLE asked (task_key VARCHAR)")
-    memory.execute("INSERT INTO asked SELECT unnest(?::VARCHAR[])", [keys])
-    result = memory.execute("SELECT * FROM typed_stage_lookup WHERE task_key IN (SELECT task_key FROM asked)")
-    names = [description[0] for description in result.description or []]
-    keep = [n for n in names if n in ("__inline", "__deleted") or not n.startswith("__")]
-    return [{n: value for n, value in zip(names, row, strict=True) if n in keep} for row in result.fetchall()]
+    memory.execute("INSERT INTO asked SELECT unnest(?::VARCHAR[])", [list(keys)])
+    return "typed_stage_lookup"

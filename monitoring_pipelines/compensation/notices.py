@@ -1,0 +1,145 @@
+"""What repair has to tell the alert engine, and what an alert about missing outputs can say of repair (R-312, R-602).
+
+What belongs here: conditions out of stored plans and runs. What does not: alert life cycle and channels (``alerts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.state import StateStore
+from monitoring_pipelines.state import repair as store
+
+#: Runs and plans looked at per source; older ones are history.
+_RECENT = 200
+_TYPES = {
+    "repair_paused": "RepairPaused", "repair_failed": "RepairFailed", "repair_verify_failed": "RepairVerifyFailed",
+    "repair_rollback_incomplete": "RepairRollbackIncomplete",
+}  # fmt: skip
+
+
+def observations(state: StateStore, source_ids: Iterable[str]) -> list[Observation]:
+    """One observation per source and type: true while the newest plan or run of its kind says so.
+
+    A pause ends with the next plan, resume or rejection; a failed verification with the next one that succeeds.
+    """
+    result = []
+    with state.read() as con:
+        for source_id in source_ids:
+            plans = store.list_plans(con, source_id, limit=_RECENT)
+            runs = [run for run in store.list_runs(con) if run["source_id"] == source_id][-_RECENT:]
+            for kind, found in _conditions(plans, runs).items():
+                result.append(_observation(kind, source_id, found))
+    return result
+
+
+def _conditions(plans: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    """Type → what fires it, None when nothing does."""
+    plan = plans[0] if plans else None
+    writers = [run for run in runs if run["kind"] in ("apply", "resume") and run["state"] not in ("refused", "locked")]
+    last = writers[-1] if writers else None
+    paused: dict[str, Any] | None = None
+    if plan is not None and plan["state"] == "paused" and (last is None or last["plan_id"] != plan["plan_id"]):
+        paused = {"plan_id": plan["plan_id"], "reason": plan["abort_reason"]}
+    elif last is not None and last["state"] == "paused" and _state_of(plans, last["plan_id"]) != "rejected":
+        paused = {"plan_id": last["plan_id"], "run_id": last["run_id"], "reason": last["reason"]}
+    failed: dict[str, Any] | None = None
+    if plan is not None and plan["state"] == "aborted":
+        failed = {"plan_id": plan["plan_id"], "reason": plan["abort_reason"]}
+    elif last is not None and last["state"] == "failed":
+        failed = {"plan_id": last["plan_id"], "run_id": last["run_id"], "reason": last["reason"]}
+    return {
+        "repair_paused": paused, "repair_failed": failed, "repair_verify_failed": _verify_failed(runs),
+        "repair_rollback_incomplete": _rollback_incomplete(runs),
+    }  # fmt: skip
+
+
+def _state_of(plans: list[dict[str, Any]], plan_id: str) -> str | None:
+    return next((plan["state"] for plan in plans if plan["plan_id"] == plan_id), None)
+
+
+def _verify_failed(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    checked = [run for run in runs if "result" in (run["verification"] or {})]
+    if not checked or checked[-1]["verification"]["result"] == "verified":
+        return None
+    run = checked[-1]
+    # A rollback after it is the answer to it.
+    if any(r["kind"] == "rollback" and not r["dry_run"] and r["run_id"] > run["run_id"] for r in runs):
+        return None
+    found = run["verification"]
+    counts = {kind: len(found[kind]) for kind in ("missing", "modified", "duplicate")}
+    reason = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    return {"plan_id": run["plan_id"], "run_id": run["run_id"], "reason": reason}
+
+
+def _rollback_incomplete(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Rows that a rollback kept, unless all of them were gone already (R-705)."""
+    undone = [run for run in runs if run["kind"] == "rollback" and not run["dry_run"] and run["state"] == "finished"]
+    if not undone:
+        return None
+    counters = undone[-1]["counters"] or {}
+    kept = {name: counters.get(name, 0) for name in ("modified_since", "blocked_by_reference")}
+    if not sum(kept.values()):
+        return None
+    reason = ", ".join(f"{n} rows {name}" for name, n in kept.items() if n)
+    return {"plan_id": undone[-1]["plan_id"], "run_id": undone[-1]["run_id"], "reason": reason}
+
+
+def _observation(kind: str, source_id: str, found: dict[str, Any] | None) -> Observation:
+    message = "" if found is None else f"plan {found['plan_id']}: {found['reason']}"
+    return Observation(
+        type=kind, source_id=source_id, condition="true" if found else "false", severity="high",
+        severity_label="high", alertname=_TYPES[kind], message=message, details=found or {},
+    )  # fmt: skip
+
+
+def summary_for_alert(state: StateStore, source_id: str) -> dict[str, Any] | None:
+    """What an alert about missing outputs of ``source_id`` says about repair; None when there is no plan.
+
+    Returns:
+        ``plan_id``, ``state``, ``rows_planned``, ``tasks_left`` (candidates of the plan without an output so far) and
+        ``text``, one English sentence.
+    """
+    with state.read() as con:
+        plans = [p for p in store.list_plans(con, source_id, limit=10) if p["state"] not in ("rejected", "building")]
+        if not plans:
+            return None
+        plan = plans[0]
+        items = store.get_items(con, plan["plan_id"])
+    repaired = [item for item in items if item["run_state"] in ("committed", "already_present")]
+    present = [item for item in items if item["class"] == "already_present"]
+    left = len(items) - len(repaired) - len(present)
+    counters = plan["counters"] or {}
+    rows = counters.get("rows_planned", 0)
+    text = f"repair plan {plan['plan_id']} is {plan['state']}: {len(repaired)} tasks repaired, {left} left"
+    return {
+        "plan_id": plan["plan_id"], "state": plan["state"], "rows_planned": rows, "tasks_repaired": len(repaired),
+        "tasks_left": left, "text": text,
+    }  # fmt: skip
+
+
+def status_mismatches(state: StateStore, source_id: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Succeeded tasks of ``[start, end)`` of which the remote says that they failed (C-116, class remote_failed).
+
+    Returns:
+        task_key, remote_code, reason, effective_end, plan_id; the newest plan's word about each task.
+    """
+    newest: dict[str, dict[str, Any]] = {}
+    with state.read() as con:
+        for plan in reversed(store.list_plans(con, source_id, limit=_RECENT)):
+            for item in store.get_items(con, plan["plan_id"]):
+                if item["class"] != "not_reached":
+                    newest[item["task_key"]] = item
+    found = []
+    for item in newest.values():
+        text = item["task"]["effective_end"]
+        ended = datetime.fromisoformat(text.rstrip("Z")) if text else None
+        if item["class"] == "remote_failed" and ended is not None and start <= ended < end:
+            found.append({
+                "task_key": item["task_key"], "remote_code": item["remote_code"], "reason": item["reason"],
+                "effective_end": ended, "plan_id": item["plan_id"],
+            })  # fmt: skip
+    return sorted(found, key=lambda row: (row["effective_end"], row["task_key"]))

@@ -1,0 +1,210 @@
+"""Plans, items, approvals, runs and the mirrored journal in the state store (R-1xx).
+
+What belongs here: statements on the five repair tables. What does not: rules about when a step is allowed
+(``compensation.gate``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Text, and_, func, insert, select, type_coerce, update
+
+from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.state import tables as t
+from monitoring_pipelines.state.store import upsert
+
+Row = dict[str, Any]
+
+
+def _rows(con: Connection, statement: Any) -> list[Row]:
+    return [dict(row) for row in con.execute(statement).mappings()]
+
+
+def get_plan(con: Connection, plan_id: str) -> Row:
+    """The plan; UsageError when there is none of this id."""
+    found = _rows(con, select(t.repair_plan).where(t.repair_plan.c.plan_id == plan_id))
+    if not found:
+        raise UsageError(f"no repair plan {plan_id}", "`mp repair list` shows all of them")
+    return found[0]
+
+
+def get_run(con: Connection, run_id: str) -> Row:
+    """The run; UsageError when there is none of this id."""
+    found = _rows(con, select(t.repair_run).where(t.repair_run.c.run_id == run_id))
+    if not found:
+        raise UsageError(f"no repair run {run_id}", "`mp repair show PLAN` lists the runs of a plan")
+    return found[0]
+
+
+def list_plans(
+    con: Connection, source_id: str | None = None, states: Sequence[str] = (), limit: int = 50, offset: int = 0
+) -> list[Row]:
+    """Plans, newest first."""
+    query = select(t.repair_plan).order_by(t.repair_plan.c.plan_id.desc()).limit(limit).offset(offset)
+    if source_id is not None:
+        query = query.where(t.repair_plan.c.source_id == source_id)
+    if states:
+        query = query.where(t.repair_plan.c.state.in_(states))
+    return _rows(con, query)
+
+
+def count_plans(con: Connection, source_id: str | None = None, states: Sequence[str] = ()) -> int:
+    """How many plans ``list_plans`` would show without limit."""
+    query = select(func.count()).select_from(t.repair_plan)
+    if source_id is not None:
+        query = query.where(t.repair_plan.c.source_id == source_id)
+    if states:
+        query = query.where(t.repair_plan.c.state.in_(states))
+    return int(con.execute(query).scalar_one())
+
+
+def save_plan(con: Connection, plan: Mapping[str, Any]) -> None:
+    """Insert a plan."""
+    con.execute(insert(t.repair_plan).values(**plan))
+
+
+def update_plan(con: Connection, plan_id: str, **values: Any) -> None:
+    """Change columns of a plan."""
+    con.execute(update(t.repair_plan).where(t.repair_plan.c.plan_id == plan_id).values(**values))
+
+
+def add_items(con: Connection, items: Iterable[Mapping[str, Any]]) -> None:
+    """Append items to a plan that is being built."""
+    records = list(items)
+    if records:
+        con.execute(insert(t.repair_item), records)
+
+
+def get_items(
+    con: Connection, plan_id: str, item_class: str | None = None, limit: int | None = None, offset: int = 0
+) -> list[Row]:
+    """Items of a plan in plan order."""
+    item = t.repair_item.c
+    query = select(t.repair_item).where(item.plan_id == plan_id).order_by(item.seq)
+    if item_class is not None:
+        query = query.where(item["class"] == item_class)
+    if limit is not None:
+        query = query.limit(limit).offset(offset)
+    return _rows(con, query)
+
+
+def count_items(con: Connection, plan_id: str, item_class: str | None = None) -> int:
+    """Number of items."""
+    item = t.repair_item.c
+    query = select(func.count()).select_from(t.repair_item).where(item.plan_id == plan_id)
+    if item_class is not None:
+        query = query.where(item["class"] == item_class)
+    return int(con.execute(query).scalar_one())
+
+
+def save_outcomes(con: Connection, plan_id: str, outcomes: Mapping[int, tuple[str, str | None]]) -> None:
+    """Store (run_state, run_reason) of items by ``seq``."""
+    from sqlalchemy import bindparam
+
+    if not outcomes:
+        return
+    item = t.repair_item.c
+    statement = (
+        update(t.repair_item)
+        .where(and_(item.plan_id == bindparam("b_plan"), item.seq == bindparam("b_seq")))
+        .values(run_state=bindparam("b_state"), run_reason=bindparam("b_reason"))
+    )
+    con.execute(
+        statement,
+        [
+            {"b_plan": plan_id, "b_seq": seq, "b_state": run_state, "b_reason": reason}
+            for seq, (run_state, reason) in outcomes.items()
+        ],
+    )
+
+
+def get_approval(con: Connection, plan_id: str) -> Row | None:
+    """The approval of a plan, None without one."""
+    found = _rows(con, select(t.repair_approval).where(t.repair_approval.c.plan_id == plan_id))
+    return found[0] if found else None
+
+
+def save_approval(con: Connection, approval: Mapping[str, Any]) -> None:
+    """Store an approval."""
+    con.execute(insert(t.repair_approval).values(**approval))
+
+
+def use_approval(con: Connection, plan_id: str, run_id: str) -> None:
+    """Note the run that used the approval up; the first one stays."""
+    approval = t.repair_approval.c
+    con.execute(
+        update(t.repair_approval)
+        .where(and_(approval.plan_id == plan_id, approval.used_by_run.is_(None)))
+        .values(used_by_run=run_id)
+    )
+
+
+def save_run(con: Connection, run: Mapping[str, Any]) -> None:
+    """Insert a run."""
+    con.execute(insert(t.repair_run).values(**run))
+
+
+def update_run(con: Connection, run_id: str, **values: Any) -> None:
+    """Change columns of a run."""
+    con.execute(update(t.repair_run).where(t.repair_run.c.run_id == run_id).values(**values))
+
+
+def list_runs(con: Connection, plan_id: str | None = None, limit: int | None = None) -> list[Row]:
+    """Runs, oldest first; of one plan or of all."""
+    query = select(t.repair_run).order_by(t.repair_run.c.run_id)
+    if plan_id is not None:
+        query = query.where(t.repair_run.c.plan_id == plan_id)
+    return _rows(con, query.limit(limit) if limit else query)
+
+
+def mirror(con: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Copy journal rows (R-101); a row that is known already only gets its newer state."""
+    upsert(con, t.repair_journal, rows, update=["state", "rolled_back_by"])
+
+
+def journal_rows(con: Connection, *, run_id: str | None = None, plan_id: str | None = None,
+                 run_ids: Sequence[str] = ()) -> list[Row]:  # fmt: skip
+    """Mirrored journal rows of a run or plan, oldest first."""
+    journal = t.repair_journal.c
+    query = select(t.repair_journal).order_by(journal.journal_id)
+    if run_id is not None:
+        query = query.where(journal.run_id == run_id)
+    if plan_id is not None:
+        query = query.where(journal.plan_id == plan_id)
+    if run_ids:
+        query = query.where(journal.run_id.in_(run_ids))
+    return _rows(con, query)
+
+
+def repaired_keys(con: Connection, source_id: str, since: datetime | None = None) -> list[Row]:
+    """Natural keys that repair inserted into a source: natural_key, task_key, run_id, plan_id, at (R-412)."""
+    journal = t.repair_journal.c
+    query = select(journal.natural_key, journal.task_key, journal.run_id, journal.plan_id, journal.at, journal.pk).where(
+        journal.source_id == source_id, journal.op == "insert", journal.state == "committed",
+    )  # fmt: skip
+    if since is not None:
+        query = query.where(journal.at >= since)
+    return _rows(con, query.order_by(journal.journal_id))
+
+
+def placeholder_keys(con: Connection, source_id: str) -> set[str]:
+    """Natural keys of placeholder rows: they are never outputs (E-102)."""
+    item, plan = t.repair_item.c, t.repair_plan.c
+    query = (
+        select(item.rows)
+        .join(t.repair_plan, plan.plan_id == item.plan_id)
+        .where(
+            plan.source_id == source_id,
+            item["class"] == "eligible",
+            type_coerce(item.rows, Text).like('%"placeholder":true%'),
+        )
+    )
+    return {
+        row["natural_key"]
+        for (rows,) in con.execute(query)
+        for row in rows
+        if row["evidence"].get("placeholder")
+    }  # fmt: skip
