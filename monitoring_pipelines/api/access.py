@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from fastapi.responses import Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -126,9 +127,7 @@ class Access:
                 receive = await _whole(receive)
         except ApiError as error:
             log.info("%s %s %s: %s", request_id, scope["method"], error.status, error.message)
-            response = error_response(
-                scope["path"], error.status, error.message, request_id, error.reason, error.headers
-            )
+            response = _refusal(scope, headers, error, request_id)
             await response(scope, receive, _with_id(send, request_id))
             return
         await self._app(scope, receive, _with_id(send, request_id))
@@ -178,6 +177,17 @@ def _with_id(send: Send, request_id: str) -> Send:
         await send(message)
 
     return forward
+
+
+def _refusal(scope: Scope, headers: Headers, error: ApiError, request_id: str) -> Response:
+    """The error as JSON; a browser that lacks a token is shown where to enter one."""
+    path: str = scope["path"]
+    wants_page = "text/html" in headers.get("accept", "") and not path.startswith(("/api/", "/metrics", "/health"))
+    if error.status == 401 and scope["method"] == "GET" and wants_page:
+        from monitoring_pipelines.api.pages.login import login_page
+
+        return login_page(Request(scope), 401, target=path)
+    return error_response(path, error.status, error.message, request_id, error.reason, error.headers)
 
 
 async def _whole(receive: Receive) -> Receive:

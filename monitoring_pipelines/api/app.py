@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 
 from monitoring_pipelines import __version__
 from monitoring_pipelines.api.access import Access, Gate
 from monitoring_pipelines.api.answers import ApiError, error_response
+from monitoring_pipelines.api.pages import PAGES
+from monitoring_pipelines.api.pages.base import STATIC
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Modules of ``api.routes``; each has ``router``.
-ROUTES = ("health", "sources", "endpoints", "tasks", "completeness", "checks")
+ROUTES = ("health", "sources", "endpoints", "tasks", "completeness", "checks", "alerts")
 #: What a product error means to a client, by its code; others are 503.
 _STATUS_OF_CODE = {"usage": 400, "locked": 409, "refused": 409, "paused": 409}
 
@@ -64,8 +68,12 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     app.add_exception_handler(Exception, _internal_error)
     for name in ROUTES:
         app.include_router(importlib.import_module(f"monitoring_pipelines.api.routes.{name}").router)
+    for name in PAGES:
+        app.include_router(importlib.import_module(f"monitoring_pipelines.api.pages.{name}").router)
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
     gate = Gate(settings)
     app.state.gate = gate
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(Access, gate=gate, clock=clock)
     return app
 

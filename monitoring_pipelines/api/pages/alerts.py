@@ -1,0 +1,106 @@
+"""Alerts: what fires, one alert with its history and messages, acknowledging and silencing (S-819)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.alerts.routing import unheard
+from monitoring_pipelines.api import alert_rows
+from monitoring_pipelines.api.answers import instant_text, missing
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.services import services_of
+
+STRINGS = {
+    "alerts.title": ("告警", "Alerts"),
+    "alerts.none": ("没有活动告警", "No active alerts"),
+    "alerts.show": ("显示", "Show"),
+    "alerts.open": ("未解决", "Unresolved"),
+    "alerts.everything": ("全部", "All"),
+    "alerts.resolved": ("已恢复", "Resolved"),
+    "alerts.occurrences": ("次数", "Occurrences"),
+    "alerts.since": ("开始", "Since"),
+    "alerts.last_seen": ("最近一次", "Last seen"),
+    "alerts.value": ("当前值 / 阈值", "Value / threshold"),
+    "alerts.scope": ("范围", "Scope"),
+    "alerts.tasks": ("任务", "Tasks"),
+    "alerts.runbook": ("处理手册", "Runbook"),
+    "alerts.history": ("历史", "History"),
+    "alerts.messages": ("通知", "Notifications"),
+    "alerts.samples": ("明细", "Details"),
+    "alerts.ack": ("确认", "Acknowledge"),
+    "alerts.unack": ("撤销确认", "Withdraw"),
+    "alerts.acked": ("{who} 已确认：{note}", "Acknowledged by {who}: {note}"),
+    "alerts.silence": ("静默 2 小时", "Silence for 2 h"),
+    "alerts.confirm_ack": ("确认此告警？之后不再重复通知。", "Acknowledge this alert? It will not repeat."),
+    "alerts.confirm_silence": ("静默同类告警 2 小时？", "Silence alerts like this for two hours?"),
+    "alerts.test": ("测试告警", "Test alert"),
+    "alerts.confirm_test": ("向所有通道发送一条测试消息？", "Send one test message to the channels?"),
+    "alerts.unheard": (
+        "以下级别没有配置接收者，告警不会发送给任何人：{names}",
+        "Nobody is configured to receive these severities; their alerts reach nobody: {names}",
+    ),
+    "alerts.channel": ("通道", "Channel"),
+    "alerts.reason": ("原因", "Reason"),
+    "alerts.kind": ("种类", "Kind"),
+    "alerts.attempts": ("尝试", "Attempts"),
+    "alerts.actor": ("操作者", "Actor"),
+    "alerts.no_messages": ("没有通知", "No notifications"),
+    "alertstate.pending": ("待定", "Pending"),
+    "alertstate.firing": ("触发中", "Firing"),
+    "alertstate.inhibited": ("被抑制", "Inhibited"),
+    "alertstate.silenced": ("已静默", "Silenced"),
+    "alertstate.resolved": ("已恢复", "Resolved"),
+}
+router = APIRouter(include_in_schema=False)
+TONES = {"firing": "bad", "pending": "warning", "resolved": "good"}
+
+
+@router.get("/alerts")
+def listed(
+    request: Request, page: PageParam, source: SourceParam = None,
+    show: Literal["open", "all", "resolved", "firing", "pending", "inhibited", "silenced"] = "open",
+    severity: Annotated[str | None, Query(pattern="^(critical|high|medium|low|info|)$")] = None,
+) -> Response:  # fmt: skip
+    """The list, unresolved and gravest first."""
+    view = View(request)
+    services = services_of(request)
+    is_open = {"open": True, "resolved": False}.get(show)
+    states = [show] if show in alert_rows.OPEN_STATES else None
+    rows, total = alert_rows.page(
+        services.state, states=states, severity=severity or None, is_open=is_open, urgent_first=True,
+        sources=chosen_sources(services, source) if source else None, offset=page.offset, limit=page.size,
+    )  # fmt: skip
+    messages, _ = alert_rows.notifications(services.state, limit=20)
+    return render(
+        request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
+        show=show, severity=severity, source=source, tones=TONES, messages=messages,
+        query={"show": show, "severity": severity, "source": source},
+        unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),
+    )  # fmt: skip
+
+
+@router.get("/alerts/{alert_id}")
+def one(request: Request, alert_id: Annotated[str, Path(max_length=40)]) -> Response:
+    """One alert."""
+    view = View(request)
+    found = alert_rows.one(services_of(request).state, alert_id)
+    if found is None:
+        raise missing("unknown alert")
+    alert = found["alert"]
+    matchers = [
+        {"name": "type", "op": "=", "value": alert["type"]},
+        {"name": "source", "op": "=", "value": alert["source_id"]},
+    ]
+    silence = {
+        "matchers": matchers, "comment": "", "starts_at": instant_text(view.now),
+        "ends_at": instant_text(view.now + timedelta(hours=2)),
+    }  # fmt: skip
+    return render(
+        request, "alert.html", title=alert["alertname"], as_of=view.now, view=view, alert=alert, tones=TONES,
+        events=found["events"], messages=found["notifications"], silence=silence,
+    )  # fmt: skip

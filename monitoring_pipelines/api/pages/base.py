@@ -1,0 +1,221 @@
+"""What all pages share: language, theme, formats, security headers, rendering (S-801, S-802).
+
+What belongs here: the frame. What does not: any one page.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from monitoring_pipelines import __version__
+from monitoring_pipelines.api.access import principal_of
+from monitoring_pipelines.api.answers import to_json
+from monitoring_pipelines.api.pages import NAVIGATION, PAGES
+from monitoring_pipelines.api.pages.strings import COMMON
+from monitoring_pipelines.api.services import Services, services_of
+
+HERE = Path(__file__).resolve().parent
+STATIC = HERE.parent / "static"
+LANGUAGES = ("zh-CN", "en")
+THEMES = ("auto", "light", "dark")
+#: What is shown where a value is not known; never 0 (S-802).
+UNKNOWN = "–"
+#: Nothing from elsewhere, nothing inline.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+Strings = Mapping[str, tuple[str, str]]
+
+
+class View:
+    """One page for one reader: his language, zone and theme, and the formats that follow from them.
+
+    Args:
+        request: The request.
+    """
+
+    def __init__(self, request: Request) -> None:
+        services = services_of(request)
+        self.request = request
+        self.services: Services = services
+        self.language = _choice(request, "mp_lang", "lang", LANGUAGES, services.settings.language)
+        self.theme = _choice(request, "mp_theme", "theme", THEMES, "auto")
+        self.zone = services.settings.timezone
+        self.now = services.clock.now()
+
+    def t(self, key: str, **values: Any) -> str:
+        """The text of ``key`` in the reader's language."""
+        pair = all_strings()[key]
+        text = pair[LANGUAGES.index(self.language)]
+        return text.format(**values) if values else text
+
+    def word(self, group: str, value: str | None) -> str:
+        """The text of one word of a list, e.g. a state; the word itself when it has no text."""
+        if value is None:
+            return UNKNOWN
+        return self.t(f"{group}.{value}") if f"{group}.{value}" in all_strings() else value
+
+    def number(self, value: Any, digits: int | None = None, unit: str = "") -> str:
+        """A number with separators; a dash for NULL."""
+        if value is None:
+            return UNKNOWN
+        if isinstance(value, (int, Decimal)) and digits is None and value == int(value):
+            text = f"{int(value):,}"
+        else:
+            text = f"{value:,.{2 if digits is None else digits}f}"
+        return f"{text}{unit}"
+
+    def percent(self, value: Any, digits: int = 1) -> str:
+        """A percentage; a dash for NULL."""
+        return UNKNOWN if value is None else f"{value:.{digits}f}%"
+
+    def duration(self, ms: Any) -> str:
+        """Milliseconds in a fitting unit; a dash for NULL."""
+        if ms is None:
+            return UNKNOWN
+        value = float(ms)
+        if value < 1000:
+            return f"{value:.0f} ms"
+        seconds = value / 1000
+        if seconds < 120:
+            return f"{seconds:.1f} s"
+        minutes, rest = divmod(int(seconds), 60)
+        if minutes < 120:
+            return f"{minutes}:{rest:02d} min"
+        return f"{minutes // 60}:{minutes % 60:02d} h"
+
+    def clock(self, seconds: Any) -> str:
+        """Seconds as mm:ss or h:mm:ss; a dash for NULL."""
+        if seconds is None:
+            return UNKNOWN
+        minutes, rest = divmod(int(seconds), 60)
+        return f"{minutes:02d}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+    def local(self, instant: Any, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+        """An instant in the configured zone; a dash for NULL."""
+        if instant is None:
+            return UNKNOWN
+        if isinstance(instant, date) and not isinstance(instant, datetime):
+            return instant.isoformat()
+        return f"{instant.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone)):{pattern}}"
+
+    def ago(self, instant: datetime | None) -> str:
+        """How long ago, in words short enough for a card."""
+        if instant is None:
+            return UNKNOWN
+        return self.t("common.ago", span=self.duration(1000 * (self.now - instant).total_seconds()))
+
+    def time(self, instant: datetime | None) -> Markup | str:
+        """An instant as a ``time`` element, local text with the UTC value behind it."""
+        if instant is None:
+            return UNKNOWN
+        return Markup('<time datetime="{0}Z" title="{0}Z">{1}</time>').format(instant.isoformat(), self.local(instant))
+
+    def url(self, path: str, **query: Any) -> str:
+        """A link with only the parameters that have a value."""
+        found = {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}
+        return f"{path}?{urlencode(found)}" if found else path
+
+    def dagster(self, path: str) -> str | None:
+        """A link into the Dagster UI; None when its address is not known."""
+        base = self.services.dagster_url
+        return None if base is None else f"{base.rstrip('/')}{path}"
+
+    def may(self, role: str) -> bool:
+        """Whether the reader has a role."""
+        return role in principal_of(self.request).roles
+
+
+def _choice(request: Request, cookie: str, parameter: str, known: tuple[str, ...], default: str) -> str:
+    for value in (request.query_params.get(parameter), request.cookies.get(cookie)):
+        if value in known:
+            return str(value)
+    return default
+
+
+@cache
+def all_strings() -> dict[str, tuple[str, str]]:
+    """Every text of every page: key → (zh-CN, en)."""
+    found = dict(COMMON)
+    for name in PAGES:
+        found |= importlib.import_module(f"monitoring_pipelines.api.pages.{name}").STRINGS
+    return found
+
+
+@cache
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    env.filters["part"] = lambda text: quote(str(text), safe="")
+    env.filters["json"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False)
+    env.filters["pretty"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False, indent=2)
+    return env
+
+
+def render(
+    request: Request, template: str, *, title: str, as_of: datetime | None = None, refresh: str | None = "default",
+    status: int = 200, view: View | None = None, **context: Any,
+) -> Response:  # fmt: skip
+    """A page.
+
+    Args:
+        request: The request.
+        template: File below ``templates``.
+        title: Heading of the page, already in the reader's language.
+        as_of: What the figures are true for.
+        refresh: ``tasks``, ``default`` or ``charts`` of ``api.refresh_s``; None: the page does not refresh itself.
+        status: HTTP status.
+        view: Formats; made when not given.
+        context: Names of the template.
+    """
+    shown = view or View(request)
+    periods = shown.services.settings.api.refresh_s
+    late = 3 * max(shown.services.settings.extract.interval_s, 60)
+    text = _environment().get_template(template).render(
+        v=shown, t=shown.t, request=request, title=title, as_of=as_of,
+        refresh_s=None if refresh is None else getattr(periods, refresh),
+        is_stale=as_of is not None and (shown.now - as_of).total_seconds() > late,
+        navigation=NAVIGATION, version=__version__, themes=THEMES, here=request.url.path,
+        has_tokens=request.app.state.gate.has_tokens, **context,
+    )  # fmt: skip
+    return HTMLResponse(text, status, dict(HEADERS))
+
+
+def chart(x: list[Any], series: list[tuple[str, list[Any], str]], zone: str, **more: Any) -> dict[str, Any]:
+    """What ``app.js`` draws: seconds, (label, values, colour variable), options; NULL values are gaps (S-803)."""
+    return {
+        "x": [_seconds(at) for at in x],
+        "series": [{"label": label, "values": values, "color": colour} for label, values, colour in series],
+        "zone": zone,
+    } | more
+
+
+def _seconds(at: Any) -> Any:
+    if isinstance(at, datetime):
+        return int(at.replace(tzinfo=UTC).timestamp())
+    if isinstance(at, date):
+        return int(datetime(at.year, at.month, at.day, tzinfo=UTC).timestamp())
+    return at

@@ -1,0 +1,129 @@
+"""Consistency: completeness with its bands, trend by local days, split, missing list, check runs (S-813)."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api import summaries
+from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.checks import brief
+from monitoring_pipelines.api.routes.completeness import missing_rows, split_row
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.severity import health_of
+from monitoring_pipelines.state import checks as stored
+from monitoring_pipelines.warehouse.lake import LakeMissing
+
+STRINGS = {
+    "consistency.title": ("数据一致性", "Consistency"),
+    "consistency.completion": ("完整率（24 小时）", "Completion (24 h)"),
+    "consistency.bands": (
+        "≥{healthy}% 健康，≥{degraded}% 降级，其余不健康",
+        "≥{healthy}% healthy, ≥{degraded}% degraded, else unhealthy",
+    ),
+    "consistency.with": ("有输出任务", "With outputs"),
+    "consistency.missing": ("缺失", "Missing"),
+    "consistency.settling": ("待稳定", "Settling"),
+    "consistency.average": ("平均输出数", "Avg outputs"),
+    "consistency.duplicates": ("重复", "Duplicates"),
+    "consistency.orphans": ("孤立", "Orphans"),
+    "consistency.wrong": ("状态不符", "Wrong status"),
+    "consistency.newest_full": ("最近一次完整检查", "Newest full check"),
+    "consistency.trend": ("每日完整率（本地日）", "Completion per local day"),
+    "consistency.rate": ("完整率", "Completion"),
+    "consistency.split": ("前后对比", "Before / after"),
+    "consistency.split_date": ("分界日期", "Split date"),
+    "consistency.before": ("之前", "Before"),
+    "consistency.after": ("之后", "After"),
+    "consistency.difference": ("差值（百分点）", "Difference (points)"),
+    "consistency.change": (
+        "变化点：{date} 起，{before}% → {after}%",
+        "Change point: from {date} on, {before}% → {after}%",
+    ),
+    "consistency.no_change": ("没有明显的变化点", "No clear change point"),
+    "consistency.list": ("缺失列表", "Missing list"),
+    "consistency.task": ("任务", "Task"),
+    "consistency.ended": ("结束时间", "Ended"),
+    "consistency.remote": ("远程 ID", "Remote id"),
+    "consistency.none_missing": ("没有缺失输出的任务", "No task lacks its output"),
+    "consistency.runs": ("检查记录", "Check runs"),
+    "consistency.window": ("窗口（小时）", "Window (h)"),
+    "consistency.findings": ("问题数", "Findings"),
+    "consistency.check_now": ("立即检查", "Run check"),
+    "consistency.confirm": ("现在运行 {type} 检查？", "Run a {type} check now?"),
+    "consistency.done": ("检查完成", "Check finished"),
+    "consistency.empty": ("窗口内没有成功任务", "No succeeded tasks in the window"),
+    "consistency.no_runs": ("还没有检查记录", "No check has run yet"),
+    "consistency.not_mapped": (
+        "此数据源没有映射任务与输出，完整性不适用。映射 task 与 task_output 后即可使用。",
+        "This source maps no tasks with outputs. Map task and task_output to use completeness.",
+    ),
+    "run.healthy": ("正常", "Healthy"),
+    "run.issues_detected": ("发现问题", "Issues detected"),
+    "run.error": ("错误", "Error"),
+    "run.skipped": ("已跳过", "Skipped"),
+    "run.missed": ("错过", "Missed"),
+    "run.running": ("运行中", "Running"),
+}
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/consistency")
+def page(
+    request: Request, page: PageParam, source: SourceParam = None,
+    on: Annotated[str | None, Query(alias="date", max_length=10)] = None,
+    hours: Annotated[int, Query(ge=1, le=720)] = 24,
+) -> Response:  # fmt: skip
+    """The page; without ``source`` every source that has tasks and outputs."""
+    view = View(request)
+    services = services_of(request)
+    chosen = [name for name in chosen_sources(services, source or None) if name != "_self"]
+    able = [name for name in chosen if summaries.has_outputs(services, name)]
+    parts: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    total, as_of = 0, None
+    try:
+        with services.published.look() as look:
+            as_of = look.as_of
+            parts = [_source_part(view, services, look, name, _date(on)) for name in able]
+            rows, total = missing_rows(services, look, able, hours, page.offset, page.size)
+    except LakeMissing:
+        parts = []
+    runs, _ = stored.page(services.state, size=20)
+    counts = stored.counts_of(services.state, [run.run_id for run in runs])
+    return render(
+        request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
+        parts=parts, missing=page.wrap(rows, total), runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
+        source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours}, able=able,
+        bands=summaries.bands_of(services),
+    )  # fmt: skip
+
+
+def _date(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def _source_part(view: View, services: Services, look: Look, name: str, on: date | None) -> dict[str, Any]:
+    now = view.now
+    found = summaries.window_figures(services, look, name, now - timedelta(hours=24), now)
+    days = split_row(services, look, name, on, now - timedelta(days=30), now)
+    series = [(view.t("consistency.rate"), [day["completion_rate_value"] for day in days["days"]], "--s1")]
+    believed = {
+        check: stored.believed(services.state, check, name, answers_only=True)
+        for check in ("duplicates", "orphans", "wrong_status")
+    }
+    return {
+        "name": name, "figures": found.as_metrics(),
+        "health": health_of(found.tasks_with_outputs, found.success_tasks, summaries.bands_of(services)),
+        "trend": chart([day["date"] for day in days["days"]], series, "UTC", unit="%", max=100),
+        "days": days["days"], "split": days["split"], "change": days["change_point"],
+        "extra": {check: (answer.outcome if answer else None) for check, answer in believed.items()},
+    }  # fmt: skip

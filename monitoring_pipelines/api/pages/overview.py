@@ -1,0 +1,120 @@
+"""Overview: one sentence of health, what carries it, tiles per source, busiest endpoints (S-810)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api import summaries
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.published.endpoints import closed_through, table_of
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.severity import health_of
+
+STRINGS = {
+    "overview.title": ("总览", "Overview"),
+    "overview.no_source": ("尚未配置数据源", "No source configured"),
+    "overview.good": ("{n} 个数据源全部健康，没有活动告警。", "All {n} sources are healthy and nothing is firing."),
+    "overview.alert": ("{severity}：{message}", "{severity}: {message}"),
+    "overview.more": ("另有 {n} 个活动告警。", "{n} more alerts are active."),
+    "overview.since": ("自 {at}", "since {at}"),
+    "overview.degraded": ("降级：{sources}。", "Degraded: {sources}."),
+    "overview.unhealthy": ("不健康：{sources}。", "Unhealthy: {sources}."),
+    "overview.unknown": ("状态未知：{sources} 没有当前数据。", "State unknown: no current data of {sources}."),
+    "overview.health": ("健康状态", "Health"),
+    "overview.completion": ("完整率", "Completion"),
+    "overview.alerts": ("活动告警", "Active alerts"),
+    "overview.tasks": ("24h 任务", "Tasks (24h)"),
+    "overview.workers": ("活跃工作器", "Active workers"),
+    "overview.lag": ("数据延迟", "Data lag"),
+    "overview.of": ("{a} / {b} 个任务有输出", "{a} of {b} tasks have output"),
+    "overview.endpoints": ("最繁忙的端点", "Busiest endpoints"),
+    "overview.statuses": ("任务状态", "Task status"),
+    "overview.strip": ("最近 24 小时（每格一小时）", "Last 24 h, one cell an hour"),
+    "overview.success": ("成功率", "Success rate"),
+    "overview.nothing": ("没有活动告警", "No active alerts"),
+    "overview.share": ("占比", "Share"),
+    "overview.count": ("数量", "Count"),
+}
+router = APIRouter(include_in_schema=False)
+HOUR = timedelta(hours=1)
+
+
+@router.get("/")
+def page(request: Request) -> Response:
+    """The first page."""
+    view = View(request)
+    services = services_of(request)
+    data = summaries.overview(services, services.source_ids)
+    strips: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    if data["as_of"] is not None:
+        with services.published.look() as look:
+            strips = endpoint_strips(look, view)
+    per_source: dict[str, int] = {}
+    for row in data["alerts"]["gravest"]:
+        per_source[row["source_id"]] = per_source.get(row["source_id"], 0) + 1
+    return render(
+        request, "overview.html", title=view.t("overview.title"), as_of=data["as_of"], view=view, data=data,
+        verdict=verdict(view, data), strips=strips, total=sum(data["status"].values()),
+    )  # fmt: skip
+
+
+def verdict(view: View, data: dict[str, Any]) -> dict[str, Any]:
+    """The sentence on top: tone, text, where to look (worst first; unknown is never good)."""
+    alerts = data["alerts"]
+    if alerts["gravest"]:
+        worst = alerts["gravest"][0]
+        tone = "bad" if worst["severity"] in ("critical", "high") else "warning"
+        text = view.t("overview.alert", severity=view.word("severity", worst["severity"]), message=worst["message"])
+        more = view.t("overview.more", n=alerts["total"] - 1) if alerts["total"] > 1 else ""
+        since = view.t("overview.since", at=view.local(worst["fired_at"] or worst["active_at"]))
+        return {"tone": tone, "text": text, "more": more, "since": since, "href": f"/alerts/{worst['alert_id']}"}
+    for state, tone in (("unhealthy", "bad"), ("unknown", "unknown"), ("degraded", "warning")):
+        names = [tile["id"] for tile in data["sources"] if tile["health"] == state]
+        if names:
+            text = view.t(f"overview.{state}", sources=", ".join(names))
+            return {"tone": tone, "text": text, "more": "", "since": "", "href": "/consistency"}
+    if not data["sources"]:
+        return {"tone": "unknown", "text": view.t("overview.no_source"), "more": "", "since": "", "href": None}
+    text = view.t("overview.good", n=len(data["sources"]))
+    return {"tone": "good", "text": text, "more": "", "since": "", "href": None}
+
+
+def endpoint_strips(look: Look, view: View) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(source, endpoint) → 24 cells of (state, explanation), oldest first; an hour without outcome is neutral."""
+    table = table_of("endpoint", "hour")
+    if not look.has(table):
+        return {}
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for source in view.services.source_ids:
+        closed = closed_through(look, source)
+        if closed is None:
+            continue
+        last = closed.replace(minute=0, second=0, microsecond=0)
+        start = last - 23 * HOUR
+        rows = look.rows(
+            "SELECT endpoint, stat_hour, tasks_completed, tasks_failed, tasks_timeout, quality "
+            f"FROM {look.table(table, start)} WHERE source_id = $source AND stat_hour >= $start",
+            {"source": source, "start": start},
+        )
+        for row in rows:
+            cells = found.setdefault((source, row["endpoint"]), [("", "")] * 24)
+            number = int((row["stat_hour"] - start) / HOUR)
+            if 0 <= number < 24:
+                cells[number] = _cell(view, row)
+    return found
+
+
+def _cell(view: View, row: dict[str, Any]) -> tuple[str, str]:
+    done, failed, late = (row[name] for name in ("tasks_completed", "tasks_failed", "tasks_timeout"))
+    at = view.local(row["stat_hour"], "%m-%d %H:%M")
+    if None in (done, failed, late) or row["quality"] == "unknown":
+        return "unknown", f"{at} {view.t('health.unknown')}"
+    total = done + failed + late
+    if not total:
+        return "", f"{at} –"
+    return health_of(done, total), f"{at} {100 * done / total:.1f}% ({done}/{total})"

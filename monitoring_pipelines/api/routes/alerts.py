@@ -1,0 +1,180 @@
+"""``/alerts``, ``/silences`` and ``/notifications`` (S-240 to S-243)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitoring_pipelines.alerts import actions
+from monitoring_pipelines.api import alert_rows
+from monitoring_pipelines.api.access import Principal, needs
+from monitoring_pipelines.api.answers import bad, conflict, missing, responses, v1
+from monitoring_pipelines.api.params import (
+    Flag,
+    Instant,
+    PageParam,
+    SourceParam,
+    chosen_sources,
+    instant,
+    window,
+    words,
+)
+from monitoring_pipelines.api.services import audit, services_of
+from monitoring_pipelines.errors import Refused, UsageError
+
+router = APIRouter(prefix="/api/v1", tags=["alerts"])
+Operator = Annotated[Principal, Depends(needs("operator"))]
+AlertId = Annotated[str, Path(min_length=1, max_length=40)]
+STATES = (*alert_rows.OPEN_STATES, "resolved")
+
+
+@router.get("/alerts", responses=responses("v1"))
+def listed(
+    request: Request,
+    page: PageParam,
+    state: Annotated[str | None, Query(max_length=100, description="Comma list of states")] = None,
+    severity: Literal["info", "low", "medium", "high", "critical"] | None = None,
+    type: Annotated[str | None, Query(max_length=191)] = None,  # noqa: A002 - the parameter's name
+    source: SourceParam = None,
+    open: Flag | None = None,  # noqa: A002 - the parameter's name
+    start: Annotated[Instant, Query(alias="from")] = None,
+    end: Annotated[Instant, Query(alias="to")] = None,
+) -> Response:
+    """Alerts, newest first."""
+    services = services_of(request)
+    first, last = window(start, end, services.clock.now())
+    rows, total = alert_rows.page(
+        services.state, states=words(state, "state", STATES), severity=severity, type_=type,
+        sources=chosen_sources(services, source) if source else None, is_open=open, start=first, end=last,
+        offset=page.offset, limit=page.size,
+    )  # fmt: skip
+    return v1(request, page.wrap(rows, total))
+
+
+@router.get("/alerts/{alert_id}", responses=responses("v1", 404))
+def one(request: Request, alert_id: AlertId) -> Response:
+    """One alert with its history and messages."""
+    found = alert_rows.one(services_of(request).state, alert_id)
+    if found is None:
+        raise missing("unknown alert")
+    return v1(request, found)
+
+
+@router.get("/alerts/{alert_id}/events", responses=responses("v1", 404))
+def history(request: Request, alert_id: AlertId, page: PageParam) -> Response:
+    """The history of an alert, oldest first."""
+    found = alert_rows.events(services_of(request).state, alert_id)
+    if found is None:
+        raise missing("unknown alert")
+    return v1(request, page.cut(found))
+
+
+class Note(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    note: Annotated[str, Field(max_length=2000)] | None = None
+
+
+@router.post("/alerts/{alert_id}/ack", responses=responses("v1", 404, 409))
+def acknowledge(request: Request, alert_id: AlertId, body: Note, who: Operator) -> Response:
+    """Acknowledge a firing alert: it repeats no more."""
+    services = services_of(request)
+    try:
+        row = actions.acknowledge(services.state, alert_id, who.name, body.note, services.clock.now())
+    except actions.NotFound:
+        raise missing("unknown alert") from None
+    except Refused:
+        raise conflict("only a firing alert can be acknowledged", "not_firing") from None
+    audit(request, "alert.acknowledge", alert_id, {"note": body.note})
+    return v1(request, alert_rows.shown(row))
+
+
+@router.delete("/alerts/{alert_id}/ack", responses=responses("v1", 404))
+def withdraw(request: Request, alert_id: AlertId, who: Operator) -> Response:
+    """Take the acknowledgement back."""
+    services = services_of(request)
+    try:
+        row = actions.withdraw_acknowledgement(services.state, alert_id, who.name, services.clock.now())
+    except actions.NotFound:
+        raise missing("unknown alert") from None
+    audit(request, "alert.withdraw_acknowledgement", alert_id)
+    return v1(request, alert_rows.shown(row))
+
+
+class MatcherBody(BaseModel):
+    """One condition on an alert."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=191)]
+    op: Literal["=", "!=", "=~", "!~"] = "="
+    value: Annotated[str, Field(max_length=500)]
+
+
+class SilenceBody(BaseModel):
+    """What to silence, and how long."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    matchers: Annotated[list[MatcherBody], Field(min_length=1, max_length=20)]
+    starts_at: Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})] | None = None
+    ends_at: Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
+    comment: Annotated[str, Field(max_length=2000)] | None = None
+
+
+@router.get("/silences", responses=responses("v1"))
+def silences(request: Request, page: PageParam, active: Flag | None = None) -> Response:
+    """Silences, newest first."""
+    services = services_of(request)
+    rows, total = alert_rows.silences(
+        services.state, services.clock.now(), active=active, offset=page.offset, limit=page.size
+    )
+    return v1(request, page.wrap(rows, total))
+
+
+@router.post("/silences", responses=responses("v1"))
+def silence(request: Request, body: SilenceBody, who: Operator) -> Response:
+    """Silence alerts that match, from ``starts_at`` (default now) to ``ends_at``."""
+    services = services_of(request)
+    now = services.clock.now()
+    starts, ends = instant(body.starts_at, "starts_at") or now, instant(body.ends_at, "ends_at")
+    assert ends is not None
+    matchers = [matcher.model_dump() for matcher in body.matchers]
+    try:
+        row = actions.create_silence(services.state, matchers, starts, ends, who.name, body.comment, now)
+    except UsageError as error:
+        raise bad(f"silence: {error.message}") from None
+    audit(request, "silence.create", row["silence_id"], {"matchers": matchers, "ends_at": ends})
+    return v1(request, row)
+
+
+@router.delete("/silences/{silence_id}", responses=responses("v1", 404))
+def end_silence(request: Request, silence_id: AlertId, _who: Operator) -> Response:
+    """End a silence now."""
+    services = services_of(request)
+    try:
+        row = actions.end_silence(services.state, silence_id, services.clock.now())
+    except actions.NotFound:
+        raise missing("unknown silence") from None
+    audit(request, "silence.end", silence_id)
+    return v1(request, row)
+
+
+@router.get("/notifications", responses=responses("v1"))
+def notifications(
+    request: Request,
+    page: PageParam,
+    channel: Annotated[str | None, Query(max_length=191)] = None,
+    state: Literal["pending", "sent", "failed", "abandoned", "suppressed"] | None = None,
+    kind: Literal["firing", "repeat", "severity_up", "resolved", "test", "digest"] | None = None,
+) -> Response:
+    """Messages, newest first, each with its state and reason."""
+    rows, total = alert_rows.notifications(
+        services_of(request).state, channel=channel, status=state, kind=kind, offset=page.offset, limit=page.size
+    )
+    return v1(request, page.wrap(rows, total))
