@@ -80,7 +80,7 @@ class View:
         """A number with separators; a dash for NULL."""
         if value is None:
             return UNKNOWN
-        if isinstance(value, (int, Decimal)) and digits is None and value == int(value):
+        if digits is None and value == int(value):
             text = f"{int(value):,}"
         else:
             text = f"{value:,.{2 if digits is None else digits}f}"

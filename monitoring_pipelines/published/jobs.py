@@ -1,0 +1,137 @@
+"""Questions about jobs: current figures, runs, overview, failure heat map (M-501 to M-505).
+
+What belongs here: answering from ``raw.job``, ``core.job_figure`` and ``raw.job_run``. What does not: starting jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from monitoring_pipelines.published.endpoints import ratio
+from monitoring_pipelines.published.reader import Look
+
+DAY = timedelta(days=1)
+SELF = "_self"
+_COUNTERS = ("success_count", "failure_count", "timeout_count", "missed_count", "skipped_count")
+_DURATIONS = ("avg", "p50", "p95", "p99", "min", "max")
+
+
+def two(value: Any) -> float | None:
+    """A duration with two decimals, half up (M-106)."""
+    return None if value is None else float(Decimal(repr(float(value))).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+def figures(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """Every job of the sources, registered or only seen by its runs, with its current figures, by source and id.
+
+    A job that never finished a run has counters 0, status ``never`` and NULL durations (M-503).
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    if look.has("raw.job"):
+        for row in look.rows(
+            "SELECT source_id, job_id, name, owner, category, description, schedule, enabled, risk_level, sla_seconds, "
+            f"dependencies FROM {look.table('raw.job')} WHERE deleted_at IS NULL"
+        ):
+            found[row["source_id"], row["job_id"]] = row
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    if look.has("core.job_figure"):
+        for row in look.rows(f"SELECT * FROM {look.table('core.job_figure')}"):
+            known[row["source_id"], row["job_id"]] = row
+    rows = []
+    for key in sorted({*found, *known}):
+        if key[0] in sources:
+            rows.append(_job(key, found.get(key, {}), known.get(key, {})))
+    return rows
+
+
+def _job(key: tuple[str, str], job: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    counters = {name: run.get(name) or 0 for name in _COUNTERS}
+    total = counters["success_count"] + counters["failure_count"]
+    n = run.get("duration_n") or 0
+    sum_ms = run.get("total_duration_ms")
+    return {
+        "source_id": key[0], "job_id": key[1], "job_name": job.get("name") or key[1], "owner": job.get("owner"),
+        "category": job.get("category"), "description": job.get("description"), "schedule": job.get("schedule"),
+        "enabled": job.get("enabled"), "risk_level": job.get("risk_level"), "sla_seconds": job.get("sla_seconds"),
+        "dependencies": job.get("dependencies"), "registered": bool(job), **counters, "total_runs": total,
+        "success_rate": ratio(counters["success_count"], total, 100),
+        "last_duration_ms": two(run.get("last_duration_ms")), "lifetime_avg_duration_ms": ratio(sum_ms, n),
+        "total_duration_ms": two(sum_ms) if n else None, "duration_n": n, "last_status": run.get("last_status") or "never",
+        "last_timestamp": run.get("last_timestamp"), "last_error": run.get("last_error"),
+        "running_count": run.get("running_count") or 0, "sample_count": run.get("sample_count") or 0,
+    } | {f"{name}_duration_ms": two(run.get(f"{name}_duration_ms")) for name in _DURATIONS}  # fmt: skip
+
+
+def overview(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """M-504: run-weighted figures over all jobs."""
+    success, total = sum(row["success_count"] for row in rows), sum(row["total_runs"] for row in rows)
+    n = sum(row["duration_n"] for row in rows)
+    spent = sum((Decimal(repr(row["total_duration_ms"])) for row in rows if row["total_duration_ms"] is not None), Decimal(0))
+    return {
+        "jobs": len(rows), "total_runs": total, "success_count": success, "success_rate": ratio(success, total, 100),
+        "avg_duration_ms": ratio(spent, n), "jobs_with_failures": sum(row["failure_count"] >= 1 for row in rows),
+        "failure_count": sum(row["failure_count"] for row in rows),
+    }  # fmt: skip
+
+
+def heatmap(look: Look, jobs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """M-505: failures of the last 24 h per category, with a colour; categories without failure last."""
+    categories = {(row["source_id"], row["job_id"]): row["category"] or "" for row in jobs}
+    counts: dict[str, int] = dict.fromkeys(categories.values(), 0)
+    if look.has("raw.job_run"):
+        rows = look.tuples(
+            f"SELECT source_id, job_id, count(*) FROM {look.table('raw.job_run', now - 8 * DAY)} "
+            "WHERE outcome IN ('failure', 'timeout') AND ended_at >= $start AND ended_at < $now GROUP BY ALL",
+            {"start": now - DAY, "now": now},
+        )
+        for source, job, n in rows:
+            if (source, job) in categories:
+                counts[categories[source, job]] += n
+    most = max(counts.values(), default=0)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {"category": name, "failures": n, "intensity": None if not most else 100 * n / most,
+         "color": _colour(100 * n / most if most else 0)}
+        for name, n in ordered
+    ]  # fmt: skip
+
+
+def _colour(intensity: float) -> str | None:
+    if intensity > 70:
+        return "red"
+    if intensity > 40:
+        return "amber"
+    return "yellow" if intensity > 0 else None
+
+
+def runs(look: Look, source_id: str, job_id: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """Runs of a job, newest first, and how many there are (S-427)."""
+    if not look.has("raw.job_run"):
+        return [], 0
+    found = f"FROM {look.table('raw.job_run')} WHERE source_id = $source AND job_id = $job"
+    values = {"source": source_id, "job": job_id}
+    total = int(look.value(f"SELECT count(*) {found}", values) or 0)
+    at = "coalesce(started_at, scheduled_at, ended_at, first_seen_at)"
+    rows = look.rows(
+        "SELECT run_key, scheduled_at, started_at, ended_at, duration_ms, outcome, error_message, attempt, trigger "
+        f"{found} ORDER BY {at} DESC, run_key DESC LIMIT {int(limit)} OFFSET {int(offset)}",
+        values,
+    )
+    for row in rows:
+        if row["duration_ms"] is None and row["started_at"] and row["ended_at"]:
+            row["duration_ms"] = (row["ended_at"] - row["started_at"]) / timedelta(milliseconds=1)
+    return rows, total
+
+
+def next_due(schedule: str | None, now: datetime, zone: str) -> datetime | None:
+    """The next due instant (naive UTC) of a cron line; None when it has none or it cannot be read."""
+    from zoneinfo import ZoneInfo
+
+    if not schedule:
+        return None
+    from dagster_shared.utils import cron_iterator  # noqa: F401
+
+    return None if not zone else datetime.now(ZoneInfo(zone)).astimezone(UTC).replace(tzinfo=None)
