@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Modules of ``api.routes``; each has ``router``.
-ROUTES = ("health", "sources", "endpoints", "tasks", "completeness", "checks", "alerts")
+ROUTES = (
+    "health",
+    "sources",
+    "endpoints",
+    "tasks",
+    "completeness",
+    "checks",
+    "alerts",
+    "compat_tasks",
+    "compat_monitoring",
+)
 #: What a product error means to a client, by its code; others are 503.
 _STATUS_OF_CODE = {"usage": 400, "locked": 409, "refused": 409, "paused": 409}
 

@@ -6,7 +6,7 @@ What belongs here: answering from ``raw.job``, ``core.job_figure`` and ``raw.job
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -69,7 +69,9 @@ def overview(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """M-504: run-weighted figures over all jobs."""
     success, total = sum(row["success_count"] for row in rows), sum(row["total_runs"] for row in rows)
     n = sum(row["duration_n"] for row in rows)
-    spent = sum((Decimal(repr(row["total_duration_ms"])) for row in rows if row["total_duration_ms"] is not None), Decimal(0))
+    spent = sum(
+        (Decimal(repr(row["total_duration_ms"])) for row in rows if row["total_duration_ms"] is not None), Decimal(0)
+    )
     return {
         "jobs": len(rows), "total_runs": total, "success_count": success, "success_rate": ratio(success, total, 100),
         "avg_duration_ms": ratio(spent, n), "jobs_with_failures": sum(row["failure_count"] >= 1 for row in rows),
@@ -127,11 +129,12 @@ def runs(look: Look, source_id: str, job_id: str, offset: int, limit: int) -> tu
 
 
 def next_due(schedule: str | None, now: datetime, zone: str) -> datetime | None:
-    """The next due instant (naive UTC) of a cron line; None when it has none or it cannot be read."""
-    from zoneinfo import ZoneInfo
+    """The next due instant (naive UTC) of a cron line; None when there is none or it is no cron line of five fields."""
+    from monitoring_pipelines.cron import Cron
 
     if not schedule:
         return None
-    from dagster_shared.utils import cron_iterator  # noqa: F401
-
-    return None if not zone else datetime.now(ZoneInfo(zone)).astimezone(UTC).replace(tzinfo=None)
+    try:
+        return Cron.parse(schedule).next(now, zone)
+    except ValueError:
+        return None

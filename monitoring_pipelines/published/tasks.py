@@ -192,6 +192,15 @@ class TaskIndex:
                     total[name] += group[name] or 0
         return result
 
+    def live_totals(self, look: Look, source: str) -> dict[str, int]:
+        """Tasks of a source by status, each once, without those that were deleted at the source (S-401)."""
+        counts: dict[str, int] = {}
+        for fact in self.facts(look).values():
+            for group in fact.groups:
+                if group["source_id"] == source and not group["gone"]:
+                    counts[group["status"]] = counts.get(group["status"], 0) + group["n"]
+        return counts
+
     def partitions_ending_in(self, look: Look, start: datetime, end: datetime) -> list[str]:
         """Partitions that may hold tasks whose end lies in [start, end)."""
         return [
@@ -206,12 +215,13 @@ def _read_facts(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:
     """Count groups of several files in one pass; files of one version do not overlap, so their names tell them apart."""
     sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
     parts = " UNION ALL ".join(
-        f"SELECT '{key}' AS part, * FROM (SELECT source_id, endpoint, status, outputs, bucket_at, is_deleted, effective_end, "
-        f"{', '.join(_SUMS)} FROM {look.partition(TASK, [key])})"
+        f"SELECT '{key}' AS part, * FROM (SELECT source_id, endpoint, status, outputs, is_deleted, deleted_at, "
+        f"deleted_reason, effective_end, {', '.join(_SUMS)} FROM {look.partition(TASK, [key])})"
         for key in keys
     )
     rows = look.rows(
-        f"SELECT part, source_id, endpoint, status, outputs > 0 AS with_output, count(*) AS n, {sums}, "
+        f"SELECT part, source_id, endpoint, status, outputs > 0 AS with_output, "
+        f"deleted_at IS NOT NULL AND deleted_reason IS DISTINCT FROM 'retention' AS gone, count(*) AS n, {sums}, "
         f"min(effective_end) AS first_end, max(effective_end) AS last_end FROM ({parts}) WHERE {_VISIBLE} GROUP BY ALL"
     )
     found = {key: _FileFacts([], None, None) for key in keys}

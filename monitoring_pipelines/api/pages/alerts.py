@@ -14,6 +14,7 @@ from monitoring_pipelines.api.answers import instant_text, missing
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.state import alerts as stored
 
 STRINGS = {
     "alerts.title": ("告警", "Alerts"),
@@ -70,14 +71,14 @@ def listed(
     view = View(request)
     services = services_of(request)
     is_open = {"open": True, "resolved": False}.get(show)
-    states = [show] if show in alert_rows.OPEN_STATES else None
-    rows, total = alert_rows.page(
-        services.state, states=states, severity=severity or None, is_open=is_open, urgent_first=True,
-        sources=chosen_sources(services, source) if source else None, offset=page.offset, limit=page.size,
+    states = [show] if show in alert_rows.OPEN_STATES else []
+    rows, total = stored.list_alerts(
+        services.state, states=states, severities=[severity] if severity else (), open_only=is_open,
+        source_ids=chosen_sources(services, source) if source else (), page=page.number, page_size=page.size,
     )  # fmt: skip
-    messages, _ = alert_rows.notifications(services.state, limit=20)
+    messages, _ = stored.list_notifications(services.state, page_size=20)
     return render(
-        request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
+        request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(alert_rows.urgent(rows), total),
         show=show, severity=severity, source=source, tones=TONES, messages=messages,
         query={"show": show, "severity": severity, "source": source},
         unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),

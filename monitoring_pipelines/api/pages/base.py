@@ -9,7 +9,6 @@ import importlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,10 +79,8 @@ class View:
         """A number with separators; a dash for NULL."""
         if value is None:
             return UNKNOWN
-        if digits is None and value == int(value):
-            text = f"{int(value):,}"
-        else:
-            text = f"{value:,.{2 if digits is None else digits}f}"
+        whole = digits is None and value == int(value)
+        text = f"{int(value):,}" if whole else f"{value:,.{2 if digits is None else digits}f}"
         return f"{text}{unit}"
 
     def percent(self, value: Any, digits: int = 1) -> str:

@@ -24,6 +24,7 @@ from monitoring_pipelines.api.params import (
 )
 from monitoring_pipelines.api.services import audit, services_of
 from monitoring_pipelines.errors import Refused, UsageError
+from monitoring_pipelines.state import alerts as stored
 
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
@@ -46,12 +47,12 @@ def listed(
     """Alerts, newest first."""
     services = services_of(request)
     first, last = window(start, end, services.clock.now())
-    rows, total = alert_rows.page(
-        services.state, states=words(state, "state", STATES), severity=severity, type_=type,
-        sources=chosen_sources(services, source) if source else None, is_open=open, start=first, end=last,
-        offset=page.offset, limit=page.size,
+    rows, total = stored.list_alerts(
+        services.state, states=words(state, "state", STATES) or (), severities=[severity] if severity else (),
+        types=[type] if type else (), source_ids=chosen_sources(services, source) if source else (), open_only=open,
+        start=first, end=last, page=page.number, page_size=page.size,
     )  # fmt: skip
-    return v1(request, page.wrap(rows, total))
+    return v1(request, page.wrap([alert_rows.shown(row) for row in rows], total))
 
 
 @router.get("/alerts/{alert_id}", responses=responses("v1", 404))
@@ -66,10 +67,10 @@ def one(request: Request, alert_id: AlertId) -> Response:
 @router.get("/alerts/{alert_id}/events", responses=responses("v1", 404))
 def history(request: Request, alert_id: AlertId, page: PageParam) -> Response:
     """The history of an alert, oldest first."""
-    found = alert_rows.events(services_of(request).state, alert_id)
-    if found is None:
+    state = services_of(request).state
+    if stored.find_alert(state, alert_id) is None:
         raise missing("unknown alert")
-    return v1(request, page.cut(found))
+    return v1(request, page.cut(stored.events_of(state, alert_id)))
 
 
 class Note(BaseModel):
@@ -131,8 +132,8 @@ class SilenceBody(BaseModel):
 def silences(request: Request, page: PageParam, active: Flag | None = None) -> Response:
     """Silences, newest first."""
     services = services_of(request)
-    rows, total = alert_rows.silences(
-        services.state, services.clock.now(), active=active, offset=page.offset, limit=page.size
+    rows, total = stored.list_silences(
+        services.state, services.clock.now(), active=active, page=page.number, page_size=page.size
     )
     return v1(request, page.wrap(rows, total))
 
@@ -174,7 +175,7 @@ def notifications(
     kind: Literal["firing", "repeat", "severity_up", "resolved", "test", "digest"] | None = None,
 ) -> Response:
     """Messages, newest first, each with its state and reason."""
-    rows, total = alert_rows.notifications(
-        services_of(request).state, channel=channel, status=state, kind=kind, offset=page.offset, limit=page.size
+    rows, total = stored.list_notifications(
+        services_of(request).state, channel=channel, state_word=state, kind=kind, page=page.number, page_size=page.size
     )
-    return v1(request, page.wrap(rows, total))
+    return v1(request, page.wrap([alert_rows.message(row) for row in rows], total))

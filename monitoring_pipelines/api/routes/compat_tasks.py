@@ -1,0 +1,118 @@
+"""Paths of an existing task monitor: ``/api/monitor/stats`` and ``/api/task/status/<id>`` (S-401, S-402)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.answers import bad, missing, plain, responses
+from monitoring_pipelines.api.params import SourceParam, chosen_sources
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.published import tasks
+from monitoring_pipelines.published.overview import task_counters
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.severity import rounded
+
+router = APIRouter(tags=["compatible paths"])
+#: The monitor's own words.
+_WORDS = {
+    "created": "pending", "queued": "processing", "running": "processing", "succeeded": "completed",
+    "failed": "failed", "cancelled": "failed", "timed_out": "timeout", "unknown": "pending",
+}  # fmt: skip
+#: Active tasks that are listed at most.
+_MOST_ACTIVE = 500
+
+
+@router.get("/api/monitor/stats", responses=responses("plain"))
+def stats(request: Request, source: SourceParam = None) -> Response:
+    """Counters and active tasks of one source; the same in every process and after a restart."""
+    services = services_of(request)
+    now = services.clock.now()
+    name = task_source(services, source)
+    with services.published.look() as look:
+        index = index_of(services)
+        counters = task_counters(look, index, services.settings.source(name))
+        live = index.live_totals(look, name)
+        active = active_tasks(services, look, name)
+        total, done = sum(live.values()), live.get("succeeded", 0)
+        whole = index.totals(look, [name])[name]
+        n, spent = whole["execution_n"], whole["execution_sum_ms"]
+        running = [task for task in active if task["status"] == "running"]
+        slots = counters["slots"]
+        body = {
+            "active_tasks": len(active), "queued_tasks": len(active) - len(running), "running_tasks": len(running),
+            "max_concurrent": slots["limit"], "in_use": slots["in_use"], "available": slots["available"],
+            "leaked": slots["leaked"], "total_tasks": total, "tasks_completed": done,
+            "tasks_failed": live.get("failed", 0), "tasks_timeout": live.get("timed_out", 0),
+            "success_rate": rounded(Fraction(100 * done, total), 1) if total else 0,
+            "avg_duration": rounded(Fraction(spent) / n / 1000, 1) if n else 0,
+            "active_list": [_active(task, now) for task in active[:_MOST_ACTIVE]], "timestamp": _epoch(now),
+        }  # fmt: skip
+        return plain(request, body, as_of=look.as_of)
+
+
+def task_source(services: Services, source: str | None) -> str:
+    """The source of these paths: the named one, the configured one, else the only one with attempts or derived status.
+
+    Raises:
+        ApiError: 400 when it is not clear.
+    """
+    if source is not None:
+        return chosen_sources(services, source)[0]
+    if services.settings.api.compat.task_source is not None:
+        return services.settings.api.compat.task_source
+    able = [one.id for one in services.settings.enabled_sources if one.mapped("task")]
+    if len(able) != 1:
+        raise bad(
+            f"source: name one of {', '.join(able) or 'none'}, or configure api.compat.task_source", "ambiguous_source"
+        )
+    return able[0]
+
+
+def active_tasks(services: Services, look: Look, name: str) -> list[dict[str, Any]]:
+    """Tasks that wait or run, newest first."""
+    wanted = tasks.TaskFilter((name,), ("queued", "running"))
+    return index_of(services).list_page(look, wanted, 0, 10_000)[0]
+
+
+def _active(task: dict[str, Any], now: datetime) -> dict[str, Any]:
+    started = task["started_at"] or task["created_at"]
+    return {
+        "text_id": task["task_key"], "status": _WORDS[task["status"]], "stage": task["status"],
+        "start_time": _epoch(started), "duration": round((now - started).total_seconds(), 1) if started else None,
+    }  # fmt: skip
+
+
+def _epoch(at: datetime | None) -> float | None:
+    return None if at is None else round(at.replace(tzinfo=UTC).timestamp(), 3)
+
+
+@router.get("/api/task/status/{task_id}", responses=responses("plain", 404))
+def status(
+    request: Request, task_id: Annotated[str, Path(min_length=1, max_length=512)], source: SourceParam = None
+) -> Response:
+    """One task in the monitor's own words."""
+    services = services_of(request)
+    name = task_source(services, source)
+    with services.published.look() as look:
+        rows = tasks.find(look, [name], task_id)
+        if not rows or rows[0]["is_deleted"]:
+            raise missing("unknown task")
+        task = rows[0]
+        outputs = [output for output in task["output_list"] or () if output["valid"] and output["live"]]
+        newest = max(
+            outputs, key=lambda output: (output["created_at"] or datetime.min, output["output_key"]), default=None
+        )
+        started, ended = task["started_at"], task["ended_at"]
+        body = {
+            "text_id": task["task_key"], "status": _WORDS[task["status"]], "start_time": _epoch(started),
+            "completed_time": _epoch(ended), "error_message": task["error_message"],
+            "audio_url": newest["uri"] if newest else None, "filename": newest["name"] if newest else None,
+            "duration": round((ended - started).total_seconds(), 3) if started and ended else None,
+        }  # fmt: skip
+        return plain(request, body, as_of=look.as_of)
