@@ -50,19 +50,26 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     from monitoring_pipelines.orchestration.assets.mart import build_mart_assets
     from monitoring_pipelines.orchestration.assets.raw import build_raw_assets, mapped_entities
     from monitoring_pipelines.orchestration.catalog import load_catalog
+    from monitoring_pipelines.orchestration.catalogue_checks import build_catalogue_checks, build_check_jobs
+    from monitoring_pipelines.orchestration.check_schedules import build_check_schedules
+    from monitoring_pipelines.orchestration.check_specs import places
     from monitoring_pipelines.orchestration.jobs import build_jobs
     from monitoring_pipelines.orchestration.metadata import key_of
     from monitoring_pipelines.orchestration.partitions import build_partitions, first_partition_day
     from monitoring_pipelines.orchestration.resources import default_resources
+    from monitoring_pipelines.orchestration.run_sensors import build_run_sensors
     from monitoring_pipelines.orchestration.schedules import build_schedules
     from monitoring_pipelines.orchestration.sensors import build_sensors
+    from monitoring_pipelines.self_jobs import product_jobs
 
     clock = clock or current_clock()
     partitions = build_partitions(first_partition_day(settings, clock))
     catalog = load_catalog()
     raw = [f"raw.{name}" for name in mapped_entities(settings)]
     known = {*raw, *catalog.tables}
-    jobs = build_jobs()
+    registry = product_jobs(settings)
+    judged = places(settings, [*raw, *catalog.tables])
+    jobs = build_jobs() | {job.name: job for job in build_check_jobs(judged, registry)}
     return Definitions(
         assets=[
             *build_raw_assets(settings),
@@ -70,10 +77,10 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
             *build_mart_assets(catalog.tables, known, partitions),
             *build_audit_assets([key_of(name) for name in raw], partitions),
         ],
-        asset_checks=build_asset_checks(catalog.audits),
+        asset_checks=[*build_asset_checks(catalog.audits), *build_catalogue_checks(judged)],
         jobs=list(jobs.values()),
-        schedules=build_schedules(jobs, settings.timezone),
-        sensors=[*build_sensors(jobs, partitions), *build_alert_sensors(settings)],
+        schedules=[*build_schedules(jobs, registry), *build_check_schedules(jobs, registry)],
+        sensors=[*build_sensors(jobs, partitions), *build_alert_sensors(settings), *build_run_sensors(jobs)],
         resources={**default_resources(settings, clock), **(resources or {})},
         executor=in_process_executor,
     )

@@ -23,10 +23,10 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.orchestration.first_load import SOURCE_TAG
+from monitoring_pipelines.orchestration.holding import UNFINISHED
 from monitoring_pipelines.orchestration.jobs import Job
 from monitoring_pipelines.orchestration.partitions import DAY, HOUR, Partitions, contiguous, day_key, hour_key
 from monitoring_pipelines.orchestration.resources import SourceResource, WarehouseResource
-from monitoring_pipelines.orchestration.schedules import UNFINISHED
 
 if TYPE_CHECKING:
     pass

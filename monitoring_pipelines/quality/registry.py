@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from monitoring_pipelines.severity import Severity
 
 if TYPE_CHECKING:
+    from monitoring_pipelines.config.schema import SourceSettings
     from monitoring_pipelines.quality.context import CheckContext
     from monitoring_pipelines.quality.model import CheckOutcome
 
@@ -212,6 +213,14 @@ _CHECKS = (
         "expectations.endpoint_stats", "M-902", "expectations_failed", "Endpoint statistics are what they must be",
         "端点统计符合预期", "expectations:suite", ("task",), _DEEP,
     ),
+    Check(
+        "expectations.output_stats", "M-601", "expectations_failed", "Output statistics are what they must be",
+        "输出统计符合预期", "expectations:suite", _OUTPUTS, _DEEP,
+    ),
+    Check(
+        "expectations.completeness", "C-002", "expectations_failed", "Completeness is within its bands",
+        "完整率在区间内", "expectations:suite", _OUTPUTS, _DEEP,
+    ),
 )  # fmt: skip
 
 
@@ -242,6 +251,19 @@ def alert_type_of(check_id: str) -> str:
         return MONITORING_ERROR
     check = checks().get(check_id)
     return check.alert_type if check else check_id
+
+
+def configured_inputs(source: SourceSettings) -> dict[str, set[str]]:
+    """Entity → unified columns that the configuration maps; of outputs also whether they have a ``table`` or are
+    ``inline``.
+    """
+    from monitoring_pipelines.config.features import mapped_columns
+
+    mapped = mapped_columns(source)
+    if "task_output" in mapped:
+        kept = {"table" if table.inline is None else "inline" for table in source.mapped("task_output")}
+        mapped["task_output"] = mapped["task_output"] | kept
+    return mapped
 
 
 def _is_met(need: str, mapped: Mapping[str, set[str]]) -> bool:

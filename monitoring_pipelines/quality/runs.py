@@ -150,16 +150,19 @@ def is_running(pipe: Pipeline, run_type: str) -> bool:
 
 
 def evaluate(
-    pipe: Pipeline, state: StateStore, check_ids: Iterable[str], *, hours: int = 1, sources: Iterable[str] | None = None
-) -> list[CheckOutcome]:
-    """Single checks as of now over the last hours, without extracting, storing or asking the source.
+    pipe: Pipeline, state: StateStore, check_ids: Iterable[str], *, hours: int = 1, sources: Iterable[str] | None = None,
+    window: tuple[datetime, datetime] | None = None,
+) -> list[CheckOutcome]:  # fmt: skip
+    """Single checks as of now over the last hours or ``window``, without extracting, storing or asking the source.
 
-    For the alert tick (C-107) and for rules that look at the store (C-311 to C-350).
+    For the alert tick (C-107), for rules that look at the store (C-311 to C-350) and for checks of partitions.
     """
     from monitoring_pipelines.quality import thresholds
 
     now = pipe.clock.now()
-    run = CheckRun(new_id(now), "manual", "tick", "running", now, now, None, now - timedelta(hours=hours), now, hours)
+    start, end = window or (now - timedelta(hours=hours), now)
+    length = round((end - start) / timedelta(hours=1))
+    run = CheckRun(new_id(now), "manual", "tick", "running", now, now, None, start, end, length)
     work = _Work(pipe, state, run, thresholds.effective(pipe.settings, state), _silent)
     known = registry.checks()
     wanted = [known[name] for name in check_ids if name not in pipe.settings.checks.disabled]
@@ -324,16 +327,11 @@ def _source_outcome(work: _Work, source: SourceSettings, as_of: datetime | None)
 @without_pandas()
 def mapped_inputs(source: SourceSettings, session: Session) -> dict[str, set[str]]:
     """Entity → unified columns that are mapped and, where the table is optional, were found at the source (E-702)."""
-    from monitoring_pipelines.config.features import mapped_columns
-
     if source.id == stored.SELF:
         return {"job": set(), "job_run": set(), "notification": {"channel"}}
     read = "SELECT DISTINCT entity FROM meta.extract_mark WHERE source_id = ? AND last_success_at IS NOT NULL"
     seen = {row[0] for row in session.con.execute(read, [source.id]).fetchall()}
-    mapped = mapped_columns(source)
-    if "task_output" in mapped:
-        kept = {"table" if table.inline is None else "inline" for table in source.mapped("task_output")}
-        mapped["task_output"] = mapped["task_output"] | kept
+    mapped = registry.configured_inputs(source)
     if not seen:
         return mapped
     optional = {name for name in mapped if all(table.optional for table in source.mapped(name))}

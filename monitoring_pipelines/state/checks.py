@@ -115,6 +115,14 @@ def last_due(state: StateStore, run_type: RunType) -> datetime | None:
         ).scalar()
 
 
+def due_times(con: Connection, run_type: RunType, since: datetime) -> set[datetime]:
+    """Due times of scheduled runs of the type later than ``since`` that have a row, executed or not."""
+    wanted = select(check_run.c.scheduled_at).where(
+        check_run.c.type == run_type, check_run.c.trigger == "schedule", check_run.c.scheduled_at > since
+    )
+    return set(con.execute(wanted).scalars())
+
+
 def load(state: StateStore, run_id: str) -> CheckRun | None:
     """A run with its outcomes and findings; None if there is none."""
     with state.read() as con:

@@ -150,13 +150,16 @@ def test_day_run_computes_its_day(site, instance):
 def test_audits_are_checks_and_find_a_broken_invariant(site, instance):
     """M-9xx as asset checks; a failed check leaves the run green."""
     clean = run_range(site, instance, hour(3), hour(2))
-    assert all(e.passed for e in clean.get_asset_check_evaluations())
-    assert len(clean.get_asset_check_evaluations()) == 10
+    audits = [e for e in clean.get_asset_check_evaluations() if e.check_name.startswith("m9")]
+    assert all(e.passed for e in audits)
+    assert HOURLY in {e.asset_key for e in audits}
+    assert len(audits) >= 10
     site.write(
         "UPDATE mart.endpoint_hourly_stats SET tasks_completed = tasks_completed + 1 WHERE stat_hour = ?", [hour(2)]
     )
     everything = site.defs().resolve_implicit_global_asset_job_def()
-    keys = {key for key in site.defs().resolve_asset_graph().asset_check_keys if key.asset_key == HOURLY}
+    checks = site.defs().resolve_asset_graph().asset_check_keys
+    keys = {key for key in checks if key.asset_key == HOURLY and key.name.startswith("m9")}
     alone = everything.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
         instance=instance
     )
