@@ -152,7 +152,7 @@ def _build(days: float, seed: int, root: Path, dsn_env: str | None, load: float)
     now = current_clock().now().replace(microsecond=0)
     folder = prepare_folder(root, seed, days, now)
     where = "the server named by " + dsn_env if dsn_env else "SQLite files"
-    say(f"Simulating {days:g} days of four platforms into {where} (seed {seed}) …")
+    say(f"Simulating {days:g} days of five platforms into {where} (seed {seed}) …")
     result = generate(days, seed, now, scale=scale, folder=None if dsn else folder.source, mysql_dsn=dsn)
     result.world.truth().write_parquet(folder.truth)
     write_configuration(folder, now, (dsn_env, dsn) if dsn_env and dsn else None, days=days)

@@ -1,4 +1,4 @@
-"""Simulated market-data collectors: processes that sample themselves, one of which leaks.
+"""Simulated market-data collectors: processes that sample themselves, one of which leaks and then stops publishing.
 
 What belongs here: tables ``mp_process_samples`` and ``mp_ingest_samples`` (E-512) with the leak of the resource
 checks. What does not: probes and scrapes over HTTP.
@@ -20,6 +20,7 @@ _SERIES = (
     ("volatility_index", 0.02), ("lsr_top_position", 0.01), ("lsr_all_account", 0.01),
 )  # fmt: skip
 _FDS_MAX = 1024
+_LEAK_HOURS = 36.0
 
 
 @dataclass(slots=True)
@@ -56,7 +57,8 @@ class Collector(EventLoop):
         self.at(self.now + self._interval, self._sample, process)
         rng, now = self.rng, self.now
         leaking = process.name == _PROCESSES[0] and now >= self.faults.leak_at
-        hours = (now - self.faults.leak_at) / HOUR_MS if leaking else 0.0
+        # A demo that goes on for days shows the last state: killed by nobody, at its limits.
+        hours = min((now - self.faults.leak_at) / HOUR_MS, _LEAK_HOURS) if leaking else 0.0
         rss = int((880 + 25 * rng.random() + 265 * hours) * 1_048_576)
         conns = 12 + rng.randint(0, 2) + int(9.5 * hours)
         states = {"ESTABLISHED": conns - int(3.0 * hours), "CLOSE_WAIT": int(3.0 * hours)}
@@ -67,7 +69,7 @@ class Collector(EventLoop):
             (
                 self._sample_id, process.name, self.text(now), rss, rss + 1_900_000_000, round(rss / 160e9 * 100, 2),
                 int(900_000 + 4_000 * rng.random() + 1_550_000 * hours), round(14 + 8 * rng.random() + 4 * hours, 2),
-                4.0, round(load, 2), round(load * 0.9, 2), 96 + rng.randint(0, 6) + int(78 * hours), _FDS_MAX, conns,
+                4.0, round(load, 2), round(load * 0.9, 2), min(96 + rng.randint(0, 6) + int(78 * hours), _FDS_MAX - 1), _FDS_MAX, conns,
                 json.dumps({state: count for state, count in states.items() if count}), None,
                 24 + rng.randint(0, 1), int((now - process.started) // 9_000), int(9e9 - 2.4e8 * hours),
                 (now - process.started) / 1000, "process",

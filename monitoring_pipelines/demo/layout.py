@@ -24,6 +24,7 @@ _HISTORY_DAYS = 15
 #: A demo that stood still for longer is made anew: its faults would lie too far back.
 _STALE = timedelta(days=2)
 _ENTITIES = {
+    "tts": (("task", "tts_texts"), ("task_output", "tts_audios"), ("task_event", "mp_task_events")),
     "tktool": (("task", "tasks"), ("task_output", "task_outputs")),
     "scheduler": (
         ("job", "scheduler_task_configs"),

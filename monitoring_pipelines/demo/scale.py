@@ -59,6 +59,7 @@ class Scale:
     worker_task_events: bool = True
     #: Peers of the GPU platform; their volume does not grow with it.
     tktool_tasks_per_day: int = 400
+    speech_texts_per_day: int = 300
     collector_interval_s: int = 60
     scheduler_jobs: int = 12
     #: Only the GPU platform, for benchmarks.
@@ -69,7 +70,13 @@ class Scale:
 
 
 SMALL = Scale(
-    endpoints=4, workers=8, tasks_per_minute=4.0, worker_life_h=9.0, tktool_tasks_per_day=120, scheduler_jobs=6
+    endpoints=4,
+    workers=8,
+    tasks_per_minute=4.0,
+    worker_life_h=9.0,
+    tktool_tasks_per_day=120,
+    speech_texts_per_day=100,
+    scheduler_jobs=6,
 )
 STANDARD = Scale()
 #: The volume of M-809: 100 endpoints, 520 workers, 750 tasks and 3,000 task events a minute.
@@ -85,11 +92,11 @@ class Faults:
 
     #: Completed tasks of one endpoint, and of one workflow, no longer leave outputs.
     outputs_lost_at: int
-    #: The job that ends overdue tasks hangs: such tasks stay RUNNING for ever.
+    #: The job that ends overdue tasks hangs (tktool), or is never called (tts): such tasks stay in progress for ever.
     sweeper_stuck_at: int
     #: One collector process starts to leak memory, connections and file descriptors.
     leak_at: int
-    #: One scheduled job starts to fail.
+    #: One scheduled job starts to fail, another one no longer starts at its time.
     job_fails_at: int
     #: The snapshot collector skips one endpoint from here for two hours.
     snapshot_gap_at: int

@@ -1,7 +1,7 @@
 """A simulated job scheduler: job configurations, runs and the notifications it sends.
 
 What belongs here: tables ``scheduler_task_configs``, ``mp_job_runs`` and ``alert_notifications`` of the scheduler
-preset, with one job that begins to fail. What does not: the product's own jobs.
+preset, with one job that begins to fail and one that is no longer started. What does not: the product's own jobs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _JOBS = (
     ("sync_timesheets", "同步工时", "HR", "Data Sync", 60, 2_700),
 )  # fmt: skip
 _FAILING = "sync_purchase_orders"
+#: No longer started from the fault on: its times pass without a run.
+_MISSING = "check_payment_reminder"
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +71,8 @@ class Scheduler(EventLoop):
         trigger = "manual" if rng.random() < 0.01 else "schedule"
         run = _Run(self._number, job[0], due, trigger)
         self._changed[run] = None
-        if job[0] in self._busy or rng.random() < 0.004:
+        missing = job[0] == _MISSING and due >= self.faults.job_fails_at
+        if missing or job[0] in self._busy or rng.random() < 0.004:
             run.outcome = "skipped" if job[0] in self._busy else "missed"
             return
         self._busy.add(job[0])

@@ -320,9 +320,55 @@ COLLECTOR = (
     ),
 )
 
+TTS = (
+    Table(
+        "tts_texts",
+        _columns("""
+            id bigint
+            user_id bigint
+            content text
+            is_deleted tinyint NOT NULL
+            created_at timestamp(3) NULL
+            updated_at timestamp(3) NULL
+        """),
+        indexes=("created_at", "updated_at"),
+    ),
+    Table(
+        "tts_audios",
+        _columns("""
+            id bigint
+            text_id bigint NOT NULL
+            version_num int
+            filename varchar(255)
+            oss_object_key varchar(255)
+            file_size bigint
+            is_deleted tinyint NOT NULL
+            created_at timestamp(3) NULL
+            updated_at timestamp(3) NULL
+        """),
+        indexes=("text_id", "created_at", "updated_at"),
+    ),
+    Table(
+        "mp_task_events",
+        _columns("""
+            id bigint
+            event_key varchar(255) NOT NULL
+            task_key varchar(255) NOT NULL
+            endpoint varchar(255)
+            event_type varchar(32) NOT NULL
+            at datetime(6) NOT NULL
+            worker_key varchar(255)
+            error_message varchar(500)
+        """),
+        unique=("event_key",),
+        indexes=("task_key", "at"),
+    ),
+)
+
 DATABASES: dict[str, tuple[Table, ...]] = {
     "waverless": WAVERLESS,
     "tktool": TKTOOL,
+    "tts": TTS,
     "scheduler": SCHEDULER,
     "collector": COLLECTOR,
 }

@@ -17,6 +17,7 @@ from monitoring_pipelines.demo.eventloop import Changes, EventLoop, from_ms, to_
 from monitoring_pipelines.demo.gpu_platform import Platform
 from monitoring_pipelines.demo.scale import DAY_MS, HOUR_MS, Faults, Scale
 from monitoring_pipelines.demo.scheduler import Scheduler
+from monitoring_pipelines.demo.speech import Speech
 from monitoring_pipelines.demo.tables import DATABASES
 from monitoring_pipelines.demo.tktool import Tktool
 from monitoring_pipelines.demo.truth import Truth
@@ -54,6 +55,7 @@ class World:
             tktool_start = now_ms - int(max(days, _TKTOOL_DAYS) * DAY_MS)
             self.simulations += [
                 Tktool(seed, tktool_start, scale.tktool_tasks_per_day, faults),
+                Speech(seed, start, scale.speech_texts_per_day, faults),
                 Scheduler(seed, start, scale.scheduler_jobs, faults),
                 Collector(seed, start, scale.collector_interval_s, faults),
             ]

@@ -54,7 +54,7 @@ def test_configuration_uses_the_presets_and_resolves_every_dsn(tmp_path: Path) -
     folder = prepare_folder(tmp_path / "demo", 1, 1.0, NOW)
     write_configuration(folder, NOW)
     settings = load_settings(folder.config)
-    assert [source.id for source in settings.sources] == ["waverless", "tktool", "scheduler", "collector"]
+    assert [source.id for source in settings.sources] == ["waverless", "tktool", "tts", "scheduler", "collector"]
     assert settings.source("tktool").read_dsn() == f"sqlite:///{folder.source}/tktool.db"
     assert "sqlite:" not in folder.config.read_text()
     for secret in (folder.root / "secrets").iterdir():
@@ -64,7 +64,7 @@ def test_configuration_uses_the_presets_and_resolves_every_dsn(tmp_path: Path) -
 def test_configuration_for_a_server_names_the_schema_of_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four platforms on one server stay apart; the password is nowhere in the demo directory."""
+    """Five platforms on one server stay apart; the password is nowhere in the demo directory."""
     dsn = "mysql://demo:top-secret@127.0.0.1:3307/shop"
     monkeypatch.setenv("DEMO_DSN", dsn)
     folder = prepare_folder(tmp_path / "demo", 1, 1.0, NOW)
@@ -146,7 +146,7 @@ def test_finished_demo_goes_on_where_it_stopped(tmp_path: Path) -> None:
     again.replay(found.reached)
     again.advance(until)
     again.close()
-    for database in ("waverless", "tktool", "scheduler", "collector"):
+    for database in ("waverless", "tktool", "tts", "scheduler", "collector"):
         assert rows_of(folder.source / f"{database}.db") == rows_of(tmp_path / "straight" / f"{database}.db")
     assert earlier_demo(folder.root, {**options, "seed": 4}, until) is None
     assert earlier_demo(folder.root, options, until + timedelta(days=3)) is None

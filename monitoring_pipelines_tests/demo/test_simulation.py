@@ -181,7 +181,8 @@ def test_promised_irregularities_are_there(noisy: tuple[Path, World]) -> None:
 
 
 def test_seeded_faults_begin_when_they_should(tmp_path: Path) -> None:
-    """Outputs lost since an instant on one workflow, tasks running for ever, one leaking process, one failing job."""
+    """Outputs lost since an instant on one workflow, tasks running for ever, a leaking process whose series stop, a
+    failing job and one that is not started: all of them at the end of the history, where checks look."""
     generate(2.0, 7, NOW, scale=replace(SMALL, tktool_tasks_per_day=400), folder=tmp_path).world.close()
     lost_since = "2026-03-08 22:13"
     rate = """SELECT completed_at >= ?, avg(EXISTS (SELECT 1 FROM task_outputs o WHERE o.task_id = t.task_id))
@@ -200,6 +201,26 @@ def test_seeded_faults_begin_when_they_should(tmp_path: Path) -> None:
     leak = [row[0] for row in query(tmp_path, "collector", "SELECT rss_bytes FROM mp_process_samples WHERE "
             "process_id = 'collector-okx' AND at > '2026-03-09 19:30' ORDER BY at")]  # fmt: skip
     assert leak[-1] > 3_000_000_000 > leak[0] * 2
+    fds = query(tmp_path, "collector", "SELECT min(fds), max(fds), max(conns) FROM mp_process_samples WHERE "
+                "process_id = 'collector-okx' AND at > '2026-03-09 19:00'")  # fmt: skip
+    assert fds[0][0] < 120
+    assert fds[0][1] > 700
+    assert fds[0][2] > 80
+    series = (
+        "SELECT max(value) - min(value) FROM mp_ingest_samples WHERE series = 'trade' AND kind = 'ok' AND process_id = "
+    )
+    stopped = f"{series} 'collector-okx' AND at > '2026-03-10 04:10'"
+    assert query(tmp_path, "collector", stopped) == [(0,)]
+    assert query(tmp_path, "collector", stopped.replace("okx", "binance"))[0][0] > 0
+    missed = "SELECT count(*), count(started_at) FROM mp_job_runs WHERE job_id = 'check_payment_reminder' AND scheduled_at > "
+    assert query(tmp_path, "scheduler", f"{missed} '2026-03-09 23:45'") == [(5, 0)]
+    hanging = """SELECT count(*) FROM mp_task_events s WHERE event_type = 'started' AND at > ? AND at < '2026-03-10 03:50' AND
+        NOT EXISTS (SELECT 1 FROM mp_task_events e WHERE e.task_key = s.task_key AND e.event_type IN
+        ('completed', 'failed', 'timeout'))"""
+    for since, least in (("2026-03-08 12:31", 90), ("2026-03-10 02:50", 2)):
+        assert query(tmp_path, "tts", hanging.replace("?", f"'{since}'"))[0][0] >= least
+    swept = "SELECT max(at) FROM mp_task_events WHERE event_type = 'timeout'"
+    assert query(tmp_path, "tts", swept)[0][0] < "2026-03-08 12:31"
     failing = query(tmp_path, "scheduler", "SELECT avg(outcome = 'failed') FROM mp_job_runs WHERE "
                     "job_id = 'sync_purchase_orders' AND ended_at > '2026-03-10 00:00'")  # fmt: skip
     assert failing[0][0] > 0.4
