@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from monitoring_pipelines.errors import SourceUnavailable
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
@@ -96,25 +95,6 @@ def read_arrow(
     if connection is None or columns is None:
         raise SourceUnavailable("the fast reader cannot log in to the source", "check the account and its login method")
     yield _by_stream(connection, sql, columns, batch_rows)
-
-
-def stage(con: duckdb.DuckDBPyConnection, table: str, read: ArrowRead, *, create: bool = True) -> int:
-    """Write all batches to a DuckDB table (created from the schema of the read) and return the number of rows.
-
-    Batches are handed over one by one: an error of the source stays a Python exception of this module, and at most
-    one batch is held.
-    """
-    if create:
-        con.register("_bulk_batch", read.schema.empty_table())
-        con.execute(f'CREATE OR REPLACE TABLE {table} AS SELECT * FROM "_bulk_batch"')
-        con.unregister("_bulk_batch")
-    rows = 0
-    for batch in read:
-        con.register("_bulk_batch", batch)
-        con.execute(f'INSERT INTO {table} BY NAME SELECT * FROM "_bulk_batch"')
-        con.unregister("_bulk_batch")
-        rows += batch.num_rows
-    return rows
 
 
 class _LoginError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitoring_pipelines.errors import SourceUnavailable
-from monitoring_pipelines.source.bulk import QueryTooSlow, read_arrow, stage
+from monitoring_pipelines.source.bulk import QueryTooSlow, read_arrow
 from monitoring_pipelines_tests.support.mysql_server import TestDatabase
 
 COLUMNS = [("id", "BIGINT"), ("k", "VARCHAR"), ("us", "BIGINT"), ("d", "VARCHAR")]
@@ -39,12 +39,10 @@ class _Stream:
 
 
 def _read(database: TestDatabase, dsn: str, **options) -> tuple[str, list]:
-    import duckdb
-
-    con = duckdb.connect()
     with read_arrow(dsn, SQL, columns=COLUMNS, batch_rows=500, **options) as read:
-        assert stage(con, "t", read) == 1200
-        return read.reader, con.execute("select * from t order by id").fetchall()
+        rows = [tuple(row.values()) for batch in read for row in batch.to_pylist()]
+        assert len(rows) == 1200
+        return read.reader, sorted(rows)
 
 
 def test_both_readers_hand_over_the_same_rows(filled: TestDatabase) -> None:
