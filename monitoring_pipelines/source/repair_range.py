@@ -40,8 +40,10 @@ PASSES = 3
 KEYS_PER_QUERY = 1000
 #: A range of so few rows is read over the open connection: quicker than a fast reader that must log in first.
 SMALL_ROWS = 5_000
-#: Rows of one transaction: the warehouse lock is held for a fraction of a second.
+#: Rows of one transaction: the warehouse lock is held for a fraction of a second. Where the store has nothing, whole
+#: batches are written: opening and merging the log cost as much as ten thousand rows.
 WRITE_ROWS = 20_000
+WRITE_ROWS_FIRST = 60_000
 _STAGE, _FOUND = "stage_rec", "stage_found"
 
 
@@ -107,7 +109,8 @@ class RangeRepair:
             memory.execute("CREATE TABLE written (key_hash UBIGINT, rejected BOOLEAN)")
             with self.connection() as connection:
                 self.guard.wait(connection)
-                rest = self._read(memory, connection, wanted, outcome, small=small)
+                most = min(self.settings.extract.batch_rows, WRITE_ROWS_FIRST if empty else WRITE_ROWS)
+                rest = self._read(memory, connection, wanted, outcome, small=small, most=most)
                 found = self._look_up_stale(memory, connection)
             self._finish(memory, wanted, [s for s in (rest, found) if s is not None and s.rows], outcome)
         return outcome
@@ -153,18 +156,17 @@ class RangeRepair:
 
     def _read(
         self, memory: duckdb.DuckDBPyConnection, connection: SourceConnection, wanted: Range, outcome: RangeOutcome,
-        *, small: bool,
+        *, small: bool, most: int,
     ) -> Staged | None:  # fmt: skip
-        """Stream the range. Rows the store lacks in this version are written batch by batch; the last is returned."""
+        """Stream the range. Rows the store lacks in this version are written ``most`` at a time; the last are returned."""
         plan, extract = self.scope.plan, self.settings.extract
         create_stage(memory, plan, _STAGE)
-        most = min(extract.batch_rows, WRITE_ROWS)
         # Before the statement: whoever writes a row later than this read a version that is not older (E-602).
         self.read_at = read_at = self.clock.now()
         sql = plan.render(self.scope.source_conditions(wanted))
         with read_arrow(
             self.source.read_dsn(), sql, columns=plan.stage_columns(), limit_s=extract.query_timeout_s,
-            batch_rows=most, connection=connection, small=small,
+            batch_rows=min(most, WRITE_ROWS), connection=connection, small=small,
         ) as read:  # fmt: skip
             for batch in read:
                 outcome.source_rows += batch.num_rows
