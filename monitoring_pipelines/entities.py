@@ -236,7 +236,7 @@ _ENTITIES = (
         "notification", ("notification_id",),
         _columns(
             "notification_id alert_ids? channel target? state attempts? next_retry_at? created_at? sent_at? latency_ms? "
-            "provider_code? error? kind?"
+            "provider_code? error? kind? reason!? final_at!?"
         ),
         mutable=True, time_column="created_at", open_column="state",
     ),

@@ -226,6 +226,7 @@ def extract(pipe: Pipeline, only: Iterable[str] | None = None, *, strict: bool =
     sources = [source for source in pipe.sources if wanted is None or source.id in wanted]
     began = time.monotonic()
     result = Extraction()
+    _move_own_rows(pipe)
     errors: list[ProductError] = []
     with ThreadPoolExecutor(max_workers=max(1, min(len(sources), 4)), thread_name_prefix="extract") as pool:
         pending = [(source.id, pool.submit(_extract_source, pipe, source)) for source in sources]
@@ -240,6 +241,21 @@ def extract(pipe: Pipeline, only: Iterable[str] | None = None, *, strict: bool =
     if strict and errors and not result.cycles:
         raise errors[0]
     return result
+
+
+def _move_own_rows(pipe: Pipeline) -> None:
+    """What the product knows of itself becomes rows like those of a source; sources do not wait for it (E-506)."""
+    from monitoring_pipelines.source.own import move_own_rows
+
+    try:
+        moved = move_own_rows(pipe.settings, pipe.warehouse, pipe.clock)
+    except ProductError as error:
+        pipe.log.error(f"own rows: {error.message}")
+        return
+    if any(moved.rows.values()):
+        pipe.log.info(
+            "own rows: " + ", ".join(f"{count} {entity}" for entity, count in sorted(moved.rows.items()) if count)
+        )
 
 
 @without_pandas()
@@ -298,6 +314,7 @@ def compute_due(pipe: Pipeline) -> Windows:
     days: deque[DueDay] = deque()
 
     def begin(con: Connection) -> None:
+        windows.prepare(con)
         windows.close_minutes(con, now, pipe.settings.stats.backfill_days)
         mine, left = _share(windows.due_work(con, now))
         hours.extend(mine)

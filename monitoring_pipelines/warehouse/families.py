@@ -61,6 +61,9 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(OUTPUT, ("endpoint",), ("task_output",)),
         Family("job", ("job_id",), ("job_run",)),
+        Family("resource", ("process_id",), ("process_sample",)),
+        Family("ingest", ("process_id", "series"), ("ingest_counter",)),
+        Family("notification", ("channel",), ("notification",)),
     )
 }
 HOUR_TABLES: tuple[str, ...] = tuple(table for family in FAMILIES.values() for table in family.hour_tables)
@@ -77,8 +80,6 @@ def activate(con: duckdb.DuckDBPyConnection, source_id: str, entities: Iterable[
     """Remember that these entities of a source are mapped or stored; call it in the transaction that stores rows."""
     wanted = set(entities)
     names = [family.name for family in FAMILIES.values() if wanted & set(family.entities)]
-    if source_id == SELF:
-        names = [name for name in names if name not in (ENDPOINT, OUTPUT)]
     con.execute(
         "INSERT INTO meta.family_source SELECT ?, n.name FROM (SELECT unnest(?::VARCHAR[]) AS name) AS n "
         "WHERE NOT EXISTS (SELECT 1 FROM meta.family_source AS f WHERE f.source_id = ? AND f.family = n.name)",
@@ -86,9 +87,10 @@ def activate(con: duckdb.DuckDBPyConnection, source_id: str, entities: Iterable[
     )
 
 
-#: (source_id, family) pairs that are computed. Endpoint statistics follow every source but the product itself.
+#: (source_id, family) pairs that are computed. Endpoint statistics follow every source but those the product fills.
 ACTIVE = (
-    f"(SELECT source_id, '{ENDPOINT}' AS family FROM meta.source_state WHERE source_id <> '{SELF}' "
+    f"(SELECT source_id, '{ENDPOINT}' AS family FROM meta.source_state "
+    "WHERE source_id NOT IN (SELECT source_id FROM meta.source_setting WHERE is_own) "
     f"UNION SELECT source_id, family FROM meta.family_source WHERE family <> '{ENDPOINT}')"
 )
 

@@ -6,7 +6,7 @@ whose marks follow the differences of core rows (``core_tables``).
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.warehouse.families import activate
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 #: Entity -> its family, and the columns whose instants place a row. Old and new version count.
 INSTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "job_run": ("job", ("ended_at", "scheduled_at")),
+    "notification": ("notification", ("created_at", "sent_at", "final_at")),
 }
+#: Entity -> its family, and the columns that with the instant make a row of a series of samples.
+SERIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "process_sample": ("resource", ("process_id",)),
+    "ingest_counter": ("ingest", ("process_id", "series", "kind")),
+}
+#: A series counts as existing this long after its last sample.
+PRESENT = timedelta(days=1)
 #: Columns of stored rows that ``ingest`` must keep at hand besides the usual ones.
 COMPARED = {entity: columns for entity, (_, columns) in INSTANTS.items()}
 
@@ -32,12 +40,46 @@ def mark_changed(con: duckdb.DuckDBPyConnection, entity: str, source_id: str, no
         now: Naive UTC instant of the mark.
         versions: Query with ``{0}`` for columns of ``v``: old and new versions of the changed rows.
     """
+    if entity in SERIES:
+        activate(con, source_id, [entity])
+        _mark_series(con, entity, source_id, now, versions)
     if entity not in INSTANTS:
         return
     activate(con, source_id, [entity])
     family, columns = INSTANTS[entity]
     instants = " UNION ".join(versions.format(f"v.{column} AS t") for column in columns)
     mark_minutes(con, source_id, family, f"SELECT t AS from_at, t AS to_at FROM ({instants})", now, entity)
+
+
+def _mark_series(con: duckdb.DuckDBPyConnection, entity: str, source_id: str, now: datetime, versions: str) -> None:
+    """A sample touches the time from the sample before to the one after, or as long as the series counts as existing."""
+    family, keys = SERIES[entity]
+    listed = ", ".join(keys)
+    columns = ", ".join(f"v.{name}" for name in keys)
+    touched = versions.format(f'{columns}, v."at" AS t')
+    con.execute(f"CREATE OR REPLACE TEMP TABLE touched_sample AS SELECT * FROM {touched}")
+    row = con.execute("SELECT min(t) FROM touched_sample").fetchone()
+    if row is None or row[0] is None:
+        return
+    since = f"TIMESTAMP '{(row[0] - PRESENT).isoformat(sep=' ')}'"
+    near = f'(SELECT {listed}, "at" FROM raw.{entity} WHERE source_id = \'{source_id}\' AND "at" >= {since})'
+    same = " AND ".join(f"s.{name} = {{0}}.{name}" for name in keys)
+    con.execute(
+        'CREATE OR REPLACE TEMP TABLE touched_span AS SELECT s.*, p."at" AS before_at, n."at" AS after_at '
+        f'FROM touched_sample AS s ASOF LEFT JOIN {near} AS p ON {same.format("p")} AND s.t > p."at" '
+        f'ASOF LEFT JOIN {near} AS n ON {same.format("n")} AND s.t < n."at"'
+    )
+    older = (
+        f'(SELECT {listed}, max("at") AS "at" FROM raw.{entity} AS r SEMI JOIN '
+        f"(SELECT * FROM touched_span WHERE before_at IS NULL) AS s ON {same.format('r')} "
+        f"WHERE r.source_id = '{source_id}' AND r.\"at\" < {since} GROUP BY {listed})"
+    )
+    mark_minutes(
+        con, source_id, family,
+        f'SELECT coalesce(s.before_at, o."at", s.t) AS from_at, coalesce(s.after_at, s.t + INTERVAL 1 DAY) AS to_at '
+        f"FROM touched_span AS s LEFT JOIN {older} AS o ON {same.format('o')}",
+        now, entity,
+    )  # fmt: skip
 
 
 def mark_minutes(

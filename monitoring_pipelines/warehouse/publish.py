@@ -32,6 +32,7 @@ from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import ProductError, WarehouseBusy
 from monitoring_pipelines.warehouse.connect import DiskFull, is_no_space, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
+from monitoring_pipelines.warehouse.families import SELF
 from monitoring_pipelines.warehouse.lake import (
     KEEP_RETIRED_S,
     KEEP_RETIRED_VERSIONS,
@@ -329,7 +330,7 @@ class Publication:
         sources = con.execute(
             "SELECT source_id, as_of, closed_through, origin, raw_from FROM meta.source_state ORDER BY source_id"
         ).fetchall()
-        reached = [row[1] for row in sources if row[1] is not None]
+        reached = [row[1] for row in sources if row[1] is not None and row[0] != SELF]
         self._base = Manifest(
             version=(known.version if known else 0) + 1,
             published_at=now,

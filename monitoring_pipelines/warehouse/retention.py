@@ -37,6 +37,7 @@ _SINGLE_ROWS = {
     "raw.probe_result": ('"at"', "false"),
     "raw.ingest_counter": ('"at"', "false"),
     "raw.job_run": (_RUN_TIME, "outcome = 'running'"),
+    "raw.notification_attempt": ('"at"', "false"),
     "raw.notification": ("coalesce(greatest(created_at, sent_at), first_seen_at)", "state IN ('pending', 'failed')"),
     "raw.anomaly": ('greatest("at", first_seen_at)', "false"),
 }

@@ -53,7 +53,7 @@ _TABLES: dict[str, tuple[str, str]] = {
             "future_tolerance_s DOUBLE, has_task BOOLEAN, has_task_times BOOLEAN, has_task_event BOOLEAN, "
             "has_worker BOOLEAN, has_worker_snapshot BOOLEAN, has_worker_event BOOLEAN, has_cold_start BOOLEAN, "
             "has_endpoint BOOLEAN, has_output BOOLEAN, output_settle_s DOUBLE, has_output_created BOOLEAN, "
-            "output_delay_s DOUBLE, sample_interval_s DOUBLE"
+            "output_delay_s DOUBLE, is_own BOOLEAN"
         ),
         "source_id",
     ),
@@ -72,6 +72,18 @@ _TABLES: dict[str, tuple[str, str]] = {
     "meta.dirty_day": ('source_id VARCHAR, family VARCHAR, "day" TIMESTAMP, marked_at TIMESTAMP', ""),
     # Which families of statistics a source has inputs for (E-510).
     "meta.family_source": ("source_id VARCHAR, family VARCHAR", ""),
+    # How often built-in collectors take samples of a process, where that is configured (E-124).
+    "meta.sample_interval": ("source_id VARCHAR, name VARCHAR, interval_s DOUBLE", ""),
+    # Up to where rows of the state store were moved (E-602).
+    "meta.own_mark": ("name VARCHAR, reached_at TIMESTAMP", ""),
+    # Attempts to deliver the product's own messages (M-702).
+    "raw.notification_attempt": (
+        (
+            'source_id VARCHAR, notification_id VARCHAR, attempt_no BIGINT, channel VARCHAR, "at" TIMESTAMP, ok BOOLEAN, '
+            "latency_ms DECIMAL(20,3), http_status BIGINT, provider_code VARCHAR, error VARCHAR"
+        ),
+        "",
+    ),
     # The limit of a job's runs over time: the first known one holds from the beginning (as E-112).
     "raw.job_sla": ("source_id VARCHAR, job_id VARCHAR, valid_from TIMESTAMP, sla_seconds DOUBLE", ""),
     # Outputs that a repair inserted, known before they are read.

@@ -345,18 +345,16 @@ def ensure_table(con: duckdb.DuckDBPyConnection, model: Model, extra: tuple[tupl
     return added
 
 
-def ensure_tables(
+def stale_models(
     con: duckdb.DuckDBPyConnection, models: Sequence[Model], extra: tuple[tuple[str, str], ...] = ()
-) -> None:
-    """``ensure_table`` for several models of one schema or more; one look-up when all are up to date."""
+) -> list[Model]:
+    """The models whose tables are missing or of another version; one look-up for all of them."""
     rows = con.execute(
         "SELECT schema_name || '.' || table_name, comment FROM duckdb_tables() "
         "WHERE database_name = current_database() AND comment IS NOT NULL"
     ).fetchall()
     known = dict(rows)
-    for model in models:
-        if known.get(model.name) != _table_mark(model, extra):
-            ensure_table(con, model, extra)
+    return [model for model in models if known.get(model.name) != _table_mark(model, extra)]
 
 
 def _table_mark(model: Model, extra: tuple[tuple[str, str], ...]) -> str:

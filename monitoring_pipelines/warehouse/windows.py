@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.warehouse.closing import Closing, close_minutes, extend_origin, raise_late
+from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.families import ACTIVE, ENDPOINT, FAMILIES, OUTPUT
 from monitoring_pipelines.warehouse.publish import mark_for_publish
 from monitoring_pipelines.warehouse.schema import transaction
-from monitoring_pipelines.warehouse.sql_models import Model, ensure_table, ensure_tables, load_model
+from monitoring_pipelines.warehouse.sql_models import Model, ensure_table, load_model, stale_models
 from monitoring_pipelines.warehouse.window_rows import (
     DAY,
     HOUR,
@@ -89,12 +90,16 @@ class DueWork:
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:
-    """Create or extend the tables of all families.
+    """Create or extend the tables of all families, and the core tables they read.
 
     Raises:
         ModelError: A stored column has another type than the model now yields.
     """
-    ensure_tables(con, [model for name in FAMILIES for model in _models(name)], HISTORY)
+    stale = stale_models(con, [model for name in FAMILIES for model in _models(name)], HISTORY)
+    if stale:
+        ensure_core(con)
+    for model in stale:
+        ensure_table(con, model, HISTORY)
 
 
 def _models(family: str) -> tuple[Model, Model, Model]:
