@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Window of A-503, and how long a lease outlives the time-outs of a post, seconds.
 MINUTE_S = 60.0
-_LEASE_SLACK_S = 30.0
+_LEASE_SLACK_S = 10.0
 _note = tables.notification
 
 

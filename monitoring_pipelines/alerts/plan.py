@@ -60,7 +60,7 @@ class Plan:
             self._channels[row["alert_id"]].append(row["channel"])
         note = tables.notification
         columns = ("notification_id", "alert_ids", "group_key", "channel", "kind", "state", "severity", "reason",
-                   "attempts", "due_at", "lease_until", "final_at")  # fmt: skip
+                   "attempts", "due_at", "lease_owner", "lease_until", "final_at")  # fmt: skip
         query = select(*(note.c[name] for name in columns)).where(note.c.state.in_(WAITING), note.c.kind != "digest")
         for row in self.con.execute(query).mappings():
             full = dict(row)
@@ -192,7 +192,9 @@ class Plan:
             quiet = row is not None and row["reason"] == QUIET
             self._withdraw(alert_id, channel, "resolved_in_quiet_hours" if quiet else "resolved_before_delivery")
             was = self.book.was[alert_id]
-            if slot["notified_at"] is not None:  # a muted alert sends nothing, its end neither
+            # A dispatcher that died while posting may have reached the receiver: better one end too many than none.
+            posted = row is not None and row["lease_owner"] is not None
+            if slot["notified_at"] is not None or posted:  # a muted alert sends nothing, its end neither
                 muted = was if was in ("silenced", "inhibited") else None
                 self._add(alert, channel, group, self.now, "resolved", suppressed=muted)
             elif quiet:

@@ -28,7 +28,7 @@ language: en
 alerts:
   group_wait_s: {group_wait}
   routes:
-    critical: {{channels: [{critical}]}}
+    critical: {{channels: [{critical}], repeat_s: {critical_repeat}}}
     warning: {{channels: [{warning}], repeat_s: {repeat}}}
 {alerts}
 channels:
@@ -48,6 +48,8 @@ class World:
     state: StateStore
     truth: dict[str, Observation] = field(default_factory=dict)
     ticked: float = -1.0
+    _settings: Any = None
+    _loaded: str | None = None
 
     @property
     def settings(self) -> Any:
@@ -57,6 +59,7 @@ class World:
                     "group_wait": "10",
                     "warning": "ops",
                     "critical": "ops",
+                    "critical_repeat": "600",
                     "repeat": "7200",
                     "alerts": "",
                     "ops": "",
@@ -66,9 +69,9 @@ class World:
             )
         )
         path = self.root / "monitoring.yaml"
-        if not path.exists() or path.read_text() != text:
+        if self._loaded != text:
             path.write_text(text)
-            self._settings = load_settings(path)
+            self._settings, self._loaded = load_settings(path), text
         return self._settings
 
     @property
