@@ -64,8 +64,10 @@ class Contributions:
         for row in con.execute(query):
             self._known[row.fingerprint, row.contributor] = Contribution(*row)
         self._changed: set[tuple[str, str]] = set()
-        #: Fingerprint → how it was touched: 0 a clean result, 1 bad at a tick, 2 found by a run.
+        #: Fingerprints with a new result → runs that found the problem.
         self._touched: dict[str, int] = {}
+        #: Of those, the ones that were seen bad now.
+        self._seen: set[str] = set()
 
     def take(self, run: CheckRun, at: datetime) -> None:
         """Take in one executed run; skipped, missed and reporting ones say nothing."""
@@ -98,7 +100,7 @@ class Contributions:
         if known is None or not known.is_bad or (known.severity, known.finding) != (seen.severity, finding):
             self._known[key] = Contribution(*key, True, seen.severity, None, at, finding)
             self._changed.add(key)
-        self._touch(seen.fingerprint, 1)
+        self._touch(seen.fingerprint, seen=True)
 
     def _outcome(self, run: CheckRun, outcome: CheckOutcome, at: datetime) -> None:
         bad = {_fingerprint(found): found for found in outcome.findings}
@@ -106,7 +108,7 @@ class Contributions:
             key = (print_, run.type)
             self._known[key] = Contribution(*key, True, found.severity, run.run_id, at, _stored(found))
             self._changed.add(key)
-            self._touch(print_, 2)
+            self._touch(print_, runs=1, seen=True)
         if outcome.status not in ("passed", "findings", "error"):
             return  # no answer: what was bad stays bad (A-202)
         for known in self._of(run.type):
@@ -123,10 +125,12 @@ class Contributions:
     def _put(self, known: Contribution, *, is_bad: bool, run_id: str | None, at: datetime) -> None:
         known.is_bad, known.run_id, known.at = is_bad, run_id, at
         self._changed.add((known.fingerprint, known.contributor))
-        self._touch(known.fingerprint, 0)
+        self._touch(known.fingerprint)
 
-    def _touch(self, print_: str, how: int) -> None:
-        self._touched[print_] = max(how, self._touched.get(print_, 0))
+    def _touch(self, print_: str, runs: int = 0, seen: bool = False) -> None:
+        self._touched[print_] = self._touched.get(print_, 0) + runs
+        if seen:
+            self._seen.add(print_)
 
     def apply(self, book: Book, settings: Settings) -> None:
         """Bring the alerts of all touched fingerprints up to date."""
@@ -134,11 +138,11 @@ class Contributions:
         for known in self._known.values():
             if known.is_bad:
                 bad[known.fingerprint].append(known)
-        for print_, how in self._touched.items():
+        for print_, runs in self._touched.items():
             alert = book.find(print_)
             if bad[print_]:
                 worst = max(bad[print_], key=lambda one: (rank(one.severity or "info"), one.at))
-                _raise(book, alert, worst, how, settings)
+                _raise(book, alert, worst, runs, settings, print_ in self._seen)
             elif alert is not None:
                 book.resolve(alert)
 
@@ -165,9 +169,10 @@ def bad_contributions(con: Connection, fingerprints: Iterable[str]) -> dict[str,
     return done
 
 
-def _raise(book: Book, alert: Row | None, worst: Contribution, how: int, settings: Settings) -> None:
+def _raise(book: Book, alert: Row | None, worst: Contribution, runs: int, settings: Settings, seen: bool) -> None:
     finding = worst.finding
     severity = worst.severity or "info"
+    subject = MONITORING_ERROR if finding["alert_type"] == MONITORING_ERROR else finding["check_id"]
     news = {
         "message": finding["message"],
         "details": finding["details"] or None,
@@ -178,13 +183,13 @@ def _raise(book: Book, alert: Row | None, worst: Contribution, how: int, setting
             "fingerprint": worst.fingerprint, "type": finding["alert_type"],
             "alertname": _alertname(settings, finding), "source_id": finding["source_id"],
             "labels": finding["labels"], "service": finding["labels"].get("service"), "severity": severity,
-            "severity_label": severity, "runbook_url": runbook_of(settings, finding["check_id"]), **news,
+            "severity_label": severity, "occurrences": max(runs, 1), "runbook_url": runbook_of(settings, subject), **news,
         })  # fmt: skip
         book.fire(alert)
         return
-    if how:
+    if seen:
         book.set(alert, last_seen_at=book.now)
-    book.set(alert, occurrences=alert["occurrences"] + (1 if how == 2 else 0), **news)
+    book.set(alert, occurrences=alert["occurrences"] + runs, **news)
     book.rate(alert, severity, severity)
 
 

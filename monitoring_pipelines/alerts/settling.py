@@ -63,9 +63,7 @@ def settle(con: Connection, settings: Settings, claim: Claim, result: Result, no
     if not final:
         _forget_resolved(con, members, now)
         return
-    for member in members:
-        if member["kind"] in FIRING_KINDS or member["kind"] == "resolved":
-            _told(con, settings, member, result.ok, now)
+    _told(con, [member for member in members if member["alert_ids"]], result.ok, now)
 
 
 def _outcome(settings: Settings, result: Result, attempts: int, now: datetime) -> dict[str, Any]:
@@ -99,38 +97,43 @@ def _members(con: Connection, row: Row, final: bool, ok: bool, now: datetime) ->
     return members
 
 
-def _told(con: Connection, settings: Settings, row: Row, ok: bool, now: datetime) -> None:
-    """History and timers of the alerts of a message that was sent or given up."""
-    word = f"{row['kind']} to {row['channel']}: {'sent' if ok else 'abandoned'}"
-    for part in chunks(row["alert_ids"]):
+def _told(con: Connection, members: list[Row], ok: bool, now: datetime) -> None:
+    """History and timers of the alerts of messages that were sent or given up; all at once, a digest has thousands."""
+    of_alert = {alert_id: member for member in members for alert_id in member["alert_ids"]}
+    ended: dict[str, list[Row]] = {}
+    for part in chunks(list(of_alert)):
         alerts = con.execute(select(tables.alert).where(tables.alert.c.alert_id.in_(part))).mappings().all()
-        insert_rows(con, tables.alert_event, [
-            {"event_id": new_id(now), "alert_id": alert["alert_id"], "at": now, "kind": "message",
-             "from_state": alert["state"], "to_state": alert["state"], "severity": alert["severity"], "actor": None,
-             "reason": word} for alert in alerts
-        ])  # fmt: skip
-        if row["channel"] == routing.RECORD or row["kind"] == "resolved":
-            continue
-        _move_timers(con, row, part, ok, now)
+        insert_rows(con, tables.alert_event, [_event(alert, of_alert[alert["alert_id"]], ok, now) for alert in alerts])
+        for alert in alerts:
+            if ok and alert["state"] == "resolved" and of_alert[alert["alert_id"]]["kind"] in FIRING_KINDS:
+                ended.setdefault(of_alert[alert["alert_id"]]["notification_id"], []).append(dict(alert))
+    timed = [m for m in members if m["kind"] in FIRING_KINDS and m["channel"] != routing.RECORD]
+    _move_timers(con, timed, ok, now)
+    for member in timed:
+        if member["notification_id"] in ended:
+            _resolve_after_all(con, member, ended[member["notification_id"]], now)
+
+
+def _event(alert: Any, row: Row, ok: bool, now: datetime) -> Row:
+    return {
+        "event_id": new_id(now), "alert_id": alert["alert_id"], "at": now, "kind": "message",
+        "from_state": alert["state"], "to_state": alert["state"], "severity": alert["severity"], "actor": None,
+        "reason": f"{row['kind']} to {row['channel']}: {'sent' if ok else 'abandoned'}",
+    }  # fmt: skip
+
+
+def _move_timers(con: Connection, rows: list[Row], ok: bool, now: datetime) -> None:
+    """Repeats count from now (A-302); nothing of these messages is on its way any more."""
+    for part in chunks([alert_id for row in rows for alert_id in row["alert_ids"]]):
+        here = (_slot.c.alert_id.in_(part), _slot.c.channel == rows[0]["channel"])
+        con.execute(update(_slot).where(*here).values(last_sent_at=now))
         if ok:
-            con.execute(
-                update(tables.alert).where(tables.alert.c.alert_id.in_(part)).values(last_sent_at=now, next_due_at=None)
-            )
-            ended = [dict(alert) for alert in alerts if alert["state"] == "resolved"]
-            if ended:
-                _resolve_after_all(con, row, ended, now)
-
-
-def _move_timers(con: Connection, row: Row, alert_ids: list[str], ok: bool, now: datetime) -> None:
-    here = (_slot.c.alert_id.in_(alert_ids), _slot.c.channel == row["channel"])
-    con.execute(update(_slot).where(*here).values(last_sent_at=now))
-    if ok:
-        con.execute(update(_slot).where(*here, _slot.c.notified_at.is_(None)).values(notified_at=now))
-    con.execute(
-        update(_slot).where(*here, _slot.c.open_notification_id == row["notification_id"]).values(
-            open_notification_id=None
-        )
-    )  # fmt: skip
+            con.execute(update(_slot).where(*here, _slot.c.notified_at.is_(None)).values(notified_at=now))
+            table = tables.alert
+            con.execute(update(table).where(table.c.alert_id.in_(part)).values(last_sent_at=now, next_due_at=None))
+    for part in chunks([row["notification_id"] for row in rows]):
+        over = update(_slot).where(_slot.c.open_notification_id.in_(part))
+        con.execute(over.values(open_notification_id=None))
 
 
 def _resolve_after_all(con: Connection, row: Row, alerts: list[Row], now: datetime) -> None:

@@ -18,6 +18,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "severity": ("级别", "Severity"),
     "raised": ("级别升高到", "raised to"),
     "value": ("当前值", "Value"),
+    "last_value": ("最后的值", "Last value"),
+    "over": ("已恢复：", "Over: "),
     "threshold": ("阈值", "threshold"),
     "scope": ("范围", "Scope"),
     "since": ("开始", "Since"),
@@ -105,7 +107,8 @@ class Words:
         severity = self.severity(alert["severity"])
         if kind == "severity_up":
             severity = f"{self.say('raised')} {severity}"
-        lines = [f"**{severity}** {escape(alert['message'] or alert['type'])}"]
+        over = self.say("over") if kind == "resolved" else ""
+        lines = [f"**{severity}** {over}{escape(alert['message'] or alert['type'])}"]
         if alert["is_drill"]:
             lines.insert(0, f"**{self.say('drill')}**")
         lines += [f"- {name}: {value}" for name, value in self._facts(alert, kind, carriers, fired_today) if value]
@@ -116,7 +119,7 @@ class Words:
         scope |= {name: value for name, value in alert["labels"].items() if name != "drill"}
         start = alert["active_at"]
         facts = [
-            (self.say("value"), self._value(alert)),
+            (self.say("last_value" if kind == "resolved" else "value"), self._value(alert)),
             (self.say("scope"), ", ".join(f"{name}={escape(str(value))}" for name, value in scope.items())),
         ]
         if kind == "resolved" and alert["resolved_at"] is not None:

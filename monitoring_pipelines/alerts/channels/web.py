@@ -65,18 +65,22 @@ def signature(secret: str, timestamp: str) -> str:
 
 
 def markdown_body(message: Message) -> bytes:
-    """The JSON body, at most ``MOST_BYTES``: the text is cut at a character border."""
-    title, text, mark = message.title, message.markdown, wording.cut_mark(message.language)
-    title = wording.cut(title, 200, "…")
-    limit = len(text.encode())
-    while True:
-        body = json.dumps(
-            {"msgtype": "markdown", "markdown": {"title": title, "text": wording.cut(text, limit, mark)}},
-            ensure_ascii=False, separators=(",", ":"),
-        ).encode()  # fmt: skip
-        if len(body) <= MOST_BYTES:
-            return body
-        limit -= len(body) - MOST_BYTES
+    """The JSON body, at most ``MOST_BYTES``: the longest beginning of the text that fits, cut at a character border."""
+    title, mark = wording.cut(message.title, 200, "…"), wording.cut_mark(message.language)
+
+    def body(limit: int) -> bytes:
+        text = wording.cut(message.markdown, limit, mark)
+        content = {"msgtype": "markdown", "markdown": {"title": title, "text": text}}
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+    whole = body(len(message.markdown.encode()))
+    if len(whole) <= MOST_BYTES:
+        return whole
+    fits, too_long = 0, MOST_BYTES  # escapes make the body longer than its text, by how much depends on the text
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        fits, too_long = (middle, too_long) if len(body(middle)) <= MOST_BYTES else (fits, middle)
+    return body(fits)
 
 
 def _errcode(answer: Answer) -> tuple[str | None, str]:

@@ -1,0 +1,128 @@
+"""What messages say, in both languages (A-309)."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitoring_pipelines.alerts.wording import escape, number, words_of
+from monitoring_pipelines.quality.model import Finding
+from monitoring_pipelines_tests.alerts.conftest import T0
+
+
+def texts(world) -> list[str]:
+    return [r.json["markdown"]["text"] for r in world.ops.requests]
+
+
+def test_a_rule_tells_value_threshold_scope_start_and_where_to_look(world):
+    world.says(
+        "resource.memory", alertname="CollectorHighMemory", labels={"process": "c-1"}, value=3.2e9, threshold=3e9,
+        message="memory is high",
+    )  # fmt: skip
+    world.run(700)
+    alert_id = world.alert("resource.memory")["alert_id"]
+    assert texts(world)[1].splitlines() == [
+        "### [REPEAT] CollectorHighMemory (collector)",
+        "",
+        "**critical** memory is high",
+        "- Value: 3,200,000,000 (threshold 3,000,000,000)",
+        "- Scope: source=collector, service=collector, process=c-1",
+        "- Since: 2026-02-01 14:00:00 (UTC+08:00) = 06:00:00Z, for 10 min 30 s",
+        "- Carried by: rule resource.memory",
+        "- Occurrences: first time",
+        "",
+        f"[Alert](http://127.0.0.1:8787/alerts/{alert_id}) · Runbook: docs/runbooks/resource.memory.md",
+    ]
+
+
+def test_a_check_tells_what_carries_it_and_which_tasks(make_world):
+    world = make_world(ops=", language: zh-CN")
+    tasks = tuple(f"task-{n}" for n in range(12))
+    found = Finding(
+        "shop", "missing_outputs", "missing_task_outputs", "critical", "缺 12 个输出", T0, {"missing_count": 12}, tasks
+    )
+    world.check("full", found)
+    world.check("quick", ("high", "缺 1 个输出"))
+    world.run(10)
+    (text,) = texts(world)
+    assert "**严重 (critical)** 缺 12 个输出" in text
+    assert "- 依据: 完整检查 (critical), 快速检查 (high)" in text
+    assert "- 次数: 首次, 共 2 次运行发现" in text
+    assert "task-9" in text
+    assert "task-10" not in text, "at most ten tasks"
+    assert "处置手册: docs/runbooks/missing_outputs.md" in text
+
+
+def test_the_end_is_told_with_how_long_it_lasted(world):
+    world.says(value=3.0)
+    world.run(60)
+    world.says(condition="false")
+    world.run(3 * 60)
+    lines = texts(world)[1].splitlines()
+    assert "**critical** Over: target.down is wrong" in lines
+    assert "- Resolved: 2026-02-01 14:01:30 (UTC+08:00) = 06:01:30Z, after 1 min 30 s" in lines
+    assert "- Last value: 3" in lines
+
+
+def test_a_rise_says_that_it_is_one(world):
+    world.says(severity="medium")
+    world.run(20)
+    world.says(severity="critical")
+    world.run(30)
+    assert "**raised to critical** target.down is wrong" in texts(world)[1]
+
+
+def test_how_often_it_came_today_is_told(world):
+    for n in range(3):
+        world.says()
+        world.run(120 * n + 59)
+        world.says(condition="false")
+        world.run(120 * n + 119)
+    assert "- Occurrences: fired 3 times in 24 h" in texts(world)[4]
+
+
+def test_many_alerts_are_told_one_by_one_up_to_a_limit_and_then_counted(world):
+    for n in range(25):
+        world.says(labels={"target": f"t{n:02}"})
+    world.run(10)
+    (text,) = texts(world)
+    assert text.splitlines()[0] == "### [FIRING] target.down (collector) ×25"
+    assert text.count("- Scope:") == 20
+    assert "5 more alerts: http://127.0.0.1:8787/alerts" in text
+
+
+def test_links_follow_the_configuration(make_world):
+    links = "  links: {dashboard: 'https://mp.example/', runbooks: 'https://docs.example/rb', dagster: 'https://dag.example'}"
+    world = make_world(alerts=links)
+    found = Finding("shop", "missing_outputs", "missing_task_outputs", "critical", "x", T0, {"dagster_run_id": "r-1"})
+    world.check("full", found)
+    world.run(10)
+    (text,) = texts(world)
+    assert "(https://mp.example/alerts/" in text
+    assert "[Dagster run](https://dag.example/runs/r-1)" in text
+    assert "[Runbook](https://docs.example/rb/missing_outputs.md)" in text
+
+
+def test_text_of_sources_cannot_break_the_markup(world):
+    world.says(message="a\n# b [x](http://evil) **c**", labels={"target": "<b>"})
+    world.run(10)
+    (text,) = texts(world)
+    assert "a # b \\[x\\](http://evil) \\*\\*c\\*\\*" in text
+    assert "target=\\<b\\>" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(3e9, "3,000,000,000"), (0.0, "0"), (2.5, "2.50"), (0.04567, "0.0457"), (-3.0, "-3")]
+)
+def test_numbers_are_readable(value, text):
+    assert number(value) == text
+
+
+def test_durations_have_their_two_largest_units():
+    english, chinese = words_of("en", "UTC", T0), words_of("zh-CN", "UTC", T0)
+    assert english.duration(90061) == "1 d 1 h"
+    assert chinese.duration(3599) == "59 分 59 秒"
+    assert english.duration(0) == "0 s"
+
+
+def test_escaped_text_is_one_line():
+    assert "\n" not in escape("a\nb\r\nc")
