@@ -10,11 +10,12 @@ What belongs here: HTML. What does not: figures (``published``, ``state``, ``api
 from __future__ import annotations
 
 #: Modules below ``api.pages`` with ``router`` and ``STRINGS``.
-PAGES = ("login", "overview", "endpoints", "consistency", "alerts")
+PAGES = ("login", "overview", "endpoints", "tasks", "consistency", "alerts")
 #: Path → key of its title among the strings, in the order of the navigation.
 NAVIGATION = (
     ("/", "nav.overview"),
     ("/endpoints", "nav.endpoints"),
+    ("/tasks", "nav.tasks"),
     ("/consistency", "nav.consistency"),
     ("/alerts", "nav.alerts"),
 )

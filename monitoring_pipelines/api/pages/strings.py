@@ -7,6 +7,7 @@ COMMON: dict[str, tuple[str, str]] = {
     "nav": ("导航", "Navigation"),
     "nav.overview": ("总览", "Overview"),
     "nav.endpoints": ("端点", "Endpoints"),
+    "nav.tasks": ("任务监控", "Task monitor"),
     "nav.consistency": ("数据一致性", "Consistency"),
     "nav.alerts": ("告警", "Alerts"),
     "common.skip": ("跳到内容", "Skip to content"),

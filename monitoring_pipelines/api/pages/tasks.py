@@ -1,0 +1,140 @@
+"""Task monitor: what runs and waits, all tasks with filters, one task with its history (S-812)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.tasks import TaskKey, found_task, shaped
+from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.published import tasks
+from monitoring_pipelines.published.overview import task_counters
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.warehouse.lake import LakeMissing
+
+STRINGS = {
+    "tasks.title": ("任务监控", "Task monitor"),
+    "tasks.active": ("活跃任务", "Active tasks"),
+    "tasks.active_note": (
+        "运行中 {running} · 排队中 {queued} · 泄漏 {leaked}",
+        "Running {running} · queued {queued} · leaked {leaked}",
+    ),
+    "tasks.total": ("总任务数", "Total"),
+    "tasks.total_note": (
+        "完成 {completed} · 失败 {failed} · 超时 {timeout}",
+        "Completed {completed} · failed {failed} · timeout {timeout}",
+    ),
+    "tasks.success": ("成功率", "Success rate"),
+    "tasks.success_note": ("完成 /（完成 + 失败 + 超时）", "completed / (completed + failed + timeout)"),
+    "tasks.duration": ("平均耗时", "Avg duration"),
+    "tasks.duration_note": ("已完成的执行", "completed attempts"),
+    "tasks.key": ("文本ID / 任务ID", "Text / task id"),
+    "tasks.stage": ("阶段", "Stage"),
+    "tasks.started": ("开始时间", "Started"),
+    "tasks.running_for": ("已运行", "Running for"),
+    "tasks.took": ("耗时", "Took"),
+    "tasks.endpoint": ("端点", "Endpoint"),
+    "tasks.worker": ("工作器", "Worker"),
+    "tasks.show": ("显示", "Show"),
+    "tasks.show_all": ("全部", "All"),
+    "tasks.show_failed": ("仅失败·超时", "Failed/timeout only"),
+    "tasks.show_active": ("处理中", "Processing"),
+    "tasks.output": ("输出", "Output"),
+    "tasks.output_all": ("全部", "All"),
+    "tasks.output_yes": ("已生成", "Generated"),
+    "tasks.output_no": ("未生成", "Not generated"),
+    "tasks.outputs": ("输出", "Outputs"),
+    "tasks.none_active": ("暂无活跃任务", "No active tasks"),
+    "tasks.none": ("没有符合条件的任务", "No task matches"),
+    "tasks.attempts": ("执行", "Attempts"),
+    "tasks.attempt": ("第几次", "Attempt"),
+    "tasks.enqueued": ("入队", "Enqueued"),
+    "tasks.ended": ("结束", "Ended"),
+    "tasks.outcome": ("结果", "Outcome"),
+    "tasks.wait": ("等待", "Wait"),
+    "tasks.timeline": ("时间线", "Timeline"),
+    "tasks.what": ("事件", "What"),
+    "tasks.anomalies": ("异常", "Irregularities"),
+    "tasks.remote": ("远程 ID", "Remote id"),
+    "tasks.created": ("创建", "Created"),
+    "tasks.error": ("错误", "Error"),
+    "tasks.raw": ("来源状态", "Source's status"),
+    "tasks.no_output": ("没有有效输出", "No valid output"),
+    "tasks.size": ("大小（字节）", "Size (bytes)"),
+    "tasks.valid": ("有效", "Valid"),
+    "tasks.origin": ("来源", "Origin"),
+    "tasks.nothing_more": ("没有记录", "Nothing recorded"),
+    "outcome.completed": ("完成", "Completed"),
+    "outcome.failed": ("失败", "Failed"),
+    "outcome.timeout": ("超时", "Timeout"),
+    "outcome.cancelled": ("取消", "Cancelled"),
+    "outcome.lost": ("丢失", "Lost"),
+    "outcome.open": ("进行中", "Open"),
+    "yes.true": ("是", "Yes"),
+    "yes.false": ("否", "No"),
+}
+router = APIRouter(include_in_schema=False)
+TONES = {"succeeded": "good", "failed": "bad", "timed_out": "bad", "running": "warning", "queued": "warning"}
+SHOWN = {"all": (), "failed": ("failed", "timed_out"), "active": ("running", "queued")}
+
+
+@router.get("/tasks")
+def listed(
+    request: Request, page: PageParam, source: SourceParam = None,
+    show: Literal["all", "failed", "active"] = "active", output: Literal["all", "yes", "no"] = "all",
+    endpoint: Annotated[str | None, Query(max_length=255)] = None,
+    q: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:  # fmt: skip
+    """The list; filters and total are the server's, so they survive restarts."""
+    view = View(request)
+    services = services_of(request)
+    chosen = chosen_sources(services, source or None)
+    has_output = {"yes": True, "no": False}.get(output)
+    wanted = tasks.TaskFilter(tuple(chosen), SHOWN[show], (), endpoint or None, q or None, has_output)
+    found: list[dict[str, Any]] = []
+    total, as_of = 0, None
+    cards: list[dict[str, Any]] = []
+    try:
+        with services.published.look() as look:
+            index, as_of = index_of(services), look.as_of
+            found, total = index.list_page(look, wanted, page.offset, page.size)
+            cards = [
+                counters(view, look, index, name) for name in chosen if services.settings.source(name).mapped("task")
+            ]
+    except LakeMissing:
+        found = []
+    return render(
+        request, "tasks.html", title=view.t("tasks.title"), as_of=as_of, view=view, refresh="tasks", tones=TONES,
+        page=page.wrap(found, total), cards=cards, source=source, show=show, output=output, endpoint=endpoint or "", q=q or "",
+        query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q},
+    )  # fmt: skip
+
+
+def counters(view: View, look: Look, index: tasks.TaskIndex, name: str) -> dict[str, Any]:
+    """The cards of one source."""
+    found = task_counters(look, index, view.services.settings.source(name))
+    totals = index.totals(look, [name])[name]
+    statuses = index.live_totals(look, name)
+    return {
+        "source": name, "counters": found, "total": sum(statuses.values()), "queued": statuses.get("queued", 0),
+        "mean_s": tasks.mean_execution_s(totals),
+    }  # fmt: skip
+
+
+@router.get("/tasks/{task_key}")
+def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
+    """One task: facts, attempts, outputs, everything that happened."""
+    view = View(request)
+    services = services_of(request)
+    with services.published.look() as look:
+        task = found_task(services, look, task_key, source or None)
+        as_of = look.as_of
+    return render(
+        request, "task.html", title=task_key, as_of=as_of, view=view, tones=TONES, timeline=tasks.timeline(task),
+        source=task["source_id"], **shaped(task),
+    )  # fmt: skip
