@@ -56,6 +56,7 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     from monitoring_pipelines.orchestration.jobs import build_jobs
     from monitoring_pipelines.orchestration.metadata import key_of
     from monitoring_pipelines.orchestration.partitions import build_partitions, first_partition_day
+    from monitoring_pipelines.orchestration.repair_jobs import build_repair_sensors
     from monitoring_pipelines.orchestration.resources import default_resources
     from monitoring_pipelines.orchestration.run_sensors import build_run_sensors
     from monitoring_pipelines.orchestration.schedules import build_schedules
@@ -80,7 +81,12 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
         asset_checks=[*build_asset_checks(catalog.audits), *build_catalogue_checks(judged)],
         jobs=list(jobs.values()),
         schedules=[*build_schedules(jobs, registry), *build_check_schedules(jobs, registry)],
-        sensors=[*build_sensors(jobs, partitions), *build_alert_sensors(settings), *build_run_sensors(jobs)],
+        sensors=[
+            *build_sensors(jobs, partitions),
+            *build_alert_sensors(settings),
+            *build_run_sensors(jobs),
+            *build_repair_sensors(settings, jobs["plan_compensation_job"]),
+        ],
         resources={**default_resources(settings, clock), **(resources or {})},
         executor=in_process_executor,
     )

@@ -49,6 +49,8 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("alerts", "alerts:app", _RUN, "Alerts: list, show, acknowledge, silence, history."),
     ("test-alert", "alert_trials:send_test", _RUN, "Send a test message, or run an alert's life cycle as an exercise."),
     ("route", "alert_trials:route", _RUN, "Show who would hear of an alert, and why."),
+    ("repair", "repair:app", _RUN, "Repair lost outputs: plan, approve, apply, verify, roll back."),
+    ("compensate", "compensate:compensate", _RUN, "Plan a repair and, after you said yes, apply it."),
     ("demo", "demo:demo", _RUN, "Build or run a simulated platform with seeded faults."),
     ("serve", "serve:serve", _RUN, "Serve the page, the JSON API and /metrics."),
     ("up", "up:up", _RUN, "Run the page and Dagster as one supervised command."),

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from monitoring_pipelines.errors import ProductError, Refused
 from monitoring_pipelines.state.types import canonical_json
 
-Mode = Literal["only_if_empty", "add_missing"]
+MODES = ("only_if_empty", "add_missing")
 
 #: Class of a candidate (R-305), in the order shown.
 CLASSES = (
@@ -63,7 +63,7 @@ class PlanRequest:
     window_to: datetime | None = None
     task_ids: tuple[str, ...] | None = None
     max_tasks: int | None = None
-    mode: Mode | None = None
+    mode: str | None = None
     batch_size: int | None = None
     #: Ids of the recoverers to ask, in this order; None = all configured ones.
     recoverers: tuple[str, ...] | None = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.compensation.candidates import Scope, read_scope
 from monitoring_pipelines.compensation.model import (
     HASHED_ITEM_COLUMNS,
+    MODES,
     Item,
     PlanRequest,
     RepairRefused,
@@ -99,6 +100,12 @@ class Planner:
     def _completed(self, request: PlanRequest) -> PlanRequest:
         """Defaults filled in; UsageError when neither window nor ids are usable (R-303)."""
         repair = self.settings.repair
+        if request.mode is not None and request.mode not in MODES:
+            raise UsageError(f"unknown mode {request.mode!r}", " or ".join(MODES))
+        for name in ("max_tasks", "batch_size"):
+            value = getattr(request, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
         if request.task_ids is not None:
             if not request.task_ids:
                 raise UsageError("the list of task ids is empty", "an empty list never means all tasks (R-303)")

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from monitoring_pipelines.compensation.model import APPLY_TIME, ProposedRow
+from monitoring_pipelines.compensation.model import APPLY_TIME, ProposedRow, sha256_of
 from monitoring_pipelines.compensation.rows import RowRules
 
 if TYPE_CHECKING:
     from monitoring_pipelines.compensation.target import Target
+    from monitoring_pipelines.quality.suites import TargetColumns
 
 #: Rows judged at once; the suite costs more per call than per row.
 CHUNK_ROWS = 2_000
 _LONGEST_REASON = 500
+#: Verdicts of this process by the hash of rows and rules.
+_known: dict[str, dict[int, list[str]]] = {}
+_MOST_KNOWN = 64
 
 
 def refused_tasks(rows: Iterable[tuple[str, ProposedRow]], target: Target, rules: RowRules) -> dict[str, str]:
@@ -31,7 +35,6 @@ def refused_tasks(rows: Iterable[tuple[str, ProposedRow]], target: Target, rules
     Returns:
         Task key → why.
     """
-    from monitoring_pipelines.quality.expectations import validate_repair_rows
     from monitoring_pipelines.quality.suites import TargetColumns
 
     pairs = list(rows)
@@ -40,10 +43,22 @@ def refused_tasks(rows: Iterable[tuple[str, ProposedRow]], target: Target, rules
     allowed = TargetColumns(lengths, target.columns[key_column].max_length if key_column else None, rules.media_types)
     reasons: dict[str, list[str]] = {}
     for chunk in _chunks(pairs):
-        wrong = validate_repair_rows([_judged(key, row, target) for key, row in chunk], allowed)
+        wrong = _verdict([_judged(key, row, target) for key, row in chunk], allowed)
         for number, sentences in wrong.items():
             reasons.setdefault(chunk[number][0], []).extend(sentences)
     return {key: "; ".join(dict.fromkeys(found))[:_LONGEST_REASON] for key, found in reasons.items()}
+
+
+def _verdict(rows: list[dict[str, Any]], allowed: TargetColumns) -> dict[int, list[str]]:
+    """What the suite says; equal rows under equal rules are judged once per process, a resume has just seen them."""
+    from monitoring_pipelines.quality.expectations import validate_repair_rows
+
+    key = sha256_of([rows, dict(allowed.lengths), allowed.task_key_length, allowed.media_types])
+    if key not in _known:
+        while len(_known) >= _MOST_KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[key] = validate_repair_rows(rows, allowed)
+    return _known[key]
 
 
 def _chunks(pairs: Sequence[tuple[str, ProposedRow]]) -> Iterable[Sequence[tuple[str, ProposedRow]]]:

@@ -11,6 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from monitoring_pipelines.orchestration.first_load import first_load_job
 from monitoring_pipelines.orchestration.maintenance import maintenance_job
+from monitoring_pipelines.orchestration.repair_jobs import build_repair_jobs
 from monitoring_pipelines.warehouse.families import DAY_TABLES, HOUR_TABLES
 
 #: Longest a minute tick may take before run monitoring ends it, seconds: the very first one loads all history.
@@ -21,8 +22,8 @@ Job = JobDefinition | UnresolvedAssetJobDefinition
 
 
 def build_jobs() -> dict[str, Job]:
-    """All jobs by name. None needs run config."""
-    jobs: list[Job] = [*_asset_jobs(), first_load_job, maintenance_job]
+    """All jobs by name. Only those of repair need run config."""
+    jobs: list[Job] = [*_asset_jobs(), first_load_job, maintenance_job, *build_repair_jobs()]
     return {job.name: job for job in jobs}
 
 

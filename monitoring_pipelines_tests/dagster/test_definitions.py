@@ -117,6 +117,8 @@ def test_schedules_run_by_default_in_the_configured_zone(new_site):
     assert {s.default_status for s in schedules.values()} == {DefaultScheduleStatus.RUNNING}
     sensors = {s.name: s.default_status for s in repository.sensor_defs}
     assert sensors["dirty_hours_sensor"] == DefaultSensorStatus.RUNNING
+    # Plans are made without being asked for only where that is configured.
+    assert sensors.pop("auto_plan_sensor") == DefaultSensorStatus.STOPPED
     assert set(sensors.values()) == {DefaultSensorStatus.RUNNING}
 
 

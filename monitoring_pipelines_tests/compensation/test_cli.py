@@ -1,0 +1,129 @@
+"""``mp repair`` and ``mp compensate`` as an operator uses them (S-605, compensation §9)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from monitoring_pipelines.cli.app import run as mp
+
+
+@pytest.fixture
+def cli(shop, monkeypatch, capsys):
+    monkeypatch.setenv("MP_CONFIG", str(shop.directory / "monitoring.yaml"))
+    monkeypatch.setenv("MP_NOW", "2026-02-01T12:00:00Z")
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = mp(["--json", *arguments])
+        out = capsys.readouterr().out
+        try:
+            return code, json.loads(out)
+        except ValueError:
+            return code, out
+
+    return call
+
+
+def test_from_finding_to_rollback(shop, cli):
+    shop.task("a", outputs=2)
+    shop.task("b")
+    code, made = cli("repair", "plan", "--hours", "12")
+    assert code == 0
+    plan_id = made["plan"]["plan_id"]
+    assert made["plan"]["counters"]["rows_planned"] == 3
+    assert cli("repair", "apply", plan_id)[0] == 5
+    assert cli("repair", "approve", plan_id, "--by", "Bob")[0] == 0
+    code, run = cli("repair", "apply", plan_id)
+    assert (code, run["state"], run["verification"]["result"]) == (0, "finished", "verified")
+    assert run["verification"]["after"]["with_output"] == 2
+    report = json.loads((shop.settings.logs_path / "repairs" / f"{run['run_id']}.json").read_text())
+    assert all(report["invariants"].values())
+    assert report["approval"]["approver"] == "Bob"
+    assert [len(task["rows"]) for task in report["tasks"]] == [2, 1]
+    text = (shop.settings.logs_path / "repairs" / f"{run['run_id']}.md").read_text()
+    assert "sign=" not in text
+    assert "approved 3 rows" in text
+    assert cli("repair", "verify", run["run_id"])[0] == 0
+    code, dry = cli("repair", "rollback", run["run_id"], "--dry-run")
+    assert (code, dry["counters"]["deleted"], len(shop.rows())) == (0, 3, 3)
+    code, undone = cli("repair", "rollback", run["run_id"])
+    assert (code, undone["counters"]["deleted"], len(shop.rows())) == (0, 3, 0)
+    assert cli("repair", "apply", plan_id)[1]["error"]["code"] == "rolled_back"
+    code, shown = cli("repair", "show", plan_id, "--rows")
+    assert [r["kind"] for r in shown["runs"]] == ["apply", "apply", "verify", "rollback", "rollback", "apply"]
+
+
+def test_rollback_that_keeps_rows_ends_with_1(shop, cli):
+    shop.task("a")
+    plan_id = cli("repair", "plan")[1]["plan"]["plan_id"]
+    cli("repair", "approve", plan_id, "--by", "Bob")
+    run_id = cli("repair", "apply", plan_id)[1]["run_id"]
+    shop.db.execute("update task_outputs set name = 'mine'")
+    assert cli("repair", "rollback", run_id)[0] == 1
+
+
+def test_exit_codes_of_planning(shop, cli):
+    shop.task("a")
+    assert cli("repair", "plan", "--task-ids", "")[0] == 2
+    assert cli("repair", "plan", "--hours", "-1")[0] == 2
+    assert cli("repair", "plan", "--hours", "1", "--task-ids", "a")[0] == 2
+    assert cli("repair", "show", "01ARZ3NDEKTSV4RRFFQ69G5FAV")[0] == 2
+    shop.api.fault = "auth"
+    assert cli("repair", "plan")[0] == 3
+    shop.api.fault = "down"
+    for n in range(5):
+        shop.task(f"t{n}")
+    assert cli("repair", "plan")[0] == 6
+
+
+def test_days_are_local_and_the_last_one_is_included(shop, cli, monkeypatch):
+    shop.configure(head="")
+    path = shop.directory / "monitoring.yaml"
+    path.write_text(path.read_text().replace("timezone: UTC", "timezone: Asia/Shanghai", 1))
+    plan = cli("repair", "plan", "--start-date", "2026-01-30", "--end-date", "2026-01-31")[1]["plan"]
+    assert (plan["window_from"], plan["window_to"]) == ("2026-01-29T16:00:00Z", "2026-01-31T16:00:00Z")
+
+
+def test_compensate_plans_and_never_writes_without_an_answer(shop, cli):
+    shop.task("a")
+    assert cli("compensate", "--dry-run")[0] == 0
+    code, _ = cli("compensate", "--start-date", "2026-02-01", "--batch-size", "10", "--max-tasks", "5")
+    assert code == 5
+    assert len(shop.rows()) == 0
+
+
+def test_compensate_applies_what_the_policy_approves(shop, cli):
+    shop.configure(repair="auto_approve: {max_rows: 5}")
+    shop.task("a")
+    code, _ = cli("compensate", "--task-ids", "a")
+    assert code == 0
+    assert len(shop.rows()) == 1
+
+
+def test_doctor_prints_grants_that_suffice_and_init_is_repeatable(shop, cli, monkeypatch):
+    code, found = cli("repair", "doctor")
+    assert code == 0
+    repair = found[0]["grants"]["repair"]
+    assert any(line.startswith("GRANT SELECT, INSERT ON") and "task_outputs" in line for line in repair)
+    assert not any("UPDATE" in line and "task_outputs" in line for line in repair)
+    monkeypatch.setenv("INIT_DSN", shop.db.dsn)
+    assert cli("repair", "init", "--dsn-env", "INIT_DSN")[0] == 0
+    assert cli("repair", "init", "--dsn-env", "INIT_DSN")[0] == 0
+
+
+def test_the_audit_log_tells_who_did_what_and_a_changed_entry_shows(shop, cli):
+    from sqlalchemy import text
+
+    shop.task("a")
+    plan_id = cli("repair", "plan")[1]["plan"]["plan_id"]
+    cli("repair", "approve", plan_id, "--by", "Bob")
+    cli("repair", "apply", plan_id)
+    code, out = cli("repair", "audit")
+    assert code == 0
+    actions = [json.loads(line)["action"] for line in out.splitlines()]
+    assert actions == ["repair.plan", "repair.approve", "repair.apply", "repair.apply.finished"]
+    with shop.state.begin() as con:
+        con.execute(text("update audit_log set actor = 'Eve' where action = 'repair.approve'"))
+    assert cli("repair", "audit")[0] != 0
