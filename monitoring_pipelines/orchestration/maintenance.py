@@ -26,7 +26,7 @@ from dagster import (
 from dagster._time import datetime_from_timestamp, get_current_timestamp
 
 from monitoring_pipelines.clock import Clock
-from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
+from monitoring_pipelines.orchestration.resources import POOL, SourceResource, StateResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
 
 #: How long finished runs stay: successful ticks, other ticks, runs of other jobs.
@@ -46,6 +46,28 @@ def prune_runs(context: OpExecutionContext) -> None:
     deleted = prune_superseded_runs(context.instance)
     context.log.info(f"{deleted} superseded runs deleted")
     context.add_output_metadata({"runs_deleted": deleted})
+
+
+@op(
+    ins={"after": In(Nothing)},
+    out=Out(Nothing),
+    description="Remove check runs, alerts, messages and log files older than retention allows (S-506).",
+)
+def prune_state(
+    context: OpExecutionContext,
+    source: ResourceParam[SourceResource],
+    state: ResourceParam[StateResource],
+    clock: ResourceParam[Clock],
+) -> None:
+    """Retention of the state store and of the files it describes; needs no warehouse."""
+    from monitoring_pipelines.quality.files import prune_logs
+    from monitoring_pipelines.state import retention
+
+    now = clock.now()
+    removed = retention.prune(state.store, source.settings, now)
+    removed["log_files"] = len(prune_logs(source.settings, now))
+    context.log.info(", ".join(f"{count} {what}" for what, count in removed.items()))
+    context.add_output_metadata(removed)
 
 
 @op(
@@ -154,10 +176,10 @@ def _newest_partition_runs(instance: DagsterInstance, key: AssetKey) -> set[str]
 
 @job(
     name="maintenance_job",
-    description="Prune superseded runs, apply retention, compact files. Runs beside minute ticks.",
+    description="Prune superseded runs, old checks, alerts and logs, apply retention, compact files. Runs beside ticks.",
     tags={"type": "maintenance"},
     executor_def=in_process_executor,
 )
 def maintenance_job() -> None:
-    """The three ops, one after another."""
-    compact(after=apply_retention(after=prune_runs()))
+    """The four ops, one after another."""
+    compact(after=apply_retention(after=prune_state(after=prune_runs())))

@@ -119,9 +119,10 @@ def set_judged(con: Connection, until: Mapping[str, datetime], now: datetime) ->
 
 
 def prune(state: StateStore, now: datetime, days: int) -> int:
-    """Remove rows that changed last more than ``days`` ago; their number."""
+    """Remove rows that changed last more than ``days`` ago; their number. Unfinished runs stay."""
+    table = self_job_run
     with state.begin() as con:
-        old = delete(self_job_run).where(self_job_run.c.changed_at < now - timedelta(days=days))
+        old = delete(table).where(table.c.changed_at < now - timedelta(days=days), table.c.outcome != "running")
         return con.execute(old).rowcount
 
 

@@ -113,6 +113,19 @@ def test_two_ticks_at_once_give_one_result(live: LiveDagster, live_site: Site):
     assert duplicates == []
 
 
+def test_health_from_outside_is_good_while_everything_runs(live: LiveDagster):
+    """The same questions the API process asks; this instance's clock stands still, so ticks are from the future."""
+    from monitoring_pipelines.collect.dagster_health import components
+
+    def healthy() -> bool:
+        found = components(live.url, NOW)
+        kinds = {one.kind for one in found}
+        needed = {"webserver", "daemon", "code_location", "schedule", "sensor"}
+        return kinds == needed and not [one for one in found if one.is_bad]
+
+    live.wait("health", healthy, 60)
+
+
 def test_schedule_and_sensors_run_without_being_switched_on(live: LiveDagster):
     """The daemon alone drives the product."""
     live.wait(
