@@ -1,6 +1,6 @@
 /*
 description: >
-  Settled tasks of the window and those of them without valid output, by every dimension that may carry a loss: endpoint,
+  Settled tasks of the window and those of them in the list $missing, by every dimension that may carry a loss: endpoint,
   worker, own word of the status, table of origin, whether the task went to a remote service, hour of the local day.
 */
 WITH task AS MATERIALIZED (
@@ -21,13 +21,7 @@ WITH task AS MATERIALIZED (
 judged AS (
     SELECT
         task.* EXCLUDE (task_hash),
-        task.task_hash NOT IN (
-            SELECT o.task_hash FROM raw.task_output AS o
-            WHERE o.source_id = $source_id AND o.valid AND o.origin <> 'placeholder'
-                AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
-                AND (o.created_at >= $outputs_from::TIMESTAMP OR o.created_at IS NULL)
-                AND o.task_hash IS NOT NULL
-        ) AS missing
+        task.task_hash IN (SELECT unnest($missing::UBIGINT[])) AS missing
     FROM task
 )
 

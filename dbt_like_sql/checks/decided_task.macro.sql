@@ -10,7 +10,7 @@ FROM raw.task AS t
 WHERE t.source_id = source AND t.effective_end >= since AND t.effective_end < until
     AND t.status IN ('succeeded', 'failed', 'timed_out', 'cancelled')
     AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
-    AND NOT EXISTS (SELECT 1 FROM core.task_status AS s WHERE s.source_id = source AND s.task_hash = t.task_hash)
+    AND t.task_hash NOT IN (SELECT s.task_hash FROM core.task_status AS s WHERE s.source_id = source AND s.task_hash IS NOT NULL)
 UNION ALL
 SELECT
     s.task_key, s.task_hash, coalesce(t.endpoint, s.endpoint, source), coalesce(s.worker_key, t.worker_key), t.raw_status,

@@ -1,6 +1,6 @@
 /*
 description: >
-  Keys of the settled tasks of the window that have no valid output, by end and key (C-101); limited to $most.
+  Keys of the settled tasks of the window that have no valid output, by end and key (C-101).
 key: [task_key]
 */
 WITH task AS MATERIALIZED (
@@ -16,6 +16,7 @@ WITH task AS MATERIALIZED (
 
 SELECT
     task.task_key,
+    task.task_hash,
     task.row_status,
     task.effective_end
 FROM task
@@ -28,4 +29,3 @@ WHERE
             AND o.task_hash IS NOT NULL
     )
 ORDER BY task.effective_end, task.task_key
-LIMIT $most

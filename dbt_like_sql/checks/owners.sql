@@ -1,9 +1,10 @@
 /*
-description: Tasks of any age by their numbers; is_gone: no longer at the source.
+description: Tasks created since $oldest by their numbers; is_gone: no longer at the source.
 */
 SELECT
     t.task_hash,
     t.is_deleted,
     t.deleted_at IS NOT NULL AND t.deleted_reason <> 'retention' AS is_gone
 FROM raw.task AS t
-WHERE t.source_id = $source_id AND t.task_hash IN (SELECT unnest($hashes::UBIGINT[]))
+WHERE t.source_id = $source_id AND coalesce(t.created_at, TIMESTAMP '1970-01-01') >= $oldest::TIMESTAMP
+    AND t.task_hash IN (SELECT unnest($hashes::UBIGINT[]))

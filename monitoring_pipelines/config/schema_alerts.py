@@ -82,6 +82,20 @@ def _known(what: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
+class CustomCheck(Block):
+    """A check of one's own (C-601); ``package.module:function`` alone is enough."""
+
+    check: Annotated[Text, Field(pattern=r"^[\w.]+:\w+$")]
+    #: Runs it belongs to; empty: what the function declares, else full.
+    types: list[Literal["quick", "full", "deep"]] = []
+    params: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"check": value} if isinstance(value, str) else value
+
+
 class CheckSettings(Block):
     """Consistency checks (C-1xx)."""
 
@@ -99,7 +113,7 @@ class CheckSettings(Block):
     change_point_min_points: Percent = 20
     sweep_s: PositiveSeconds = 60
     disabled: list[Text] = []
-    custom: list[Annotated[Text, Field(pattern=r"^[\w.]+:\w+$")]] = []
+    custom: list[CustomCheck] = []
 
     @field_validator("disabled")
     @classmethod

@@ -151,8 +151,9 @@ def day_points(ctx: CheckContext, days: Sequence[LocalDay]) -> list[Point[LocalD
 
 
 def _day_point(ctx: CheckContext, day: LocalDay) -> Point[LocalDay]:
-    counted = figures.figures(ctx, day.start, min(day.end, max(ctx.window_to, day.start)))
-    return Point(day, counted.success_tasks, counted.tasks_with_outputs)
+    end = min(day.end, max(ctx.window_to, day.start))
+    hours = figures.history(ctx, day.start, end)
+    return Point(day, sum(total for _, total, _ in hours), sum(complete for _, _, complete in hours))
 
 
 def _hours(ctx: CheckContext, start: datetime, end: datetime) -> list[Point[datetime]]:
@@ -164,8 +165,8 @@ def _hours(ctx: CheckContext, start: datetime, end: datetime) -> list[Point[date
     day = local_date(start, ctx.zone)
     while midnight(day, ctx.zone) < end:
         span = local_day(day, ctx.zone)
-        hours = figures.hourly(ctx, span.start, min(span.end, ctx.window_to))
-        points += [Point(at, f.success_tasks, f.tasks_with_outputs) for at, f in hours.items() if f.success_tasks]
+        hours = figures.history(ctx, span.start, min(span.end, max(ctx.window_to, span.start)))
+        points += [Point(at, total, complete) for at, total, complete in hours]
         day += DAY
     inside = [point for point in points if start <= point.label < end]
     usual = sorted(point.total for point in inside)[len(inside) // 2] if inside else 0
@@ -183,7 +184,8 @@ def _contributions(ctx: CheckContext, start: datetime, end: datetime) -> dict[tu
     first_midnight = midnight(local_date(start, ctx.zone), ctx.zone)
     for first, last in figures.chunks(start, end):
         window = {"window_start": first, "window_end": last, "midnight": first_midnight}
-        for row in ctx.rows("contribution", **window, **figures.limits(ctx, first, last)):
+        hashes = [row["task_hash"] for row in figures.missing_rows(ctx, first, last)]
+        for row in ctx.rows("contribution", **window, missing=hashes, **figures.limits(ctx, first, last)):
             key = row["dimension"], row["value"]
             tasks, missing = total.get(key, (0, 0))
             total[key] = tasks + row["tasks"], missing + row["missing"]

@@ -7,7 +7,7 @@ What does not: bands and alerts made of the figures (``quality.checks``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,17 @@ class Figures:
     distinct_outputs: int = 0
     invalid_outputs: int = 0
     no_end_time: int = 0
+    delay_population: int = 0
+    delayed_tasks: int = 0
+    #: Tasks that ended before they started, or have an output from before their start: ``hygiene`` looks closer.
+    odd_times: int = 0
+    #: Longest time from a task's end to one of its outputs, microseconds; None without outputs.
+    max_delay_us: int | None = None
 
     def __add__(self, other: Figures) -> Figures:
-        return Figures(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Figures)})
+        total = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
+        known = [us for us in (self.max_delay_us, other.max_delay_us) if us is not None]
+        return Figures(**total, max_delay_us=max(known, default=None))
 
     @property
     def missing_count(self) -> int:
@@ -64,7 +72,7 @@ class Figures:
         """All figures under the names of S-412."""
         n, w = self.success_tasks, self.tasks_with_outputs
         mean = Fraction(self.total_outputs, w) if w else None
-        return asdict(self) | {
+        return {name: getattr(self, name) for name in _SHOWN} | {
             "missing_count": self.missing_count,
             "completion_rate": rate_text(w, n),
             "completion_rate_value": rate_number(w, n),
@@ -74,6 +82,10 @@ class Figures:
             "avg_outputs_per_task": None if mean is None else f"{rounded(mean, 1):.1f}",
             "avg_outputs_per_task_value": None if mean is None else rounded(mean, 4),
         }
+
+
+_SUMMED = tuple(f.name for f in fields(Figures) if f.name != "max_delay_us")
+_SHOWN = _SUMMED[: _SUMMED.index("delay_population")]
 
 
 @dataclass(frozen=True)
@@ -90,13 +102,57 @@ def hourly(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime, 
     if key not in ctx.memo:
         found: dict[datetime, Figures] = {}
         for first, last in chunks(start, end):
-            window = {"window_start": first, "window_end": last}
-            for row in ctx.rows("completeness", **window, **limits(ctx, first, last)):
-                hour = first + HOUR * row.pop("hour_no")
-                found[hour] = Figures(**row)
+            found |= _counted(ctx, first, last)
             ctx.session.breathe()
         ctx.memo[key] = dict(sorted(found.items()))
     return ctx.memo[key]
+
+
+def _counted(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime, Figures]:
+    """Figures of at most a day by hour. Only tasks with more than two rows need their keys to be told apart."""
+    parameters = {"window_start": start, "window_end": end, **limits(ctx, start, end)}
+    found: dict[datetime, Figures] = {}
+    many = 0
+    for row in ctx.rows("completeness", delay_us=delay_us(ctx), **parameters):
+        many += row.pop("many_rows")
+        hour = start + HOUR * row.pop("hour_no")
+        found[hour] = Figures(**row)
+    for row in ctx.rows("distinct_outputs", **parameters) if many else ():
+        hour = start + HOUR * row["hour_no"]
+        found[hour] += Figures(distinct_outputs=row["more"])
+    return found
+
+
+def history(ctx: CheckContext, start: datetime, end: datetime) -> list[tuple[datetime, int, int]]:
+    """(hour, settled tasks, those with output) of a past stretch, hours with tasks only, oldest first.
+
+    Taken from the hourly statistics where these hold whole hours and nothing waits to be restated, else counted.
+    """
+    key = ("history", start, end)
+    if key not in ctx.memo:
+        cut = min(_in_statistics_until(ctx, start), end)
+        found: list[tuple[datetime, int, int]] = []
+        if cut > start:
+            rows = ctx.rows("history_hours", window_start=start, window_end=cut)
+            found = [(row["at"], row["total"], row["complete"]) for row in rows]
+        if max(cut, start) < end:
+            hours = hourly(ctx, max(cut, start), end).items()
+            found += [(at, f.success_tasks, f.tasks_with_outputs) for at, f in hours if f.success_tasks]
+        ctx.memo[key] = found
+    return ctx.memo[key]
+
+
+def _in_statistics_until(ctx: CheckContext, start: datetime) -> datetime:
+    """The hour up to which the statistics hold everything from ``start`` on as it is now; ``start`` if they do not."""
+    exists = (
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'mart' "
+        "AND table_name = 'output_hourly_stats'"
+    )
+    found = ctx.session.con.execute(exists).fetchone()
+    if not found or not found[0] or (start - datetime.min) % HOUR:
+        return start
+    rows = ctx.rows("settled_history", window_start=start)
+    return rows[0]["until"] if rows and rows[0]["until"] else start
 
 
 def figures(ctx: CheckContext, start: datetime, end: datetime) -> Figures:
@@ -104,13 +160,21 @@ def figures(ctx: CheckContext, start: datetime, end: datetime) -> Figures:
     return sum(hourly(ctx, start, end).values(), Figures())
 
 
+def missing_rows(ctx: CheckContext, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Tasks of at most a day without output as the store has them, oldest first: key, number, status of the row, end."""
+    key = ("missing", start, end)
+    if key not in ctx.memo:
+        parameters = {"window_start": start, "window_end": end, **limits(ctx, start, end)}
+        ctx.memo[key] = ctx.rows("missing_keys", **parameters)
+    return ctx.memo[key]
+
+
 def missing_keys(ctx: CheckContext, start: datetime, end: datetime, most: int) -> dict[str, str | None]:
     """Keys of tasks without output as the store has them, oldest first, with the status their row shows."""
     keys: dict[str, str | None] = {}
     for first, last in chunks(start, end):
-        window = {"window_start": first, "window_end": last, "most": most - len(keys)}
-        rows = ctx.rows("missing_keys", **window, **limits(ctx, first, last))
-        keys |= {row["task_key"]: row["row_status"] for row in rows}
+        rows = missing_rows(ctx, first, last)
+        keys |= {row["task_key"]: row["row_status"] for row in rows[: most - len(keys)]}
         ctx.session.breathe()
         if len(keys) >= most:
             break
@@ -153,6 +217,11 @@ def chunks(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
         stop = min(start + CHUNK, end)
         yield start, stop
         start = stop
+
+
+def delay_us(ctx: CheckContext) -> int:
+    """Time after a task's end from which on an output is late (C-104), microseconds."""
+    return int(timedelta(seconds=ctx.settings.checks.delay_s) / timedelta(microseconds=1))
 
 
 def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:

@@ -193,6 +193,7 @@ def _checked(work: _Work, sources: list[SourceSettings]) -> CheckRun:
     outcomes: list[CheckOutcome] = []
     for source in sources:
         outcomes += _source_outcomes(work, source, wanted, ask=True)
+    outcomes += _custom_outcomes(work, sources)
     found = any(outcome.findings for outcome in outcomes)
     status: RunStatus = "error" if work.failed else "issues_detected" if found else "healthy"
     return replace(
@@ -256,6 +257,19 @@ def _source_outcomes(work: _Work, source: SourceSettings, wanted: list[Check], *
     if not ask:
         return outcomes
     return [_source_outcome(work, source, as_of=_as_of_outcomes(outcomes)), *outcomes]
+
+
+def _custom_outcomes(work: _Work, sources: list[SourceSettings]) -> list[CheckOutcome]:
+    """Outcomes of checks of one's own (C-601), over the sources that could be read."""
+    from monitoring_pipelines.quality import custom
+
+    readable = [source.id for source in sources if source.id not in work.failed]
+    outcomes: list[CheckOutcome] = []
+    for check in custom.discover(work.pipe.settings) if readable else ():
+        if not check.types or work.run.type in check.types:
+            work.say(f"custom check {check.id}")
+            outcomes += custom.run(check, work.pipe, work.run, readable)
+    return outcomes
 
 
 def _context(

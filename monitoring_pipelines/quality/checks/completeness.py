@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from monitoring_pipelines.quality.context import CheckContext
     from monitoring_pipelines.quality.model import CheckOutcome
 
-SECOND = timedelta(seconds=1)
 MICRO = timedelta(microseconds=1)
 
 
@@ -53,18 +52,9 @@ def creation_delay(ctx: CheckContext) -> CheckOutcome:
     """Tasks of the last day with an output that came too long after their end (C-104)."""
     settings = ctx.settings.checks
     start = ctx.window_to - timedelta(hours=settings.delay_window_h)
-    limit = timedelta(seconds=settings.delay_s)
-    total: dict[str, Any] = {"population": 0, "delayed": 0, "max_delay_us": None, "examples": []}
-    for first, last in figures.chunks(start, ctx.window_to):
-        window = {"window_start": first, "window_end": last, "delay_us": limit // MICRO}
-        row = ctx.row("creation_delay", **window, **figures.limits(ctx, first, last))
-        total["population"] += row["population"]
-        total["delayed"] += row["delayed"]
-        known = [us for us in (total["max_delay_us"], row["max_delay_us"]) if us is not None]
-        total["max_delay_us"] = max(known, default=None)
-        total["examples"] += row["examples"] or []
-    n, late = total["population"], total["delayed"]
-    longest = None if total["max_delay_us"] is None else rounded(Fraction(total["max_delay_us"], 10**6), 3)
+    counted = figures.figures(ctx, start, ctx.window_to)
+    n, late = counted.delay_population, counted.delayed_tasks
+    longest = None if counted.max_delay_us is None else rounded(Fraction(counted.max_delay_us, 10**6), 3)
     minutes = rounded(Fraction(str(settings.delay_s)) / 60, 2)
     metrics = {
         "delay_threshold_minutes": int(minutes) if minutes == int(minutes) else minutes, "total_recent_tasks": n,
@@ -79,7 +69,12 @@ def creation_delay(ctx: CheckContext) -> CheckOutcome:
         f"{n} 个任务中有 {late} 个的输出晚于 {metrics['delay_threshold_minutes']} 分钟才写入",
         f"outputs of {late} of {n} tasks came more than {metrics['delay_threshold_minutes']} min after their end",
     )
-    found = ctx.finding(severity, message, metrics, total["examples"])
+    examples: list[str] = []
+    for first, last in figures.chunks(start, ctx.window_to):
+        window = {"window_start": first, "window_end": last, "delay_us": figures.delay_us(ctx)}
+        rows = ctx.rows("delayed_examples", **window, **figures.limits(ctx, first, last))
+        examples += [row["task_key"] for row in rows]
+    found = ctx.finding(severity, message, metrics, examples)
     return ctx.outcome(findings=[found], metrics=metrics, window_from=start)
 
 

@@ -5,7 +5,7 @@ What belongs here: counting them with examples. What does not: missing outputs (
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.quality import figures
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def orphans(ctx: CheckContext) -> CheckOutcome:
     """Live outputs whose task exists neither here nor at the source (C-111)."""
-    rows = ctx.rows("orphan_candidates", tasks_from=ctx.window_from - figures.OUTPUT_SLACK)
+    rows = ctx.rows("orphan_candidates", tasks_from=ctx.window_from - timedelta(hours=1))
     owners = _owners(ctx, rows)
     deleted = [row for row in rows if owners.get(row["task_hash"]) == "deleted"]
     lost = [row for row in rows if owners.get(row["task_hash"]) in (None, "gone")]
@@ -40,12 +40,12 @@ def orphans(ctx: CheckContext) -> CheckOutcome:
 
 
 def _owners(ctx: CheckContext, rows: list[dict[str, Any]]) -> dict[int, str]:
-    """What the store knows of the candidates' tasks, of any age: known, deleted (softly) or gone."""
-    if not rows:
-        return {}
+    """What the store knows of the candidates' tasks: known, deleted (softly) or gone; those of the last week first."""
     owners: dict[int, str] = {}
-    for row in ctx.rows("owners", hashes=sorted({row["task_hash"] for row in rows})):
-        owners[row["task_hash"]] = "deleted" if row["is_deleted"] else "gone" if row["is_gone"] else "known"
+    for oldest in (ctx.window_from - timedelta(days=7), datetime(1970, 1, 1)):
+        wanted = sorted({row["task_hash"] for row in rows} - set(owners))
+        for row in ctx.rows("owners", hashes=wanted, oldest=oldest) if wanted else ():
+            owners[row["task_hash"]] = "deleted" if row["is_deleted"] else "gone" if row["is_gone"] else "known"
     return owners
 
 
@@ -109,6 +109,8 @@ def bad_times(ctx: CheckContext) -> CheckOutcome:
         window = {"window_start": first, "window_end": last, "latest": latest}
         outputs_from = figures.limits(ctx, first, last)["outputs_from"]
         future = last == ctx.window_to
+        if not future and not figures.figures(ctx, first, last).odd_times:
+            continue
         for row in ctx.rows("bad_times", **window, outputs_from=outputs_from, count_future=future):
             kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["n"]
             examples += row["examples"] or []

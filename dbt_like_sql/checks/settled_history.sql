@@ -1,0 +1,19 @@
+/*
+description: >
+  The hour up to which the hourly statistics of outputs hold everything from window_start on as it is now: computed,
+  closed, and no change waiting (M-601, M-803); NULL if they do not reach back that far.
+*/
+SELECT
+    CASE WHEN state.origin <= $window_start::TIMESTAMP THEN
+        least(
+            date_trunc('hour', state.output_closed_through),
+            date_trunc('hour', progress.computed_through),
+            coalesce((
+                SELECT min(d.hour) FROM meta.dirty_hour AS d
+                WHERE d.source_id = $source_id AND d.family = 'output' AND d.hour >= $window_start::TIMESTAMP
+            ), TIMESTAMP '9999-01-01')
+        )
+    END::TIMESTAMP AS until
+FROM meta.source_state AS state
+INNER JOIN meta.window_progress AS progress ON progress.source_id = state.source_id AND progress.family = 'output'
+WHERE state.source_id = $source_id
