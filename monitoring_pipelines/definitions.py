@@ -53,6 +53,7 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     from monitoring_pipelines.orchestration.catalogue_checks import build_catalogue_checks, build_check_jobs
     from monitoring_pipelines.orchestration.check_schedules import build_check_schedules
     from monitoring_pipelines.orchestration.check_specs import places
+    from monitoring_pipelines.orchestration.collect_sensors import build_collect_sensor
     from monitoring_pipelines.orchestration.jobs import build_jobs
     from monitoring_pipelines.orchestration.metadata import key_of
     from monitoring_pipelines.orchestration.partitions import build_partitions, first_partition_day
@@ -85,6 +86,7 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
             *build_sensors(jobs, partitions),
             *build_alert_sensors(settings),
             *build_run_sensors(jobs),
+            build_collect_sensor(settings),
             *build_repair_sensors(settings, jobs["plan_compensation_job"]),
         ],
         resources={**default_resources(settings, clock), **(resources or {})},

@@ -45,6 +45,8 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("thresholds", "checks:thresholds", _CHECKS, "Show or change the task thresholds."),
     ("sweep", "checks:sweep", _CHECKS, "Let derived timeouts take effect and show what is over its limit."),
     ("prune-logs", "checks:prune_logs", _CHECKS, "Remove old result, alert and error files."),
+    ("targets", "targets:targets", _RUN, "Show what is expected to go on, or retire it."),
+    ("prometheus-rules", "targets:prometheus_rules", _RUN, "Write the rule file for a Prometheus server."),
     ("status", "status:status", _RUN, "Show how fresh everything is and what is wrong."),
     ("alerts", "alerts:app", _RUN, "Alerts: list, show, acknowledge, silence, history."),
     ("test-alert", "alert_trials:send_test", _RUN, "Send a test message, or run an alert's life cycle as an exercise."),

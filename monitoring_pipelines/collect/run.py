@@ -79,7 +79,7 @@ class Collector:
             rows += found
             self._note(futures[future], error, done)
         done.rows = len(rows)
-        collected.store(self.state, rows, now, PERIOD_S)
+        collected.store(self.state, rows, now, period_s(self.settings))
         for future in late:
             done.waiting.append(futures[future].target)
             future.add_done_callback(self._store_late(futures[future]))
@@ -164,9 +164,9 @@ def once(settings: Settings, state: StateStore, now: datetime, wait_s: float | N
     return collector.once(now, wait_s)
 
 
-def is_configured(settings: Settings) -> bool:
-    """Whether anything outside the product is to be asked (E-124)."""
-    return bool(settings.probes or settings.scrapes)
+def period_s(settings: Settings) -> float:
+    """Seconds between two turns: what configured targets need, else what the product's own samples need (E-124)."""
+    return PERIOD_S if configured_targets(settings) else INTERVAL_S
 
 
 def configured_targets(settings: Settings) -> Sequence[Target]:
