@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.config import rules
+from monitoring_pipelines.config.known import RULE_IDS
 from monitoring_pipelines.config.mapping import Notes
 from monitoring_pipelines.config.suggest import did_you_mean
 from monitoring_pipelines.entities import Entity, entities
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
+    from monitoring_pipelines.config.schema_alerts import RuleSettings
     from monitoring_pipelines.config.source_schema import ColumnMapping, SourceSettings, TableMapping
     from monitoring_pipelines.config.yaml_text import Path
 
@@ -28,12 +30,27 @@ def check_settings(settings: Settings, notes: Notes) -> None:
             if channel not in channels:
                 place = ("alerts", "routes", name, "channels", number)
                 notes.problem(place, f"unknown channel {channel!r}{did_you_mean(channel, channels)}")
+    for number, rule in enumerate(settings.rules):
+        if rule.metric is not None:
+            _check_metric(rule, number, notes)
     wanted = settings.api.compat.task_source
     names = [s.id for s in settings.sources]
     if wanted is not None and wanted not in names:
         notes.problem(("api", "compat", "task_source"), f"unknown source {wanted!r}{did_you_mean(wanted, names)}")
     for index, source in enumerate(settings.sources):
         _check_source(source, ("sources", index), notes)
+
+
+def _check_metric(rule: RuleSettings, number: int, notes: Notes) -> None:
+    """A configured rule measures something that exists (C-602); the tables are read only if there is such a rule."""
+    from monitoring_pipelines.alerts.rules.metrics import UnknownMetric, metric_of
+
+    try:
+        metric_of(rule)
+    except UnknownMetric as problem:
+        notes.problem(("rules", number, "metric"), str(problem))
+    if rule.id in RULE_IDS:
+        notes.problem(("rules", number, "id"), f"{rule.id} is a shipped rule: leave metric out, or use another id")
 
 
 def _unique(values: list[str], block: str, what: str, notes: Notes) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from monitoring_pipelines.alerts.model import Observation
 from monitoring_pipelines.alerts.rules import scope as scopes
+from monitoring_pipelines.alerts.rules.configured import Configured
 from monitoring_pipelines.alerts.rules.ingest import LOOK_BACK, Ingest
 from monitoring_pipelines.alerts.rules.jobs import Jobs
 from monitoring_pipelines.alerts.rules.notifications import Notifications
@@ -21,7 +22,7 @@ from monitoring_pipelines.alerts.rules.own_results import OwnResults
 from monitoring_pipelines.alerts.rules.resource import LOOK_BACK as LONGEST_LOOK_BACK
 from monitoring_pipelines.alerts.rules.resource import Resources
 from monitoring_pipelines.alerts.rules.scope import Family, Scope
-from monitoring_pipelines.alerts.rules.table import in_force, shipped
+from monitoring_pipelines.alerts.rules.table import in_force
 from monitoring_pipelines.alerts.rules.targets import Targets
 from monitoring_pipelines.alerts.rules.tasks import Tasks
 from monitoring_pipelines.alerts.rules.trend import SAMPLES
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 #: Longest wait for the warehouse, seconds; a tick that does not get it judges what needs no warehouse.
 WAREHOUSE_WAIT_S = 10.0
 _FAMILIES: tuple[Callable[[], Family], ...] = (
-    Own, OwnResults, Targets, Resources, Ingest, Tasks, Jobs, Notifications,
+    Own, OwnResults, Targets, Resources, Ingest, Tasks, Jobs, Notifications, Configured,
 )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def _withdraw(con: Connection, scope: Scope) -> None:
     said = {one.fingerprint for one in scope.observations}
     sources = {SELF, *(s.id for s in scope.settings.sources), *(key[0] for key in scope.collected_names)}
     open_alerts = select(alert.c.type, alert.c.source_id, alert.c.labels, alert.c.service, alert.c.fingerprint).where(
-        alert.c.open_fingerprint.is_not(None), alert.c.type.in_(tuple(shipped())), alert.c.is_drill.is_(False)
+        alert.c.open_fingerprint.is_not(None), alert.c.type.in_(tuple(scope.rules)), alert.c.is_drill.is_(False)
     )
     for row in con.execute(open_alerts):
         if row.fingerprint in said:

@@ -330,6 +330,9 @@ def in_force(settings: Settings, task_thresholds: Mapping[str, Any] | None = Non
     for change in settings.rules:
         if change.metric is None and change.id in rules:
             rules[change.id] = _changed(rules[change.id], change)
+    for own in settings.rules:
+        if own.metric is not None and own.severity is not None:
+            rules[own.id] = _configured(own)
     for rule_id in settings.checks.disabled:
         if rule_id in rules:
             rules[rule_id] = replace(rules[rule_id], enabled=False)
@@ -359,6 +362,16 @@ def _changed(rule: Rule, change: Any) -> Rule:
         alertname=change.alertname or rule.alertname,
         runbook=change.runbook or rule.runbook,
     )
+
+
+def _configured(own: Any) -> Rule:
+    """A rule of the configuration over a metric (C-602)."""
+    text = f"{own.metric} is {{value}} ({own.op} {{threshold}}) {{reason}}"
+    chinese = f"{own.metric} 为 {{value}}（{own.op} {{threshold}}）{{reason}}"
+    return Rule(
+        own.id, (Level(own.severity, own.threshold),), text, chinese, op=own.op, for_s=own.for_s or 0.0,
+        alertname=own.alertname or "", enabled=own.enabled, runbook=own.runbook or "",
+    )  # fmt: skip
 
 
 def describe(rule_id: str, language: str, values: Mapping[str, Any]) -> str | None:
