@@ -32,6 +32,8 @@ Target = ProbeSettings | ScrapeSettings
 MOST_AT_ONCE = 64
 #: How often ``once`` is called, seconds; a target counts as due half of it early, so that a late call skips nothing.
 PERIOD_S = 15.0
+#: A sensor may be late by a turn while others hold the daemon's threads: the heartbeat promises only every second one.
+PROMISED = 2
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Collector:
             rows += found
             self._note(futures[future], error, done)
         done.rows = len(rows)
-        collected.store(self.state, rows, now, period_s(self.settings))
+        collected.store(self.state, rows, now, PROMISED * period_s(self.settings))
         for future in late:
             done.waiting.append(futures[future].target)
             future.add_done_callback(self._store_late(futures[future]))

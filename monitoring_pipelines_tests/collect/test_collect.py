@@ -337,8 +337,8 @@ def test_collecting_is_a_component_with_a_heartbeat(state: StateStore):
 
     collector(state).once(NOW)
     with state.read() as con:
-        assert is_fresh(con, "collect", NOW + timedelta(seconds=120))
-        assert not is_fresh(con, "collect", NOW + timedelta(seconds=121))
+        assert is_fresh(con, "collect", NOW + timedelta(seconds=240))
+        assert not is_fresh(con, "collect", NOW + timedelta(seconds=241))
 
 
 def test_moved_rows_stay_a_day_and_others_a_week(site: Site, state: StateStore):

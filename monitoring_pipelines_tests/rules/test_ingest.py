@@ -103,6 +103,7 @@ def test_counters_of_errors_are_no_ingest(world: World):
     for n in range(30):
         world.collect(
             15 * n,
+            ("probe_result", "scrape:collector", {"target": "collector", "kind": "scrape", "up": True}),
             (
                 "ingest_counter",
                 "collector/trade/ok",

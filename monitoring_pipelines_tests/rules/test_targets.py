@@ -75,7 +75,7 @@ def test_what_the_collector_does_not_ask_any_more_keeps_its_state_while_collecti
     assert (
         world.say(46, "target.down", target="collector").condition == "insufficient_data"
     )  # no heartbeat for 3 periods
-    assert health(world) == "unknown" or health(world) == "healthy"
+    assert health(world) == "unknown"
 
 
 def test_a_target_of_a_source_that_vanishes_from_its_table_is_down_until_it_is_back(warehouse_world: World):
@@ -111,6 +111,22 @@ def test_a_target_of_a_source_that_vanishes_from_its_table_is_down_until_it_is_b
     )
     world.read_source(361)
     assert world.say(362, "target.down", target="t").condition == "false"
+
+
+def test_a_target_that_is_configured_no_more_is_not_expected(world: World):
+    from sqlalchemy import select
+
+    from monitoring_pipelines.state.tables import expectation
+
+    world.scrape(0, up=False, trade=1)
+    assert world.say(0, "target.down").condition == "true"
+    world.configure(paths={"data": str(world.root)}, language="en")
+    for second in (30, 60):
+        said = world.say(second, "target.down")
+        assert said is None or said.condition != "true"
+    with world.state.read() as con:
+        kept = con.execute(select(expectation.c.kind).where(expectation.c.retired_at.is_(None))).all()
+    assert kept == []
 
 
 def test_absence_is_remembered_over_days(warehouse_world: World):

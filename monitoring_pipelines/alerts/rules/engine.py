@@ -79,6 +79,7 @@ def evaluate(pipe: Pipeline, state: StateStore, now: datetime) -> list[Observati
         if name not in failed:
             _guarded(name, failed, family.judge, scope)
     _judge_families(scope, [name for name, _ in families], failed)
+    _retire_removed(scope)
     with state.begin() as con:
         _withdraw(con, scope)
         scopes.remember(con, [one for one in scope.expected.values() if one.changed])
@@ -121,6 +122,19 @@ def _judge_families(scope: Scope, names: list[str], failed: dict[str, str]) -> N
         labels = {"check": f"rules.{name.lower()}"}
         details = {"reason": failed[name]} if name in failed else None
         scope.say("self.check_error", SELF, labels, "true" if details else "false", details=details)
+
+
+def _retire_removed(scope: Scope) -> None:
+    """What was collected and is configured no more is not expected any longer; tables of a source are no configuration."""
+    mapped = {source.id for source in scope.settings.sources}
+    for one in scope.expected.values():
+        name = one.state.get("process", one.name)
+        if (
+            one.retired_at is None
+            and one.source_id not in {SELF, *mapped}
+            and not scope.is_collected(one.source_id, name)
+        ):
+            one.retired_at, one.changed = scope.now, True
 
 
 def _withdraw(con: Connection, scope: Scope) -> None:

@@ -229,12 +229,15 @@ class Scope:
     def view(self, source_id: str, name: str) -> tuple[datetime, bool]:
         """(instant up to which we see the subject, whether the seeing itself works) (C-440).
 
-        What the product collects itself is seen up to now; what is read from a source, up to the last extraction.
+        What the product collects itself is seen up to the last time it asked; what is read from a source, up to the
+        last extraction.
         """
         if self.is_collected(source_id, name):
             beat = self.beats.get(collected.COMPONENT)
             limit = SILENT_INTERVALS * (beat.period_s if beat else 0.0)
-            return self.now, beat is not None and (self.now - beat.at).total_seconds() <= limit
+            until = self.asked_at.get((source_id, name))
+            works = beat is not None and (self.now - beat.at).total_seconds() <= limit
+            return until or self.now, works and until is not None
         seen = self.sources.get(source_id)
         if seen is None or seen.as_of is None:
             return self.now, False
@@ -259,6 +262,22 @@ class Scope:
             for name in (scrape.target, scrape.process_id or scrape.target):
                 names[scrape.source, name] = (scrape.interval_s, scrape.service)
         return names
+
+    @cached_property
+    def asked_at(self) -> dict[tuple[str, str], datetime]:
+        """When the collectors asked each target last; a process is asked with its target, our own by sampling."""
+        asked: dict[tuple[str, str], datetime] = {}
+        processes = {(s.source, s.target): s.process_id or s.target for s in self.settings.scrapes}
+        own = [sample.at for sample in self.samples if sample.source_id == SELF]
+        for sample in self.samples:
+            if sample.source_id == SELF:
+                asked[SELF, sample.values.get("process_id", sample.key)] = own[-1]
+            elif sample.entity == "probe_result":
+                target = (sample.source_id, sample.values["target"])
+                asked[target] = sample.at
+                if sample.values["kind"] == "scrape" and target in processes:
+                    asked[sample.source_id, processes[target]] = sample.at
+        return asked
 
     def is_collected(self, source_id: str, name: str) -> bool:
         """Whether the built-in collectors write the subject's samples."""
@@ -326,7 +345,8 @@ def remember(con: Connection, changed: Iterable[Expected]) -> None:
         }
         for one in changed
     ]  # fmt: skip
-    upsert(con, expectation, rows, update=["last_seen_at", "state"])
+    upsert(con, expectation, [row for row in rows if row["retired_at"] is None], update=["last_seen_at", "state"])
+    upsert(con, expectation, [row for row in rows if row["retired_at"] is not None])
 
 
 def look(con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
