@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 SELF = "_self"
 HOST = "host"
-#: Seconds between two samples of a process.
-INTERVAL_S = 60.0
 #: Words of a command line, all of which must occur, and the name of the process in the statistics.
 _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("dagster._daemon",), "dagster-daemon"),

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.collect.answers import Row, probe_rows, scrape_rows
 from monitoring_pipelines.collect.fetch import get
-from monitoring_pipelines.collect.own import INTERVAL_S, SELF, OwnProcesses
+from monitoring_pipelines.collect.own import SELF, OwnProcesses
+from monitoring_pipelines.collect.pace import OWN_PERIOD_S, PERIOD_S, period_s
 from monitoring_pipelines.config.schema_services import ProbeSettings, ScrapeSettings
 from monitoring_pipelines.state import collected
 
@@ -30,8 +31,6 @@ Target = ProbeSettings | ScrapeSettings
 #: Fetches at the same time. A target that hangs keeps one thread for its timeout; more than this many hanging ones
 #: at once would delay others.
 MOST_AT_ONCE = 64
-#: How often ``once`` is called, seconds; a target counts as due half of it early, so that a late call skips nothing.
-PERIOD_S = 15.0
 #: A sensor may be late by a turn while others hold the daemon's threads: the heartbeat promises only every second one.
 PROMISED = 2
 
@@ -73,7 +72,7 @@ class Collector:
         done = Collected()
         due = [target for target in configured_targets(self.settings) if self._take(target, now)]
         done.asked = len(due)
-        rows = self._own.rows(now) if self._is_due((SELF, "own", SELF), now, INTERVAL_S) else []
+        rows = self._own.rows(now) if self._is_due((SELF, "own", SELF), now, OWN_PERIOD_S) else []
         futures = {self._threads().submit(self._ask, target, now): target for target in due}
         finished, late = wait(futures, timeout=wait_s)
         for future in finished:
@@ -110,6 +109,7 @@ class Collector:
 
     def _is_due(self, key: tuple[str, str, str], now: datetime, interval_s: float) -> bool:
         last = self._started.get(key) or collected.last_at(self.state, *key)
+        # A turn half a period early counts, so that one that comes late skips no target.
         early = min(interval_s, PERIOD_S) / 2
         if last is not None and now - last < timedelta(seconds=interval_s - early) and now >= last:
             self._started[key] = last
@@ -164,11 +164,6 @@ def once(settings: Settings, state: StateStore, now: datetime, wait_s: float | N
             collector = _collectors[key] = Collector(settings, state)
         collector.state = state
     return collector.once(now, wait_s)
-
-
-def period_s(settings: Settings) -> float:
-    """Seconds between two turns: what configured targets need, else what the product's own samples need (E-124)."""
-    return PERIOD_S if configured_targets(settings) else INTERVAL_S
 
 
 def configured_targets(settings: Settings) -> Sequence[Target]:

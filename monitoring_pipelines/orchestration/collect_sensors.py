@@ -6,8 +6,8 @@ What belongs here: calling ``collect`` from Dagster's clock. What does not: what
 from dagster import DefaultSensorStatus, ResourceParam, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
 from monitoring_pipelines.clock import Clock
-from monitoring_pipelines.collect.run import once, period_s
-from monitoring_pipelines.config import Settings
+from monitoring_pipelines.collect.pace import period_s
+from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.orchestration.resources import SourceResource, StateResource
 
 #: Longest an evaluation waits for answers, seconds: a slow target must not hold the daemon's sensor threads.
@@ -30,6 +30,8 @@ def build_collect_sensor(settings: Settings) -> SensorDefinition:
         state: ResourceParam[StateResource],
         clock: ResourceParam[Clock],
     ) -> SkipReason:
+        from monitoring_pipelines.collect.run import once
+
         done = once(source.settings, state.store, clock.now(), wait_s=LONGEST_WAIT_S)
         problems = "".join(f"; {target}: {error}" for target, error in done.errors.items())
         waiting = f"; still waiting for {', '.join(done.waiting)}" if done.waiting else ""

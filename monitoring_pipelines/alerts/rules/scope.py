@@ -19,7 +19,8 @@ from sqlalchemy import Connection, select
 
 from monitoring_pipelines.alerts.model import Condition, Observation
 from monitoring_pipelines.alerts.rules.table import Level, Rule
-from monitoring_pipelines.collect.own import INTERVAL_S, SELF
+from monitoring_pipelines.collect.own import SELF
+from monitoring_pipelines.collect.pace import OWN_PERIOD_S
 from monitoring_pipelines.state import collected
 from monitoring_pipelines.state.store import upsert
 from monitoring_pipelines.state.tables import component_heartbeat, expectation
@@ -286,7 +287,7 @@ class Scope:
     def interval_s(self, source_id: str, name: str, instants: Sequence[datetime]) -> float:
         """Seconds between two samples: configured, else the median of the last pauses."""
         if source_id == SELF:
-            return INTERVAL_S
+            return OWN_PERIOD_S
         configured = self.collected_names.get((source_id, name))
         if configured is not None:
             return configured[0]
