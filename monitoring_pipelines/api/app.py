@@ -34,16 +34,9 @@ log = logging.getLogger(__name__)
 
 #: Modules of ``api.routes``; each has ``router``.
 ROUTES = (
-    "health",
-    "sources",
-    "endpoints",
-    "tasks",
-    "completeness",
-    "checks",
-    "alerts",
-    "compat_tasks",
-    "compat_monitoring",
-)
+    "health", "sources", "endpoints", "tasks", "completeness", "checks", "alerts", "processes", "repair",
+    "compat_tasks", "compat_monitoring", "compat_scheduler", "metrics",
+)  # fmt: skip
 #: What a product error means to a client, by its code; others are 503.
 _STATUS_OF_CODE = {"usage": 400, "locked": 409, "refused": 409, "paused": 409}
 

@@ -31,7 +31,6 @@ Admin = Annotated[Principal, Depends(needs("admin"))]
 #: Mildest first (C-485).
 _LEVELS = ("HEALTHY", "WARNING", "ERROR", "CRITICAL")
 _LEVEL_OF_SEVERITY = {"critical": "CRITICAL", "high": "ERROR", "medium": "WARNING"}
-_OF_HEALTH = {"healthy": "HEALTHY", "degraded": "WARNING", "unhealthy": "ERROR", "unknown": "ERROR"}
 
 
 @router.get("/health", responses=responses("monitoring"))
@@ -42,7 +41,7 @@ def overall(request: Request) -> Response:
     rows, as_of = summaries.sources(services)
     open_alerts, _ = stored_alerts.list_alerts(services.state, open_only=True, page_size=200)
     limits = thresholds.effective(services.settings, services.state)
-    checks = {"database": _database(rows)}
+    checks = {"database": _database(services, rows, now)}
     if as_of is None:
         checks |= {
             name: {"status": "ERROR", "reason": "nothing has been published yet"}
@@ -62,8 +61,11 @@ def overall(request: Request) -> Response:
     return monitoring(request, data, as_of=as_of)
 
 
-def _database(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    late = [row["id"] for row in rows if row["last_success_at"] is None or row["error"]]
+def _database(services: Services, rows: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
+    late = [
+        row["id"] for row in rows
+        if row["error"] or health.freshness(services, row["last_success_at"], now) != "healthy"
+    ]  # fmt: skip
     lags = {row["id"]: row["lag_s"] for row in rows}
     return {"status": "ERROR" if late else "HEALTHY", "lag_s": lags, "failing": late}
 

@@ -1,0 +1,237 @@
+"""Paths of an existing scheduler monitor below ``/api/v1/scheduler`` (S-420 to S-428)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitoring_pipelines.api.access import Principal, needs, principal_of
+from monitoring_pipelines.api.answers import ApiError, conflict, missing, responses, v1
+from monitoring_pipelines.api.dagster_client import DagsterClient
+from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source
+from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.metrics.delivery import channel_counters
+from monitoring_pipelines.published import jobs
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.state import job_switches
+
+router = APIRouter(prefix="/api/v1/scheduler", tags=["scheduler"])
+Scope = Literal["mapped", "self", "all"]
+JobId = Annotated[str, Path(min_length=1, max_length=255)]
+Operator = Annotated[Principal, Depends(needs("operator"))]
+
+
+def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
+    """Sources whose jobs are meant: those that map jobs, the product itself, or both (S-420)."""
+    mapped = [one.id for one in services.settings.enabled_sources if one.mapped("job") or one.mapped("job_run")]
+    effective = scope or ("mapped" if mapped else "self")
+    return {"mapped": mapped, "self": [jobs.SELF], "all": [*mapped, jobs.SELF]}[effective]
+
+
+def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
+    """Jobs of the scope with figures, and the product's own switches."""
+    rows = jobs.figures(look, chosen_scope(services, scope))
+    with services.state.read() as con:
+        off = job_switches.switched_off(con)
+    for row in rows:
+        if row["source_id"] == jobs.SELF and row["job_id"] in off:
+            row["enabled"] = False
+        row["next_run_time"] = (
+            None if row["enabled"] is False
+            else jobs.next_due(row["schedule"], services.clock.now(), services.settings.timezone)
+        )  # fmt: skip
+    return rows
+
+
+@router.get("/status", responses=responses("v1"))
+def status(request: Request, scope: Scope | None = None) -> Response:
+    """Whether the scheduler runs, and its jobs with their next due time."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = job_rows(services, look, scope)
+        listed = [
+            {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"], "trigger": row["schedule"],
+             "source_id": row["source_id"]}
+            for row in rows
+        ]  # fmt: skip
+        data = {"running": is_running(services, look), "job_count": len(rows), "jobs": listed}
+        return v1(request, data, as_of=look.as_of)
+
+
+def is_running(services: Services, look: Look) -> bool:
+    """Whether the product's scheduler works: it beats, or what it extracts is fresh."""
+    from monitoring_pipelines.api import health
+
+    now = services.clock.now()
+    beats = health.heartbeats(services, now)
+    known = [beat["status"] == "healthy" for name, beat in beats.items() if name in ("extract", "aggregate")]
+    return any(known) if known else health.freshness(services, look.as_of, now) == "healthy"
+
+
+@router.get("/jobs", responses=responses("v1"))
+def listed(request: Request, scope: Scope | None = None) -> Response:
+    """Jobs with owner, category, schedule and last status."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = [
+            {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"], "trigger": row["schedule"],
+             "func": row["description"], "owner": row["owner"], "category": row["category"], "enabled": row["enabled"],
+             "risk_level": row["risk_level"], "sla_seconds": row["sla_seconds"], "last_status": row["last_status"],
+             "source_id": row["source_id"]}
+            for row in job_rows(services, look, scope)
+        ]  # fmt: skip
+        return v1(request, {"total": len(rows), "jobs": rows}, as_of=look.as_of)
+
+
+_METRICS = (
+    "source_id", "job_id", "job_name", "owner", "category", "success_count", "failure_count", "total_runs", "missed_count",
+    "skipped_count", "success_rate", "last_duration_ms", "avg_duration_ms", "lifetime_avg_duration_ms",
+    "total_duration_ms", "last_status", "last_timestamp", "p50_duration_ms", "p95_duration_ms", "p99_duration_ms",
+    "min_duration_ms", "max_duration_ms", "sample_count",
+)  # fmt: skip
+
+
+@router.get("/metrics", responses=responses("v1"))
+def metrics(request: Request, scope: Scope | None = None) -> Response:
+    """Current figures of every job, delivery per channel, overview and failure heat map."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = job_rows(services, look, scope)
+        data = {
+            "total": len(rows), "metrics": [{name: row[name] for name in _METRICS} for row in rows],
+            "notification_channels": [
+                {"channel": channel, "success_count": ok, "failure_count": failed}
+                for channel, (ok, failed) in channel_counters(services.state, look).items()
+            ],
+            "overview": jobs.overview(rows), "heatmap": jobs.heatmap(look, rows, services.clock.now()),
+        }  # fmt: skip
+        return v1(request, data, as_of=look.as_of)
+
+
+@router.post("/jobs/{job_id}/trigger", responses=responses("v1", 404, 409))
+def trigger(request: Request, job_id: JobId, _who: Operator, source: SourceParam = None) -> Response:
+    """Run a job once now; its schedule stays as it is."""
+    services = services_of(request)
+    row = find_job(services, job_id, source)
+    run_id = start_job(services, row, principal_of(request).name)
+    audit(request, "job.trigger", job_id, {"run_id": run_id})
+    return v1(request, {"job_id": job_id, "run_id": run_id})
+
+
+def find_job(services: Services, job_id: str, source: str | None = None) -> dict[str, Any]:
+    """The job of this id; 404 when unknown, 400 when several sources have it."""
+    with services.published.look() as look:
+        rows = [row for row in job_rows(services, look, "all") if row["job_id"] == job_id]
+    rows = [row for row in rows if source is None or row["source_id"] == source]
+    name = one_source((row["source_id"] for row in rows), source, "this job")
+    if name is None:
+        raise missing("unknown job")
+    return next(row for row in rows if row["source_id"] == name)
+
+
+def start_job(services: Services, row: dict[str, Any], actor: str) -> str:
+    """Start one of the product's jobs through Dagster; the id of the run (S-425).
+
+    Raises:
+        ApiError: 409 when it is off, running, or none of the product's own; 503 without Dagster.
+    """
+    if row["source_id"] != jobs.SELF:
+        raise conflict("jobs of a mapped scheduler are started there", "not_triggerable")
+    if row["enabled"] is False:
+        raise conflict("the job is disabled", "disabled")
+    if services.dagster_url is None:
+        raise ApiError(503, "this server was started without the address of Dagster", "dagster_unavailable")
+    client = DagsterClient(services.dagster_url)
+    running = client.running(row["job_id"])
+    if running is not None:
+        raise conflict("the job is running", "running")
+    return client.launch(row["job_id"], {"trigger": "manual", "actor": actor})
+
+
+class BatchBody(BaseModel):
+    """What to do with which jobs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    action: Literal["enable", "disable", "trigger"]
+    job_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(min_length=1, max_length=1000)]
+
+
+@router.post("/jobs/batch", responses=responses("v1", 404, 409))
+def batch(request: Request, body: BatchBody, who: Operator) -> Response:
+    """Enable, disable or trigger several jobs; a result per id. Enabling and disabling need an admin token."""
+    services = services_of(request)
+    if body.action != "trigger" and "admin" not in who.roles:
+        raise ApiError(403, "this needs an admin token", "forbidden")
+    results = [_one_of_batch(services, job_id, body.action, who.name) for job_id in body.job_ids]
+    audit(request, f"job.{body.action}", ",".join(body.job_ids)[:190], {"results": results})
+    done = sum(result["success"] for result in results)
+    return v1(request, {"action": body.action, "results": results, "succeeded": done, "failed": len(results) - done})
+
+
+def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> dict[str, Any]:
+    try:
+        row = find_job(services, job_id)
+        if action == "trigger":
+            return {"job_id": job_id, "success": True, "run_id": start_job(services, row, actor)}
+        if row["source_id"] != jobs.SELF:
+            raise conflict("jobs of a mapped scheduler are switched there", "not_triggerable")
+        with services.state.begin() as con:
+            job_switches.switch(con, job_id, action == "enable", actor, services.clock.now())
+    except ApiError as error:
+        return {
+            "job_id": job_id,
+            "success": False,
+            "status": error.status,
+            "message": error.message,
+            "reason": error.reason,
+        }
+    return {"job_id": job_id, "success": True}
+
+
+@router.get("/jobs/{job_id}/runs", responses=responses("v1", 404))
+def runs(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
+    """The runs of a job, newest first."""
+    services = services_of(request)
+    row = find_job(services, job_id, source)
+    with services.published.look() as look:
+        rows, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
+        return v1(request, page.wrap(rows, total, source_id=row["source_id"]), as_of=look.as_of)
+
+
+@router.get("/services/list", responses=responses("v1"))
+def service_list(request: Request, scope: Scope | None = None) -> Response:
+    """Categories of jobs with their number of jobs."""
+    services = services_of(request)
+    with services.published.look() as look:
+        counts: dict[str, dict[str, int]] = {}
+        for row in job_rows(services, look, scope):
+            part = counts.setdefault(row["category"] or "", {"jobs": 0, "enabled": 0})
+            part["jobs"] += 1
+            part["enabled"] += row["enabled"] is not False
+        rows = [{"service": name, **counts[name]} for name in sorted(counts)]
+        return v1(request, {"total": len(rows), "services": rows}, as_of=look.as_of)
+
+
+@router.get("/configs", responses=responses("v1"))
+def configs(
+    request: Request,
+    scope: Scope | None = None,
+    category: Annotated[str | None, Query(max_length=255)] = None,
+    enabled: Flag | None = None,
+) -> Response:
+    """Metadata of jobs, read only."""
+    services = services_of(request)
+    names = ("source_id", "job_id", "job_name", "owner", "category", "description", "schedule", "enabled", "risk_level",
+             "sla_seconds", "dependencies")  # fmt: skip
+    with services.published.look() as look:
+        rows = [
+            {name: row[name] for name in names}
+            for row in job_rows(services, look, scope)
+            if (category is None or (row["category"] or "") == category)
+            and (enabled is None or (row["enabled"] is not False) == enabled)
+        ]
+        return v1(request, {"total": len(rows), "configs": rows}, as_of=look.as_of)

@@ -1,0 +1,43 @@
+"""``/metrics`` and the scheduler's own metrics path (S-301, S-424)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.answers import responses
+from monitoring_pipelines.api.routes.compat_scheduler import Scope, chosen_scope
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.metrics.collector import Collector
+from monitoring_pipelines.metrics.exposition import OPENMETRICS, TEXT, Family, as_openmetrics, as_text
+
+router = APIRouter(tags=["metrics"])
+
+
+def collector_of(services: Services) -> Collector:
+    """The collector of the application."""
+    collector: Collector | None = services.shared.get("metrics")
+    if collector is None:
+        collector = Collector(services.settings, services.published, services.state, services.clock, index_of(services))
+        collector = services.shared.setdefault("metrics", collector)
+    return collector
+
+
+@router.get("/metrics", responses=responses("plain"))
+def everything(request: Request) -> Response:
+    """All families, as Prometheus text or, when asked for, OpenMetrics."""
+    return _written(request, collector_of(services_of(request)).everything())
+
+
+@router.get("/api/v1/scheduler/metrics/prometheus", responses=responses("v1"))
+def scheduler(request: Request, scope: Scope | None = None) -> Response:
+    """Families of jobs and deliveries under the names of existing dashboards."""
+    services = services_of(request)
+    return _written(request, collector_of(services).scheduler(chosen_scope(services, scope)))
+
+
+def _written(request: Request, families: list[Family]) -> Response:
+    if "application/openmetrics-text" in request.headers.get("accept", ""):
+        return Response(as_openmetrics(families), media_type=OPENMETRICS)
+    return Response(as_text(families), headers={"Content-Type": TEXT})

@@ -1,0 +1,154 @@
+"""All families of a scrape, with counters that never fall (S-303) and a bounded number of series (S-304).
+
+What belongs here: putting the families together, remembering what was exported. What does not: the families.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from monitoring_pipelines import __version__
+from monitoring_pipelines.metrics import from_lake, from_state
+from monitoring_pipelines.metrics.exposition import Family, Sample, limited
+from monitoring_pipelines.warehouse.lake import LakeMissing
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.clock import Clock
+    from monitoring_pipelines.config.schema import Settings
+    from monitoring_pipelines.published.reader import Look, Published
+    from monitoring_pipelines.published.tasks import TaskIndex
+    from monitoring_pipelines.state import StateStore
+
+_SETTING = "metrics:exported"
+#: What was exported is written down at most this often, seconds; a restatement downwards is held at once.
+_KEEP_EVERY_S = 60.0
+
+
+@dataclass
+class Collector:
+    """Builds the families of one application; shared by threads."""
+
+    settings: Settings
+    published: Published
+    state: StateStore
+    clock: Clock
+    index: TaskIndex
+    _lake: tuple[int, list[Family]] | None = None
+    _exported: dict[str, float] | None = None
+    _kept_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def everything(self) -> list[Family]:
+        """Families of ``/metrics``: base units, names the linter accepts."""
+        try:
+            with self.published.look() as look:
+                families = [*self._of_lake(look), *from_state.collect(self.settings, self.state, look)]
+                families += self._lags(look)
+                families += self._jobs(look, base_units=True, names=None)
+        except LakeMissing:
+            families = from_state.collect(self.settings, self.state, None)
+        families += self._own()
+        return self._bounded(families)
+
+    def scheduler(self, names: Sequence[str]) -> list[Family]:
+        """Families of S-424 under their own names, jobs of these sources only."""
+        with self.published.look() as look:
+            families = self._jobs(look, base_units=False, names=names)
+            families += from_state.delivery_families(self.state, look)
+        bounded = self._bounded(families)
+        return [family for family in bounded if family.name != "mp_metrics_dropped_series"]
+
+    def _of_lake(self, look: Look) -> list[Family]:
+        with self._lock:
+            known = self._lake
+        if known is None or known[0] != look.lake.version:
+            known = (look.lake.version, from_lake.collect(self.settings, look, self.index))
+            with self._lock:
+                self._lake = known
+        return list(known[1])
+
+    def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> list[Family]:
+        able = [one.id for one in self.settings.enabled_sources if one.mapped("job") or one.mapped("job_run")]
+        rows = from_lake.job_rows(look, names if names is not None else [*able, "_self"])
+        mode = self.settings.metrics.source_label
+        several = len({row["source_id"] for row in rows}) > 1
+        with_source = mode == "always" or (mode == "auto" and several)
+        return from_lake.job_families(look, rows, with_source=with_source, base_units=base_units)
+
+    def _lags(self, look: Look) -> list[Family]:
+        now = self.clock.now()
+        extract = Family("mp_extract_lag_seconds", "gauge", "Age of the newest successful extraction", ("source",))
+        aggregate = Family("mp_aggregate_lag_seconds", "gauge", "Age of the newest closed minute", ("source",))
+        for source, state in look.manifest.sources.items():
+            at, closed = state.get("as_of"), state.get("closed_through")
+            extract.add((source,), None if at is None else round((now - at).total_seconds(), 3))
+            aggregate.add((source,), None if closed is None else round((now - closed).total_seconds(), 3))
+        return [extract, aggregate]
+
+    def _own(self) -> list[Family]:
+        path = self.settings.warehouse_path
+        sizes = [file.stat().st_size for file in (path, path.with_name(path.name + ".wal")) if file.exists()]
+        store = Family("mp_store_bytes", "gauge", "Size of the warehouse on disk")
+        store.add((), sum(sizes) if sizes else None)
+        build = Family("mp_build_info", "gauge", "Version of the product; always 1", ("version",))
+        build.add((__version__,), 1)
+        watchdog = Family("mp_watchdog", "gauge", "Always 1")
+        watchdog.add((), 1)
+        return [store, build, watchdog]
+
+    def _bounded(self, families: list[Family]) -> list[Family]:
+        held = [self._held(family) if family.kind == "counter" else family for family in families]
+        self._keep()
+        limits = self.settings.metrics
+        return limited(held, limits.max_series_per_family, limits.label_max_chars)
+
+    def _held(self, family: Family) -> Family:
+        """A counter that would fall stays until it is exceeded (S-303)."""
+        exported = self._known()
+        samples: list[Sample] = []
+        with self._lock:
+            for values, number in family.samples:
+                key = "\x1f".join((family.name, *values))
+                value: Any = max(number, exported.get(key, number))
+                if exported.get(key) != value:
+                    exported[key] = value
+                    self._dirty = True
+                samples.append((values, int(value) if float(value).is_integer() else value))
+        return replace(family, samples=samples)
+
+    _dirty: bool = False
+
+    def _known(self) -> dict[str, float]:
+        if self._exported is None:
+            from sqlalchemy import select
+
+            from monitoring_pipelines.state.tables import setting
+
+            with self.state.read() as con:
+                stored = con.execute(select(setting.c.value).where(setting.c.name == _SETTING)).scalar()
+            with self._lock:
+                if self._exported is None:
+                    self._exported = dict(stored or {})
+        return self._exported
+
+    def _keep(self) -> None:
+        """Write down what was exported, merged with what another process wrote."""
+        from sqlalchemy import select
+
+        from monitoring_pipelines.state.store import upsert
+        from monitoring_pipelines.state.tables import setting
+
+        with self._lock:
+            if not self._dirty or (self._kept_at and time.monotonic() - self._kept_at < _KEEP_EVERY_S):
+                return
+            self._dirty, self._kept_at = False, time.monotonic()
+            mine = dict(self._exported or {})
+        with self.state.begin() as con:
+            stored = con.execute(select(setting.c.value).where(setting.c.name == _SETTING)).scalar() or {}
+            merged = mine | {key: max(value, mine.get(key, value)) for key, value in stored.items()}
+            row = {"name": _SETTING, "value": merged, "updated_at": self.clock.now(), "updated_by": "metrics"}
+            upsert(con, setting, [row])

@@ -1,0 +1,388 @@
+"""Families whose values stand in the published files; they change only with a new version.
+
+What belongs here: endpoints, tasks, jobs, processes, targets, ingest, extraction. What does not: alerts, repair and
+checks, which live in the state store (``from_state``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from monitoring_pipelines.metrics.exposition import Family
+from monitoring_pipelines.published import endpoints, jobs
+from monitoring_pipelines.published.overview import task_counters
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published.tasks import TaskIndex
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config.schema import Settings
+
+HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
+_OUTCOMES = ("submitted", "completed", "failed", "timeout", "cancelled", "retried")
+
+
+def seconds(at: datetime) -> float:
+    """Unix seconds of a naive UTC instant."""
+    return at.replace(tzinfo=UTC).timestamp()
+
+
+def collect(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
+    """All of them."""
+    names = [source.id for source in settings.enabled_sources]
+    return [
+        *_endpoint_counters(look, names), *_endpoint_gauges(look, names), *_tasks(settings, look, index),
+        *_outputs(look, names), *_processes(look), *_targets(look), *_ingest(look), *_extraction(look, names),
+        *_anomalies(look, names),
+    ]  # fmt: skip
+
+
+def _endpoint_counters(look: Look, names: Sequence[str]) -> list[Family]:
+    family = Family(
+        "mp_endpoint_tasks_total", "counter", "Tasks by outcome in closed buckets", ("source", "endpoint", "outcome")
+    )
+    day, hour = endpoints.table_of("endpoint", "day"), endpoints.table_of("endpoint", "hour")
+    for source in names if look.has(hour) else ():
+        # Closed days from day rows, everything later from hour rows; both add up to the same minutes (M-903).
+        last = None
+        if look.has(day):
+            last = look.value(
+                f"SELECT max(stat_date) FROM {look.table(day)} WHERE source_id = ? AND state = 'closed'", [source]
+            )
+        since = datetime(last.year, last.month, last.day) + DAY if last else None
+        sums = ", ".join(f"sum(tasks_{name}) AS {name}" for name in _OUTCOMES)
+        parts = [
+            f"SELECT endpoint, {', '.join(f'tasks_{n}' for n in _OUTCOMES)} FROM {look.table(hour, since)} WHERE source_id = $source"
+        ]
+        values: dict[str, Any] = {"source": source}
+        if since is not None:
+            parts[0] += " AND stat_hour >= $since"
+            parts.append(
+                f"SELECT endpoint, {', '.join(f'tasks_{n}' for n in _OUTCOMES)} FROM {look.table(day)} "
+                "WHERE source_id = $source AND stat_date < $since"
+            )
+            values["since"] = since
+        for row in look.rows(
+            f"SELECT endpoint, {sums} FROM ({' UNION ALL '.join(parts)}) GROUP BY endpoint ORDER BY endpoint", values
+        ):
+            for name in _OUTCOMES:
+                family.add((source, row["endpoint"], name), None if row[name] is None else int(row[name]))
+    return [family]
+
+
+_LAST_MINUTE = (
+    ("mp_endpoint_active_workers", "active_workers", "Workers active in the last closed minute"),
+    ("mp_endpoint_idle_workers", "idle_workers", "Workers idle in the last closed minute"),
+    (
+        "mp_endpoint_worker_utilization_percent",
+        "avg_worker_utilization",
+        "Busy share of online time, last closed minute",
+    ),
+    ("mp_endpoint_slot_utilization_percent", "slot_utilization", "Busy share of slots, last closed minute"),
+    ("mp_endpoint_queue_depth", "queue_depth_end", "Tasks waiting at the end of the last closed minute"),
+    ("mp_endpoint_running", "running_end", "Tasks running at the end of the last closed minute"),
+)
+_LAST_HOUR = (
+    (
+        "mp_endpoint_success_rate_percent",
+        "success_rate",
+        1,
+        "completed/(completed+failed+timeout), last 60 closed minutes",
+    ),
+    ("mp_endpoint_queue_wait_avg_seconds", "avg_queue_wait_ms", 1000, "Mean wait, last 60 closed minutes"),
+    ("mp_endpoint_execution_avg_seconds", "avg_execution_ms", 1000, "Mean execution time, last 60 closed minutes"),
+    ("mp_endpoint_execution_p50_seconds", "p50_execution_ms", 1000, "Median execution time, last 60 closed minutes"),
+    (
+        "mp_endpoint_execution_p95_seconds",
+        "p95_execution_ms",
+        1000,
+        "95th percentile of execution time, last 60 closed minutes",
+    ),
+    (
+        "mp_endpoint_execution_p99_seconds",
+        "p99_execution_ms",
+        1000,
+        "99th percentile of execution time, last 60 closed minutes",
+    ),
+    (
+        "mp_endpoint_gpu_utilization_percent",
+        "avg_gpu_utilization",
+        1,
+        "Sample-weighted GPU mean, last 60 closed minutes",
+    ),
+    ("mp_endpoint_snapshot_coverage_percent", "snapshot_coverage_pct", 1, "Snapshot coverage, last 60 closed minutes"),
+)
+
+
+def _endpoint_gauges(look: Look, names: Sequence[str]) -> list[Family]:
+    labels = ("source", "endpoint")
+    now = {name: Family(name, "gauge", text, labels) for name, _, text in _LAST_MINUTE}
+    hour = {name: Family(name, "gauge", text, labels) for name, _, _, text in _LAST_HOUR}
+    stamp = Family("mp_endpoint_stats_timestamp_seconds", "gauge", "End of the last closed minute", labels)
+    minute = endpoints.table_of("endpoint", "minute")
+    for source in names if look.has(minute) else ():
+        end = endpoints.closed_through(look, source)
+        if end is None:
+            continue
+        rows = look.rows(
+            f"SELECT * FROM {look.table(minute, end - HOUR, end)} WHERE source_id = $source AND stat_minute >= $start "
+            "AND stat_minute < $end ORDER BY endpoint, stat_minute",
+            {"source": source, "start": end - HOUR, "end": end},
+        )
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_name.setdefault(row["endpoint"], []).append(row)
+        for endpoint, found in by_name.items():
+            key = (source, endpoint)
+            newest = found[-1] if found[-1]["stat_minute"] == end - MINUTE else None
+            for name, column, _ in _LAST_MINUTE:
+                now[name].add(key, _plain(newest[column]) if newest else _zero(column))
+            merged = endpoints.summary(found)
+            for name, column, divisor, _ in _LAST_HOUR:
+                value = merged.get(column)
+                hour[name].add(key, None if value is None else round(float(value) / divisor, 6))
+            stamp.add(key, int(seconds(end)))
+    return [*now.values(), *hour.values(), stamp]
+
+
+def _zero(column: str) -> int | None:
+    """A closed minute without row is a known zero, its rates are not known (M-110)."""
+    return None if column.endswith("utilization") else 0
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, int) else float(value)
+
+
+def _tasks(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
+    active = Family("mp_tasks_active", "gauge", "Open attempts", ("source",))
+    limit = Family("mp_slots_limit", "gauge", "Slots configured", ("source",))
+    used = Family("mp_slots_in_use", "gauge", "Slots in use: open attempts", ("source",))
+    leaked = Family(
+        "mp_slots_leaked", "gauge", "Timed-out attempts whose executor has not reported an end", ("source",)
+    )
+    late = Family("mp_late_events_total", "counter", "Final events after the counted outcome", ("source",))
+    for source in settings.enabled_sources:
+        if not source.mapped("task"):
+            continue
+        row = task_counters(look, index, source)
+        active.add((source.id,), row["active"])
+        limit.add((source.id,), row["slots"]["limit"])
+        used.add((source.id,), row["slots"]["in_use"])
+        leaked.add((source.id,), row["slots"]["leaked"])
+        late.add((source.id,), int(row["late_events"]))
+    return [active, limit, used, leaked, late]
+
+
+def _outputs(look: Look, names: Sequence[str]) -> list[Family]:
+    family = Family("mp_outputs_created_total", "counter", "Output rows seen, by origin", ("source", "origin"))
+    table = endpoints.table_of("output", "day")
+    if look.has(table):
+        rows = look.tuples(
+            "SELECT source_id, sum(outputs_created)::BIGINT, sum(outputs_created_repair)::BIGINT "
+            f"FROM {look.table(table)} GROUP BY source_id ORDER BY source_id"
+        )
+        for source, created, repaired in rows:
+            if source in names:
+                family.add((source, "app"), created)
+                family.add((source, "repair"), repaired)
+    return [family]
+
+
+_PROCESS = (
+    ("mp_process_resident_memory_bytes", "rss_bytes", "Resident memory, newest sample"),
+    ("mp_process_virtual_memory_bytes", "vms_bytes", "Virtual memory, newest sample"),
+    ("mp_process_objects", "objects", "Objects, newest sample"),
+    ("mp_process_open_fds", "fds", "Open file descriptors, newest sample"),
+    ("mp_process_max_fds", "fds_max", "Limit of file descriptors, newest sample"),
+    ("mp_process_cpu_percent", "cpu_pct", "CPU use, newest sample"),
+    ("mp_process_threads", "threads", "Threads, newest sample"),
+    ("mp_process_uptime_seconds", "uptime_s", "Uptime, newest sample"),
+)
+
+
+def _newest_rows(look: Look, table: str, keys: str) -> list[dict[str, Any]]:
+    """The newest row per key of the last day."""
+    if not look.has(table) or look.as_of is None:
+        return []
+    return look.rows(
+        f'SELECT * FROM {look.table(table, look.as_of - DAY)} WHERE "at" >= $start '
+        f'QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY "at" DESC) = 1 ORDER BY {keys}',
+        {"start": look.as_of - DAY},
+    )
+
+
+def _processes(look: Look) -> list[Family]:
+    import json
+
+    labels = ("source", "process")
+    families = {column: Family(name, "gauge", text, labels) for name, column, text in _PROCESS}
+    states = Family(
+        "mp_process_connections", "gauge", "Connections by TCP state, newest sample", (*labels, "state", "scope")
+    )
+    for row in _newest_rows(look, "raw.process_sample", "source_id, process_id"):
+        key = (row["source_id"], row["process_id"])
+        for column, family in families.items():
+            family.add(key, _plain(row[column]))
+        for column, scope in (("tcp_by_state", "process"), ("host_tcp_by_state", "host")):
+            for state in sorted(_seen_states(look, key, column)) if row[column] is not None else ():
+                states.add((*key, state, scope), int(json.loads(row[column]).get(state, 0)))
+    return [*families.values(), states]
+
+
+def _seen_states(look: Look, key: tuple[str, str], column: str) -> set[str]:
+    """TCP states a process has shown in the last day: one that is absent now reads 0."""
+    assert look.as_of is not None
+    rows = look.tuples(
+        f"SELECT DISTINCT unnest(json_keys({column})) FROM {look.table('raw.process_sample', look.as_of - DAY)} "
+        f"WHERE source_id = ? AND process_id = ? AND {column} IS NOT NULL",
+        list(key),
+    )
+    return {row[0] for row in rows}
+
+
+def _targets(look: Look) -> list[Family]:
+    labels = ("source", "target")
+    up = Family("mp_target_up", "gauge", "Whether the newest scrape of the target worked", labels)
+    success = Family("mp_probe_success", "gauge", "Whether the newest probe of the target was good", labels)
+    latency = Family("mp_probe_latency_seconds", "gauge", "Latency of the newest probe", labels)
+    for row in _newest_rows(look, "raw.probe_result", "source_id, target, kind"):
+        key = (row["source_id"], row["target"])
+        (up if row["kind"] == "scrape" else success).add(key, int(bool(row["up"])))
+        if row["kind"] != "scrape" and row["latency_ms"] is not None:
+            latency.add(key, round(float(row["latency_ms"]) / 1000, 6))
+    return [up, success, latency]
+
+
+def _ingest(look: Look) -> list[Family]:
+    labels = ("source", "process", "series")
+    total = Family("mp_ingest_messages_total", "counter", "Messages counted, resets removed", labels)
+    rate = Family("mp_ingest_rate", "gauge", "Messages per second over 5 minutes", labels)
+    table = endpoints.table_of("ingest", "day")
+    if look.has(table):
+        for row in look.tuples(
+            f"SELECT source_id, process_id, series, sum(increase) FROM {look.table(table)} WHERE series <> '*' "
+            "GROUP BY ALL ORDER BY ALL"
+        ):
+            total.add(row[:3], None if row[3] is None else round(float(row[3]), 6))
+    if look.has("raw.ingest_counter") and look.as_of is not None:
+        for row in look.tuples(
+            _RATE.format(table=look.table("raw.ingest_counter", look.as_of - DAY)), [look.as_of] * 2
+        ):
+            rate.add(row[:3], None if row[3] is None else round(float(row[3]), 6))
+    return [total, rate]
+
+
+#: Increase over the last five minutes / 300 s; a counter that became smaller began anew (M-701, C-441).
+_RATE = """
+SELECT source_id, process_id, series, coalesce(sum(step) FILTER ("at" > ?::TIMESTAMP - INTERVAL 5 MINUTE), 0) / 300.0
+FROM (
+    SELECT source_id, process_id, series, "at",
+        CASE WHEN value >= before THEN value - before ELSE value END AS step
+    FROM (
+        SELECT *, lag(value) OVER (PARTITION BY source_id, process_id, series, kind ORDER BY "at") AS before
+        FROM {table} WHERE kind IN ('ok', 'generic') AND "at" <= ?::TIMESTAMP
+    )
+)
+GROUP BY source_id, process_id, series ORDER BY ALL
+"""
+
+
+def _extraction(look: Look, names: Sequence[str]) -> list[Family]:
+    last = Family(
+        "mp_extract_last_success_timestamp_seconds", "gauge", "Beginning of the last successful extraction", ("source",)
+    )
+    closed = Family(
+        "mp_closed_through_timestamp_seconds", "gauge", "Minutes before this instant are closed", ("source",)
+    )
+    rows = Family("mp_extract_rows_total", "counter", "Rows read", ("source", "table"))
+    drift = Family("mp_schema_drift", "gauge", "Whether a mapped table or column is missing or changed", ("source",))
+    for source in names:
+        state = look.manifest.sources.get(source, {})
+        at, through = state.get("as_of"), state.get("closed_through")
+        last.add((source,), None if at is None else seconds(at))
+        closed.add((source,), None if through is None else int(seconds(through)))
+    if look.has("meta.extract_mark"):
+        drifted: dict[str, int] = dict.fromkeys(names, 0)
+        for source, table, n, error in look.tuples(
+            f"SELECT source_id, src_table, sum(rows_total)::BIGINT, any_value(last_error) FROM {look.table('meta.extract_mark')} "
+            "GROUP BY ALL ORDER BY source_id, src_table"
+        ):
+            if source in names:
+                rows.add((source, table), n)
+                drifted[source] |= int("drift" in (error or "").lower())
+        for source, value in drifted.items():
+            drift.add((source,), value)
+    return [last, closed, rows, drift]
+
+
+def _anomalies(look: Look, names: Sequence[str]) -> list[Family]:
+    family = Family("mp_anomalies_total", "counter", "Anomalies by kind", ("source", "kind"))
+    restated = Family("mp_stat_restated_rows_total", "counter", "Restated statistics rows", ("grain",))
+    if look.has("meta.anomaly_summary"):
+        for source, kind, n in look.tuples(
+            f"SELECT source_id, kind, sum(n)::BIGINT FROM {look.table('meta.anomaly_summary')} GROUP BY ALL ORDER BY ALL"
+        ):
+            if source in names:
+                family.add((source, kind), n)
+    for grain in endpoints.LENGTH:
+        table = endpoints.table_of("endpoint", grain)
+        if look.has(table) and "revision" in look.columns(table):
+            value = look.value(f"SELECT coalesce(sum(revision - 1), 0)::BIGINT FROM {look.table(table)}")
+            restated.add((grain,), int(value))
+    return [family, restated]
+
+
+def job_families(look: Look, rows: Sequence[dict[str, Any]], *, with_source: bool, base_units: bool) -> list[Family]:
+    """Families of jobs under their own names (S-310); with ``base_units`` durations are seconds under other names."""
+    labels: tuple[str, ...] = ("job_id", "job_name", "owner", "category")
+    if with_source:
+        labels = (*labels, "source")
+    counters = [
+        (Family("scheduler_job_success_total", "counter", "Number of successful job runs", labels), "success_count"),
+        (
+            Family("scheduler_job_failure_total", "counter", "Number of failed job runs (including timeouts)", labels),
+            "failure_count",
+        ),
+        (
+            Family("scheduler_job_missed_total", "counter", "Number of due runs that were missed", labels),
+            "missed_count",
+        ),
+        (
+            Family("scheduler_job_skipped_total", "counter", "Number of due runs that were skipped", labels),
+            "skipped_count",
+        ),
+    ]
+    unit, divisor, digits = ("seconds", 1000, 5) if base_units else ("ms", 1, 2)
+    gauges = [
+        (Family(f"scheduler_job_last_duration_{unit}", "gauge", f"Duration of the last finished run in {_UNITS[unit]}", labels,
+                digits=digits), "last_duration_ms"),
+    ]  # fmt: skip
+    for name, text in _STATISTICS:
+        title = f"{text} duration of the last 1000 finished runs"
+        family = Family(f"scheduler_job_duration_{name}_{unit}", "gauge", title, labels, digits=digits)
+        gauges.append((family, f"{name}_duration_ms"))
+    stamp = Family("scheduler_job_last_run_timestamp", "gauge", "End of the last finished run, Unix seconds", labels)
+    for row in rows:
+        key = [row["job_id"], row["job_name"], row["owner"], row["category"]] + (
+            [row["source_id"]] if with_source else []
+        )
+        for family, column in counters:
+            family.add(key, row[column])
+        for family, column in gauges:
+            family.add(key, None if row[column] is None else row[column] / divisor)
+        stamp.add(key, None if row["last_timestamp"] is None else round(seconds(row["last_timestamp"]), 3))
+    return [*(family for family, _ in counters), gauges[0][0], stamp, *(family for family, _ in gauges[1:])]
+
+
+_UNITS = {"ms": "milliseconds", "seconds": "seconds"}
+_STATISTICS = (
+    ("avg", "Average"), ("p50", "50th percentile of the"), ("p95", "95th percentile of the"),
+    ("p99", "99th percentile of the"), ("min", "Minimum"), ("max", "Maximum"),
+)  # fmt: skip
+
+
+def job_rows(look: Look, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Jobs of these sources with their figures."""
+    return jobs.figures(look, names)
