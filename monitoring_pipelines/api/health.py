@@ -6,28 +6,16 @@ state machine of probed targets (``collect``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.collect.health import aggregate, http_answer, of_heartbeat
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.severity import Health
 
 #: Extraction older than this many intervals is not fresh (C-502).
 LATE_INTERVALS = 3
-
-
-def aggregate(states: Iterable[str]) -> Health:
-    """The state of a whole from those of its parts (C-484)."""
-    found = list(states)
-    if not found:
-        return "unknown"
-    if "unhealthy" in found:
-        return "unhealthy"
-    if "degraded" in found:
-        return "degraded"
-    return "healthy" if all(state == "healthy" for state in found) else "unknown"
 
 
 def answer(services: Services) -> tuple[int, dict[str, Any]]:
@@ -37,12 +25,10 @@ def answer(services: Services) -> tuple[int, dict[str, Any]]:
     components = component_states(services, now)
     state = aggregate(component["status"] for component in components.values())
     body: dict[str, Any] = {"status": state, "uptime": round(uptime, 3), "components": components}
-    status = 200 if state in ("healthy", "degraded") else 503
-    grace = services.settings.health.grace_s
-    if status == 503 and uptime < grace:
-        body["grace"] = {"applied": True, "uptime": round(uptime, 3), "grace_seconds": grace}
-        status = 200
-    return status, body
+    said = http_answer(state, uptime, services.settings.health)
+    if said.grace is not None:
+        body["grace"] = said.grace | {"uptime": round(uptime, 3)}
+    return said.status_code, body
 
 
 def component_states(services: Services, now: datetime) -> dict[str, dict[str, Any]]:
@@ -84,9 +70,7 @@ def heartbeats(services: Services, now: datetime) -> dict[str, dict[str, Any]]:
     with services.state.read() as con:
         for row in con.execute(select(component_heartbeat).order_by(component_heartbeat.c.component)).mappings():
             age = (now - row["at"]).total_seconds()
-            # A component that beats once an hour is not unknown after thirty seconds: its own period counts.
-            limit = max(services.settings.health.heartbeat_ttl_s, 2 * row["period_s"])
-            state = "healthy" if age <= limit else "unknown"
+            state = of_heartbeat(row["at"], now, services.settings.health, row["period_s"])
             found[row["component"]] = {
                 "status": state, "at": row["at"], "age_s": round(age, 3), "period_s": row["period_s"]
             }  # fmt: skip

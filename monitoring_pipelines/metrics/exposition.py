@@ -48,9 +48,9 @@ def limited(families: Iterable[Family], most: int, label_chars: int) -> list[Fam
         if len(samples) > most:
             samples.sort(key=lambda sample: (-sample[1], sample[0]))
             kept, rest = samples[: most - 1 if family.kind == "counter" else most], samples[most - 1 :]
+            dropped.add((family.name,), len(samples) - len(kept))
             if family.kind == "counter":
                 kept.append(((OTHER,) * len(family.labels), sum(number for _, number in rest)))
-            dropped.add((family.name,), len(samples) - len(kept))
             samples = kept
         result.append(replace(family, samples=samples))
     return [*result, dropped]

@@ -52,16 +52,12 @@ def _endpoint_counters(look: Look, names: Sequence[str]) -> list[Family]:
             )
         since = datetime(last.year, last.month, last.day) + DAY if last else None
         sums = ", ".join(f"sum(tasks_{name}) AS {name}" for name in _OUTCOMES)
-        parts = [
-            f"SELECT endpoint, {', '.join(f'tasks_{n}' for n in _OUTCOMES)} FROM {look.table(hour, since)} WHERE source_id = $source"
-        ]
+        columns = f"endpoint, {', '.join(f'tasks_{n}' for n in _OUTCOMES)}"
+        parts = [f"SELECT {columns} FROM {look.table(hour, since)} WHERE source_id = $source"]
         values: dict[str, Any] = {"source": source}
         if since is not None:
             parts[0] += " AND stat_hour >= $since"
-            parts.append(
-                f"SELECT endpoint, {', '.join(f'tasks_{n}' for n in _OUTCOMES)} FROM {look.table(day)} "
-                "WHERE source_id = $source AND stat_date < $since"
-            )
+            parts.append(f"SELECT {columns} FROM {look.table(day)} WHERE source_id = $source AND stat_date < $since")
             values["since"] = since
         for row in look.rows(
             f"SELECT endpoint, {sums} FROM ({' UNION ALL '.join(parts)}) GROUP BY endpoint ORDER BY endpoint", values
@@ -132,6 +128,7 @@ def _endpoint_gauges(look: Look, names: Sequence[str]) -> list[Family]:
         )
         by_name: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
+            endpoints.parse_maps(row)
             by_name.setdefault(row["endpoint"], []).append(row)
         for endpoint, found in by_name.items():
             key = (source, endpoint)

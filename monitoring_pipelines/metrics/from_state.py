@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.collect.health import CODES
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.metrics.exposition import Family
 from monitoring_pipelines.metrics.from_lake import seconds
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
     from monitoring_pipelines.state import StateStore
 
-#: Health as a number; also the order of badness.
-HEALTH = {"unknown": 0, "healthy": 1, "degraded": 2, "unhealthy": 3}
 _WINDOWS = (("quick", "1h"), ("full", "24h"), ("deep", "72h"))
 
 
@@ -66,7 +65,7 @@ def _completeness(settings: Settings, state: StateStore) -> list[Family]:
             found.add(key, values.get("tasks_with_outputs"))
             missing.add(key, values.get("missing_count"))
             if run_type == "full":
-                health.add((source.id,), HEALTH[known.outcome.health or "unknown"])
+                health.add((source.id,), CODES[known.outcome.health or "unknown"])
     return [rate, settled, found, missing, health]
 
 
@@ -188,5 +187,5 @@ def _targets(con: Connection) -> list[Family]:
     )
     for source, name, state in con.execute(query.order_by(columns.source_id, columns.name)):
         word = (state or {}).get("state", "unknown")
-        family.add((source, name), HEALTH.get(word, 0))
+        family.add((source, name), CODES.get(word, 0))
     return [family]

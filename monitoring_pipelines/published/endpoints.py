@@ -148,13 +148,14 @@ def statistics(
     )
     for row in rows:
         row["source"] = "stored"
-        _parse_maps(row)
+        parse_maps(row)
     if fill:
         rows = _filled(look, rows, source_id, endpoint, grain, start, end)
     return rows
 
 
-def _parse_maps(row: dict[str, Any]) -> None:
+def parse_maps(row: dict[str, Any]) -> None:
+    """Turn histograms and distributions of a stored row from JSON text into maps."""
     import json
 
     for name, value in row.items():

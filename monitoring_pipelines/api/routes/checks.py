@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitoring_pipelines.api import check_runner
+from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import bad, missing, responses, v1
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, chosen_sources
@@ -93,7 +93,7 @@ def start(
     if body.source is not None:
         chosen_sources(services, body.source)
     audit(request, "check.run", body.type, body.model_dump(exclude_none=True))
-    started = check_runner.run(services, body.type, body.hours_back, body.source, wait=wait)
+    started = children.check(services, body.type, body.hours_back, body.source, wait=wait)
     if started.run is None:
         return v1(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return v1(request, run_dict(services.settings, started.run))

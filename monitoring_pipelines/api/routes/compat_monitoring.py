@@ -11,11 +11,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.alerts.testing import send_test
-from monitoring_pipelines.api import alert_rows, check_runner, health, summaries
+from monitoring_pipelines.api import alert_rows, children, health, summaries
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses
 from monitoring_pipelines.api.params import Integer, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.collect.health import Level, worst
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.published.completeness import Figures
 from monitoring_pipelines.published.reader import Look
@@ -28,9 +29,7 @@ from monitoring_pipelines.state import checks as stored
 router = APIRouter(prefix="/api/monitoring", tags=["compatible paths"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
-#: Mildest first (C-485).
-_LEVELS = ("HEALTHY", "WARNING", "ERROR", "CRITICAL")
-_LEVEL_OF_SEVERITY = {"critical": "CRITICAL", "high": "ERROR", "medium": "WARNING"}
+_LEVEL_OF_SEVERITY: dict[str, Level] = {"critical": "CRITICAL", "high": "ERROR", "medium": "WARNING"}
 
 
 @router.get("/health", responses=responses("monitoring"))
@@ -52,10 +51,9 @@ def overall(request: Request) -> Response:
             checks["queue"] = _queue(services, look, limits, now)
             checks["task_execution"] = _execution(services, look, limits, now)
     checks["resources"] = _resources(open_alerts)
-    worst = max((check["status"] for check in checks.values()), key=_LEVELS.index)
     zone = services.settings.timezone
     data = {
-        "timestamp": now, "overall_status": worst, "checks": checks,
+        "timestamp": now, "overall_status": worst(check["status"] for check in checks.values()), "checks": checks,
         "alerts": [alert_rows.as_finding(row, zone) for row in open_alerts if row["state"] != "pending"],
     }  # fmt: skip
     return monitoring(request, data, as_of=as_of)
@@ -114,8 +112,8 @@ def _execution(services: Services, look: Look, limits: Any, now: datetime) -> di
 def _resources(open_alerts: list[dict[str, Any]]) -> dict[str, Any]:
     families = ("resource.", "leak.", "fd.", "host.", "target.", "ingest.")
     mine = [row for row in open_alerts if row["type"].startswith(families) and row["state"] != "pending"]
-    levels = [_LEVEL_OF_SEVERITY.get(row["severity"], "HEALTHY") for row in mine]
-    return {"status": max(levels, key=_LEVELS.index, default="HEALTHY"), "alerts": [row["alert_id"] for row in mine]}
+    levels: list[Level] = [_LEVEL_OF_SEVERITY.get(row["severity"], "HEALTHY") for row in mine]
+    return {"status": worst(levels), "alerts": [row["alert_id"] for row in mine]}
 
 
 class ConsistencyBody(BaseModel):
@@ -138,7 +136,7 @@ def check(request: Request, _who: Operator, body: ConsistencyBody | None = None)
     if wanted.source is not None:
         chosen_sources(services, wanted.source)
     audit(request, "check.run", wanted.type, wanted.model_dump(exclude_none=True))
-    started = check_runner.run(services, wanted.type, wanted.hours_back, wanted.source)
+    started = children.check(services, wanted.type, wanted.hours_back, wanted.source)
     if started.run is None:
         return monitoring(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return monitoring(request, run_dict(services.settings, started.run))

@@ -1,0 +1,267 @@
+"""``/repair``: plans, approval, runs, journal (S-260, R-903)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitoring_pipelines.api import children
+from monitoring_pipelines.api.access import Principal, needs
+from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing, responses, v1
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, window, words
+from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.compensation import approve as approvals
+from monitoring_pipelines.compensation.model import CLASSES, RepairRefused
+from monitoring_pipelines.errors import Refused, UsageError
+from monitoring_pipelines.state import repair as stored
+from monitoring_pipelines.state.ids import new_id
+
+router = APIRouter(prefix="/api/v1/repair", tags=["repair"])
+Operator = Annotated[Principal, Depends(needs("operator"))]
+Admin = Annotated[Principal, Depends(needs("admin"))]
+ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
+PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partly_applied",
+               "rolled_back")  # fmt: skip
+#: Refusals come at once; a run that still goes on after this is under way, seconds.
+_REFUSED_WITHIN_S = 4.0
+
+
+@router.get("/plans", responses=responses("v1"))
+def plans(
+    request: Request,
+    page: PageParam,
+    source: SourceParam = None,
+    state: Annotated[str | None, Query(max_length=200, description="Comma list of states")] = None,
+) -> Response:
+    """Plans, newest first, with their counters."""
+    services = services_of(request)
+    if source is not None:
+        chosen_sources(services, source)
+    states = words(state, "state", PLAN_STATES) or ()
+    with services.state.read() as con:
+        rows = stored.list_plans(con, source, states, page.size, page.offset)
+        total = stored.count_plans(con, source, states)
+    return v1(request, page.wrap(rows, total))
+
+
+class PlanBody(BaseModel):
+    """What to plan: a window, the last hours, or tasks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    source: Annotated[str, Field(min_length=1, max_length=32)]
+    start: Annotated[str, Field(alias="from", max_length=40, json_schema_extra={"format": "date-time"})] | None = None
+    end: Annotated[str, Field(alias="to", max_length=40, json_schema_extra={"format": "date-time"})] | None = None
+    hours: Annotated[int, Field(ge=1, le=17520)] | None = None
+    task_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=10_000)] | None = (
+        None
+    )
+    max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    mode: Literal["only_if_empty", "add_missing"] | None = None
+
+
+@router.post("/plans", responses=responses("v1", 202, 404, 409))
+def make_plan(request: Request, body: PlanBody, who: Operator) -> Response:
+    """Make a plan; nothing is written to the source."""
+    services = services_of(request)
+    chosen_sources(services, body.source)
+    if body.source == "_self":
+        raise bad("source: the product itself has nothing to repair")
+    given = [body.task_ids is not None, body.hours is not None, body.start is not None or body.end is not None]
+    if sum(given) > 1:
+        raise bad("from: give one of from and to, hours, or task_ids")
+    now = services.clock.now()
+    first, last = window(body.start, body.end, now, timedelta(hours=body.hours) if body.hours else None)
+    known = _newest_plan(services)
+    _, answer = children.start(
+        services, "plan", services.settings.api.sync_check_timeout_s, actor=who.name, source_id=body.source,
+        window_from=first.isoformat() if first else None, window_to=last.isoformat() if last else None,
+        task_ids=body.task_ids, max_tasks=body.max_tasks, mode=body.mode,
+    )  # fmt: skip
+    if answer is None:
+        newest = _newest_plan(services)
+        return v1(request, {"plan_id": newest if newest != known else None, "state": "building"}, status=202)
+    children.refuse(answer, "plan")
+    return v1(request, whole_plan(services, answer["plan_id"]))
+
+
+def _newest_plan(services: Services) -> str | None:
+    with services.state.read() as con:
+        rows = stored.list_plans(con, limit=1)
+    return rows[0]["plan_id"] if rows else None
+
+
+def whole_plan(services: Services, plan_id: str) -> dict[str, Any]:
+    """A plan with its approval and runs; 404 when unknown."""
+    try:
+        with services.state.read() as con:
+            plan = stored.get_plan(con, plan_id)
+            return plan | {"approval": stored.get_approval(con, plan_id), "runs": stored.list_runs(con, plan_id)}
+    except UsageError:
+        raise missing("unknown repair plan") from None
+
+
+@router.get("/plans/{plan_id}", responses=responses("v1", 404))
+def plan(request: Request, plan_id: ObjectId) -> Response:
+    """One plan: scope, counters, approval, runs."""
+    return v1(request, whole_plan(services_of(request), plan_id))
+
+
+@router.get("/plans/{plan_id}/items", responses=responses("v1", 404))
+def items(
+    request: Request,
+    plan_id: ObjectId,
+    page: PageParam,
+    item_class: Annotated[Literal[CLASSES] | None, Query(alias="class")] = None,  # type: ignore[valid-type]
+) -> Response:
+    """Tasks of a plan in its order, with the rows it proposes."""
+    services = services_of(request)
+    whole_plan(services, plan_id)
+    with services.state.read() as con:
+        rows = stored.get_items(con, plan_id, item_class, page.size, page.offset)
+        total = stored.count_items(con, plan_id, item_class)
+    return v1(request, page.wrap(rows, total))
+
+
+class ApproveBody(BaseModel):
+    """What the approver saw."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    plan_hash: Annotated[str, Field(min_length=1, max_length=128)]
+    note: Annotated[str, Field(max_length=2000)] | None = None
+
+
+@router.post("/plans/{plan_id}/approve", responses=responses("v1", 404, 409))
+def approve(request: Request, plan_id: ObjectId, body: ApproveBody, who: Admin) -> Response:
+    """Approve a plan; the approver is the token's name."""
+    services = services_of(request)
+    whole_plan(services, plan_id)
+    try:
+        approvals.approve(
+            services.settings,
+            services.state,
+            services.clock,
+            plan_id,
+            who.name,
+            plan_hash=body.plan_hash,
+            note=body.note,
+        )
+    except Refused as error:
+        raise conflict(f"approve: {error.code}", error.code) from None
+    except UsageError as error:
+        raise bad(error.message) from None
+    return v1(request, whole_plan(services, plan_id))
+
+
+class RejectBody(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    note: Annotated[str, Field(max_length=2000)] | None = None
+
+
+@router.post("/plans/{plan_id}/reject", responses=responses("v1", 404, 409))
+def reject(request: Request, plan_id: ObjectId, who: Admin, body: RejectBody | None = None) -> Response:
+    """Reject a plan that was not applied."""
+    services = services_of(request)
+    whole_plan(services, plan_id)
+    try:
+        approvals.reject(services.state, services.clock, plan_id, who.name, body.note if body else None)
+    except RepairRefused as error:
+        raise conflict(f"reject: {error.code}", error.code) from None
+    return v1(request, whole_plan(services, plan_id))
+
+
+@router.post("/plans/{plan_id}/apply", responses=responses("v1", 202, 404, 409))
+def apply(request: Request, plan_id: ObjectId, who: Admin) -> Response:
+    """Apply an approved plan: 202 and the id of the run; refusals are 409 with the reason word."""
+    services = services_of(request)
+    whole_plan(services, plan_id)
+    return _begin(request, services, "apply", who, plan_id=plan_id)
+
+
+def _begin(request: Request, services: Services, action: str, who: Principal, **more: Any) -> Response:
+    run_id = new_id(services.clock.now())
+    _, answer = children.start(services, action, _REFUSED_WITHIN_S, actor=who.name, new_run_id=run_id, **more)
+    if answer is not None:
+        children.refuse(answer, action)
+    return v1(request, {"run_id": run_id, "state": _state_of(services, run_id)}, status=202)
+
+
+def _state_of(services: Services, run_id: str) -> str:
+    try:
+        with services.state.read() as con:
+            return str(stored.get_run(con, run_id)["state"])
+    except UsageError:
+        return "starting"
+
+
+def found_run(services: Services, run_id: str) -> dict[str, Any]:
+    """The run; 404 when unknown."""
+    try:
+        with services.state.read() as con:
+            return stored.get_run(con, run_id)
+    except UsageError:
+        raise missing("unknown repair run") from None
+
+
+@router.get("/runs/{run_id}", responses=responses("v1", 404))
+def run(request: Request, run_id: ObjectId) -> Response:
+    """One run with its counters (R-411) and verification."""
+    return v1(request, found_run(services_of(request), run_id))
+
+
+@router.get("/runs/{run_id}/journal", responses=responses("v1", 404))
+def journal(request: Request, run_id: ObjectId, page: PageParam) -> Response:
+    """Rows a run inserted or removed, oldest first."""
+    services = services_of(request)
+    found_run(services, run_id)
+    with services.state.read() as con:
+        rows = stored.journal_rows(con, run_id=run_id)
+    return v1(request, page.cut(rows))
+
+
+@router.post("/runs/{run_id}/resume", responses=responses("v1", 202, 404, 409))
+def resume(request: Request, run_id: ObjectId, who: Admin) -> Response:
+    """Go on with a run that crashed, paused or left failed items."""
+    services = services_of(request)
+    found_run(services, run_id)
+    return _begin(request, services, "resume", who, run_id=run_id)
+
+
+@router.post("/runs/{run_id}/verify", responses=responses("v1", 202, 404, 409))
+def verify(request: Request, run_id: ObjectId, who: Operator) -> Response:
+    """Compare the table with the journal of the run's plan."""
+    services = services_of(request)
+    found_run(services, run_id)
+    return _begin(request, services, "verify", who, run_id=run_id)
+
+
+class RollbackBody(BaseModel):
+    """How to roll back; a dry run only says what would happen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    dry_run: bool = False
+    task_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=10_000)] | None = (
+        None
+    )
+
+
+@router.post("/runs/{run_id}/rollback", responses=responses("v1", 202, 404, 409))
+def rollback(request: Request, run_id: ObjectId, who: Operator, body: RollbackBody | None = None) -> Response:
+    """Remove what a run inserted: 202 and the id of the rollback run. Only a dry run needs no admin token."""
+    services = services_of(request)
+    wanted = body or RollbackBody()
+    if not wanted.dry_run and "admin" not in who.roles:
+        raise ApiError(403, "this needs an admin token", "forbidden")
+    found_run(services, run_id)
+    return _begin(
+        request, services, "rollback", who, run_id=run_id, dry_run=wanted.dry_run, task_ids=wanted.task_ids or None
+    )

@@ -1,0 +1,58 @@
+"""S-301 to S-305: the text of families, whatever their values."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from monitoring_pipelines.metrics.exposition import Family, as_openmetrics, as_text, limited
+
+
+def family(kind: str = "counter", labels: tuple[str, ...] = ("a",)) -> Family:
+    return Family("mp_x_total" if kind == "counter" else "mp_x", kind, "What\nit \\ is", labels)  # type: ignore[arg-type]
+
+
+def test_label_values_and_help_are_escaped_and_missing_ones_are_empty() -> None:
+    labels = ("job_id", "job_name", "owner", "category")
+    jobs = Family("scheduler_job_failure_total", "counter", "Number of failed job runs (including timeouts)", labels)
+    jobs.add(("nightly", 'sum "A" \\ B\nnight', None, "Billing"), 7)
+    assert as_text([jobs]).splitlines()[2] == (
+        'scheduler_job_failure_total{job_id="nightly",job_name="sum \\"A\\" \\\\ B\\nnight",owner="",category="Billing"} 7'
+    )
+    assert as_text([family()]).splitlines()[0] == "# HELP mp_x_total What\\nit \\\\ is"
+
+
+def test_integers_have_no_point_durations_two_decimals_and_the_text_ends_with_a_line_feed() -> None:
+    gauge = Family("g", "gauge", "h", (), digits=2)
+    gauge.add((), 1234.5)
+    whole = Family("w", "gauge", "h")
+    whole.add((), Decimal("3.000"))
+    text = as_text([gauge, whole])
+    assert "\ng 1234.50\n" in text
+    assert text.endswith("\nw 3\n")
+
+
+def test_null_is_not_exported_and_zero_is() -> None:
+    found = family("gauge")
+    found.add(("unknown",), None)
+    found.add(("zero",), 0)
+    assert [line for line in as_text([found]).splitlines() if not line.startswith("#")] == ['mp_x{a="zero"} 0']
+
+
+def test_surplus_series_fold_into_other_for_counters_and_are_dropped_for_gauges() -> None:
+    counter, gauge = family("counter"), family("gauge")
+    for n in range(10):
+        counter.add((f"v{n}",), n + 1)
+        gauge.add((f"v{n}",), n + 1)
+    folded, kept, dropped = limited([counter, gauge], 4, 200)
+    assert sorted(folded.samples) == [(("__other__",), 28), (("v7",), 8), (("v8",), 9), (("v9",), 10)]
+    assert sum(n for _, n in folded.samples) == 55
+    assert [values for values, _ in kept.samples] == [("v9",), ("v8",), ("v7",), ("v6",)]
+    assert dict(dropped.samples) == {("mp_x_total",): 7, ("mp_x",): 6}
+
+
+def test_label_values_are_cut_and_openmetrics_ends_with_eof() -> None:
+    found = family("counter")
+    found.add(("x" * 500,), 1)
+    cut, _ = limited([found], 10, 200)
+    assert len(cut.samples[0][0][0]) == 200
+    assert as_openmetrics([cut]).endswith("# EOF\n")
