@@ -19,6 +19,7 @@ from monitoring_pipelines.cli.up import (
     OptionalContext,
     level_of,
     one_instance,
+    page_of,
     prepare,
     prepare_storage,
     run_services,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from monitoring_pipelines.demo.layout import DemoFolder
     from monitoring_pipelines.demo.scale import Scale
 
+DEFAULT_PAGE_PORT = 8787
 #: More than this and the first run takes longer than anybody waits for a demonstration.
 _MOST_DAYS = 400.0
 _PAGES = {
@@ -53,6 +55,7 @@ def demo(
     serve: bool = True,
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
+    page_port: int = DEFAULT_PAGE_PORT,
     load: float = 1.0,
     fresh: bool = False,
     ctx: OptionalContext = None,
@@ -68,8 +71,9 @@ def demo(
         mysql_dsn_env: Environment variable with a MySQL or MariaDB DSN to write the platform to, instead of SQLite
             files. Tables of the same names in its schema are replaced.
         serve: Serve the Dagster UI at the end.
-        host: Address of the UI.
-        port: Port of the UI.
+        host: Address of the page and the Dagster UI.
+        port: Port of the Dagster UI.
+        page_port: Port of the page.
         load: Traffic and workers relative to the standard demo.
         fresh: Begin anew even if an earlier demo could go on.
         ctx: Global options.
@@ -80,6 +84,7 @@ def demo(
         raise UsageError(f"--load {load:g} is out of range", hint="0.05 to 100 is possible")
     if serve:
         check_port(host, port, "the Dagster UI")  # before minutes of work, not after
+        check_port(host, page_port, "the page", "--page-port")
     lock = dir / "dagster" / "up.lock"
     if lock.exists():
         with one_instance(lock.parent):
@@ -97,7 +102,7 @@ def demo(
         say(f"  configuration   {folder.config}")
         say(f"  ground truth    {folder.truth}")
         if serve:
-            return _serve(folder, world, host, port, live is not False, level_of(ctx))
+            return _serve(folder, world, host, (port, page_port), live is not False, level_of(ctx))
         if live:
             return _only_live(world)
     finally:
@@ -212,8 +217,9 @@ def _summary(settings: Settings) -> None:
             say(f"    {count:>7,}  {kind} ({source})")
 
 
-def _serve(folder: DemoFolder, world: World, host: str, port: int, live: bool, level: str) -> int:
+def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], live: bool, level: str) -> int:
     file, home = prepare(folder.config, folder.dagster_home)
+    port, page = ports[0], page_of(file, host, ports[1])
     stop = threading.Event()
     threads = [_live_thread(world, stop, folder)] if live else []
 
@@ -223,10 +229,13 @@ def _serve(folder: DemoFolder, world: World, host: str, port: int, live: bool, l
             thread.join(timeout=10)
 
     with one_instance(home):
-        say(f"\nStarting Dagster on http://{host}:{port}" + (", live traffic continues …" if live else " …"))
+        say(
+            f"\nStarting the page on http://{host}:{page[1]} and Dagster on http://{host}:{port}"
+            + (", live traffic continues …" if live else " …")
+        )
         prepare_storage(home)
         threads.append(_known_partitions_thread(file, home, stop))
-        return run_services(file, home, host, port, level, on_stop=end_threads, pages=_PAGES)
+        return run_services(file, home, host, port, level, page=page, on_stop=end_threads, pages=_PAGES)
 
 
 def _only_live(world: World) -> int:

@@ -1,4 +1,4 @@
-"""``mp up``: the Dagster webserver and daemon for one configuration, as one supervised command.
+"""``mp up``: the page and the Dagster webserver and daemon for one configuration, as one supervised command.
 
 What belongs here: which processes belong to a running product and the Dagster home they share. What does not: keeping
 them running (``supervise``).
@@ -45,22 +45,43 @@ def up(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     home: Path | None = None,
+    page_port: int | None = None,
+    page_host: str | None = None,
     ctx: OptionalContext = None,
 ) -> int:
-    """Start the Dagster webserver and daemon together; Ctrl-C ends both.
+    """Start the page, the Dagster webserver and the daemon together; Ctrl-C ends all.
 
     Args:
-        host: Address the web server listens on. Anyone who can reach it can start runs.
-        port: Port of the web server.
+        host: Address the Dagster web server listens on. Anyone who can reach it can start runs.
+        port: Port of the Dagster web server.
+        page_port: Port of the page; default api.port.
+        page_host: Address of the page; default api.host. Others than loopback need configured tokens.
         home: Folder of the Dagster instance; default DAGSTER_HOME, else <data>/dagster.
         ctx: Global options.
     """
     file, dagster_home = prepare(None, home)
     check_port(host, port, "the Dagster UI")
+    page = page_of(file, page_host, page_port)
     say(f"configuration {file}")
     say(f"Dagster home  {dagster_home}")
     with one_instance(dagster_home):
-        return run_services(file, dagster_home, host, port, level_of(ctx))
+        return run_services(file, dagster_home, host, port, level_of(ctx), page=page)
+
+
+def page_of(config: Path, host: str | None = None, port: int | None = None) -> tuple[str, int]:
+    """Address and port of the page, checked: the given ones, else the configured ones.
+
+    Raises:
+        UsageError: The port is taken. Refused: The address needs tokens.
+    """
+    from monitoring_pipelines.cli.serve import refuse_open_door
+    from monitoring_pipelines.config import load_settings
+
+    settings = load_settings(config)
+    chosen = host or settings.api.host, settings.api.port if port is None else port
+    refuse_open_door(settings, chosen[0])
+    check_port(*chosen, "the page", "--page-port")
+    return chosen
 
 
 def prepare(config: Path | None, home: Path | None) -> tuple[Path, Path]:
@@ -167,6 +188,15 @@ def dagster_services(config: Path, home: Path, host: str, port: int, level: str 
     ]
 
 
+def page_service(config: Path, home: Path, address: tuple[str, int], dagster_url: str, level: str) -> Service:
+    """The page as one more supervised process."""
+    host, port = address
+    code = "import sys; from monitoring_pipelines.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    options = ["--log-level", level, "serve", "--host", host, "--port", str(port), "--dagster-url", dagster_url]
+    env = {**os.environ, "MP_CONFIG": str(config), "DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    return Service("page", [sys.executable, "-c", code, *options], env)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -181,9 +211,10 @@ def _listens(port: int) -> bool:
 
 def run_services(
     config: Path, home: Path, host: str, port: int, level: str, *,
-    on_stop: Callable[[], None] | None = None, pages: Mapping[str, str] | None = None,
+    page: tuple[str, int] | None = None, on_stop: Callable[[], None] | None = None,
+    pages: Mapping[str, str] | None = None,
 ) -> int:  # fmt: skip
-    """Keep web server and daemon running until a signal; say when the UI answers.
+    """Keep page, web server and daemon running until a signal; say when they answer.
 
     Args:
         config: Configuration file.
@@ -191,20 +222,31 @@ def run_services(
         host: Address of the web server.
         port: Port of the web server.
         level: Least level of log lines to show.
+        page: Address and port of the page; None: without it.
         on_stop: Called at the beginning of the shutdown.
         pages: What can be seen where: paths of pages worth a look, by what they show.
     """
     prepare_storage(home)
     url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
     shown = say if level in ("debug", "info") else _say_unless_routine
-    supervisor = Supervisor(dagster_services(config, home, host, port, level), shown, on_stop)
+    services = dagster_services(config, home, host, port, level)
+    page_url = None
+    if page is not None:
+        services.insert(0, page_service(config, home, page, url, level))
+        page_url = f"http://{'localhost' if page[0] in ('0.0.0.0', '::') else page[0]}:{page[1]}"  # noqa: S104 - shown
+    supervisor = Supervisor(services, shown, on_stop)
+
+    def ready() -> bool:
+        return _answers(f"{url}/server_info") and (page_url is None or _answers(f"{page_url}/health/live"))
 
     def announce() -> None:
+        if page_url is not None:
+            say(f"Page ready: {page_url}")
         say(f"Dagster UI ready: {url}   (Ctrl-C ends everything)")
         for what, path in (pages or {}).items():
             say(f"  {what:<22} {url}{path}")
 
-    code = supervisor.run(ready=lambda: _answers(f"{url}/server_info"), announce=announce)
+    code = supervisor.run(ready=ready, announce=announce)
     say("all processes have ended")
     return code
 
@@ -258,4 +300,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-__all__ = ["Say", "dagster_services", "one_instance", "prepare", "prepare_storage", "run_services", "say", "up"]
+__all__ = [
+    "Say", "dagster_services", "one_instance", "page_of", "prepare", "prepare_storage", "run_services", "say", "up",
+]  # fmt: skip

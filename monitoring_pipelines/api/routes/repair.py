@@ -48,14 +48,17 @@ def plans(
     return v1(request, page.wrap(rows, total))
 
 
+_Time = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
+
+
 class PlanBody(BaseModel):
     """What to plan: a window, the last hours, or tasks."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
     source: Annotated[str, Field(min_length=1, max_length=32)]
-    start: Annotated[str, Field(alias="from", max_length=40, json_schema_extra={"format": "date-time"})] | None = None
-    end: Annotated[str, Field(alias="to", max_length=40, json_schema_extra={"format": "date-time"})] | None = None
+    start: _Time | None = Field(None, alias="from")
+    end: _Time | None = Field(None, alias="to")
     hours: Annotated[int, Field(ge=1, le=17520)] | None = None
     task_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=10_000)] | None = (
         None
