@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
+from monitoring_pipelines.alerts import alertmanager, recovery, self_config
 from monitoring_pipelines.alerts import runs as stored_runs
-from monitoring_pipelines.alerts import self_config
 from monitoring_pipelines.alerts.book import Book
 from monitoring_pipelines.alerts.contributions import TICK_TYPES, Contributions
 from monitoring_pipelines.alerts.drills import drill_observations
@@ -51,6 +51,8 @@ class Evaluation:
     resolved: int = 0
     #: Another process was evaluating; nothing was done.
     skipped: bool = False
+    #: Recovery hooks to be called (A-703).
+    executions: Sequence[recovery.Execution] = ()
 
 
 def tick(pipe: Pipeline, state: StateStore, now: datetime) -> Evaluation:
@@ -64,13 +66,17 @@ def tick(pipe: Pipeline, state: StateStore, now: datetime) -> Evaluation:
     with alone(pipe.settings) as mine:
         if not mine:
             return Evaluation(skipped=True)
-        return apply(pipe.settings, state, now, _observations(pipe, state, now))
+        done = apply(pipe.settings, state, now, _observations(pipe, state, now))
+    recovery.execute(pipe.settings, state, done.executions)
+    alertmanager.push(pipe.settings, state, now)
+    return done
 
 
 def apply(settings: Settings, state: StateStore, now: datetime, observations: Iterable[Observation]) -> Evaluation:
     """The same with given observations, in one transaction."""
     with state.begin() as con:
         seen = [*observations, *self_config.observations(settings), *drill_observations(con, now)]
+        seen += recovery.exhausted(con, settings, now)
         book = Book(con, now)
         runs = _take_runs(con, book, settings, now, [one for one in seen if one.type in TICK_TYPES])
         for one in seen:
@@ -80,8 +86,9 @@ def apply(settings: Settings, state: StateStore, now: datetime, observations: It
         plan = Plan(book, settings, con)
         plan.run()
         changed = book.write(con)
+        executions = recovery.decide(con, settings, recovery.requests(settings, seen, book.firing()), now)
         beat(con, EVALUATOR, settings.alerts.tick_s, now)
-    return Evaluation(runs, len(seen), changed, len(book.fired), len(book.resolved))
+    return Evaluation(runs, len(seen), changed, len(book.fired), len(book.resolved), executions=executions)
 
 
 def _take_runs(con: Connection, book: Book, settings: Settings, now: datetime, ticks: Sequence[Observation]) -> int:

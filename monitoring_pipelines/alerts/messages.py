@@ -90,8 +90,9 @@ def compose(
     told = shown[:MOST_ALERTS]
     carriers = bad_contributions(con, [one["fingerprint"] for one in told])
     often = _occurrences(con, told, now)
+    run_links = _run_links(con, settings, carriers)
     for one in shown:
-        one["links"] = links_of(settings, one, carriers.get(one["fingerprint"], []))
+        one["links"] = links_of(settings, one, run_links.get(one["fingerprint"]))
     parts = [
         words.alert(one, row["kind"], carriers.get(one["fingerprint"], []), often.get(one["fingerprint"], 1))
         for one in told
@@ -168,13 +169,27 @@ def dashboard_of(settings: Settings) -> str:
     return given.rstrip("/") if given else f"http://{settings.api.host}:{settings.api.port}"
 
 
-def links_of(settings: Settings, alert: Row, carriers: list[Row]) -> Links:
+def links_of(settings: Settings, alert: Row, run_link: str | None) -> Links:
     """Where to look at an alert, at the run that found it, and at what to do."""
     details: dict[str, Any] = alert["details"] or {}
-    dagster = (settings.alerts.links.dagster or "http://127.0.0.1:3000").rstrip("/")
-    run: str | None = None
     if details.get("dagster_run_id"):
-        run = f"{dagster}/runs/{details['dagster_run_id']}"
-    elif carriers and carriers[0]["run_id"]:
-        run = f"{dagster}/runs?q[0]=tag:check_run_id={carriers[0]['run_id']}"
-    return Links(f"{dashboard_of(settings)}/alerts/{alert['alert_id']}", run, alert["runbook_url"])
+        run_link = f"{_dagster_of(settings)}/runs/{details['dagster_run_id']}"
+    return Links(f"{dashboard_of(settings)}/alerts/{alert['alert_id']}", run_link, alert["runbook_url"])
+
+
+def _dagster_of(settings: Settings) -> str:
+    return (settings.alerts.links.dagster or "http://127.0.0.1:3000").rstrip("/")
+
+
+def _run_links(con: Connection, settings: Settings, carriers: dict[str, list[Row]]) -> dict[str, str]:
+    """By fingerprint: the Dagster run in which the worst check result was found, else the runs of its job."""
+    runs = {found[0]["run_id"]: print_ for print_, found in carriers.items() if found and found[0]["run_id"]}
+    check, job = tables.check_run, tables.self_job_run
+    done: dict[str, str] = {}
+    for row in con.execute(select(check).where(check.c.run_id.in_(list(runs)))).mappings():
+        name = f"{row['type']}_check_job"
+        query = select(job.c.run_key).where(job.c.job_id == name, job.c.scheduled_at == row["scheduled_at"])
+        run_key = con.execute(query.order_by(job.c.changed_at.desc())).scalar()
+        place = f"/runs/{run_key}" if run_key else f"/runs?q[0]=job:{name}"
+        done[runs[row["run_id"]]] = f"{_dagster_of(settings)}{place}"
+    return done

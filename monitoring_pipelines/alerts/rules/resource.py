@@ -37,7 +37,7 @@ SELECT source_id, process_id, "at", {", ".join(_COLUMNS)} FROM raw.process_sampl
 WHERE "at" > $since AND "at" <= $now
 QUALIFY row_number() OVER (PARTITION BY source_id, process_id ORDER BY "at" DESC) <= {KEPT}
 """
-_SHOWN = ("rss_bytes", "cpu_pct", "fds", "conns", "threads", "objects")
+_SHOWN = ("rss_bytes", "mem_pct", "cpu_pct", "fds", "conns", "threads", "objects", "uptime_s")
 
 Sample = dict[str, Any]
 
