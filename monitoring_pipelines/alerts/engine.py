@@ -72,8 +72,19 @@ def tick(pipe: Pipeline, state: StateStore, now: datetime) -> Evaluation:
     return done
 
 
-def apply(settings: Settings, state: StateStore, now: datetime, observations: Iterable[Observation]) -> Evaluation:
-    """The same with given observations, in one transaction."""
+def apply(
+    settings: Settings, state: StateStore, now: datetime, observations: Iterable[Observation],
+    component: str | None = EVALUATOR,
+) -> Evaluation:  # fmt: skip
+    """The same with given observations, in one transaction.
+
+    Args:
+        settings: Routes, silences, channels.
+        state: The state store.
+        now: Instant of the evaluation.
+        observations: What rules say; alerts without one stay as they are.
+        component: Whose heartbeat this is; None: nobody's.
+    """
     with state.begin() as con:
         seen = [*observations, *self_config.observations(settings), *drill_observations(con, now)]
         seen += recovery.exhausted(con, settings, now)
@@ -87,7 +98,8 @@ def apply(settings: Settings, state: StateStore, now: datetime, observations: It
         plan.run()
         changed = book.write(con)
         executions = recovery.decide(con, settings, recovery.requests(settings, seen, book.firing()), now)
-        beat(con, EVALUATOR, settings.alerts.tick_s, now)
+        if component is not None:
+            beat(con, component, settings.alerts.tick_s, now)
     return Evaluation(runs, len(seen), changed, len(book.fired), len(book.resolved), executions=executions)
 
 
@@ -111,9 +123,11 @@ def _take_runs(con: Connection, book: Book, settings: Settings, now: datetime, t
 def _observations(pipe: Pipeline, state: StateStore, now: datetime) -> list[Observation]:
     """What the rules say; a rule engine that fails must not stop repeats and resolutions of everything else."""
     from monitoring_pipelines.alerts import rules
+    from monitoring_pipelines.compensation import notices
 
     try:
-        return [_awake(one) for one in rules.evaluate(pipe, state, now)]
+        sources = [source.id for source in pipe.sources]
+        return [_awake(one) for one in [*rules.evaluate(pipe, state, now), *notices.observations(state, sources)]]
     except Exception as error:  # noqa: BLE001 - turned into an alert of its own
         _log.exception("the rules could not be evaluated")
         return [

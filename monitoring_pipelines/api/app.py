@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from monitoring_pipelines import __version__
+from monitoring_pipelines.alerts.watch import watching
 from monitoring_pipelines.api.access import Access, Gate
 from monitoring_pipelines.api.answers import ApiError, error_response
 from monitoring_pipelines.api.pages import PAGES
@@ -56,7 +57,8 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
+        with watching(settings, services.state, clock, dagster_url):
+            yield
         services.close()
 
     app = FastAPI(

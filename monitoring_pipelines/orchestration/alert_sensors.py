@@ -3,7 +3,7 @@
 What belongs here: the two sensors. What does not: rules, life cycle and sending (``alerts``).
 
 The evaluation sends what it made due itself and stays for first messages within the group wait. The notification sensor
-looks every few seconds and stays in its tick while a message is about to be due, so that nothing but Dagster keeps time.
+looks every ten seconds and stays in its tick while a message is about to be due, so that nothing but Dagster keeps time.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.orchestration.resources import SourceResource, StateResource, WarehouseResource
 
-#: Dagster starts sensors every five seconds or a little later: who looks so far ahead misses no due instant.
-AHEAD_S = 9.0
+#: Dagster starts this sensor every ten seconds or five later: who looks so far ahead misses no due instant.
+AHEAD_S = 18.0
 #: A tick ends well before Dagster gives it up (60 s).
-MOST_S = 35.0
-LOOK_EVERY_S = 5
+MOST_S = 40.0
+LOOK_EVERY_S = 10
 
 
 def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from monitoring_pipelines.alerts import alertmanager, deadman, duty, recovery
+from monitoring_pipelines.alerts import alertmanager, deadman, duty, recovery, watch
 from monitoring_pipelines.state import tables
 from monitoring_pipelines.state.heartbeats import beat
 from monitoring_pipelines_tests.alerts.conftest import T0
@@ -238,3 +239,56 @@ def test_alerts_are_pushed_to_an_alertmanager_and_their_ends_too(make_world, hoo
     assert second[0]["endsAt"] == "2026-02-01T06:00:30.000000Z"
     hook.answer = lambda _: (503, b"", {})
     assert "503" in (alertmanager.push(world.settings, world.state, world.clock.now()) or "")
+
+
+def dagster_says(world, dagster, healthy: bool) -> None:
+    seen = (world.clock.now() - datetime(1970, 1, 1)).total_seconds()
+    daemon = {
+        "daemonType": "SENSOR",
+        "required": True,
+        "healthy": healthy,
+        "lastHeartbeatTime": seen,
+        "lastHeartbeatErrors": [],
+    }
+    data = {
+        "instance": {"daemonHealth": {"allDaemonStatuses": [daemon]}},
+        "workspaceOrError": {"__typename": "Workspace", "locationEntries": [
+            {"name": "x", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "RepositoryLocation", "repositories": []}}
+        ]},
+    }  # fmt: skip
+    dagster.answer = lambda _: (200, json.dumps({"data": data}).encode(), {})
+
+
+def component_alerts(world) -> dict[str, str]:
+    return {a["labels"]["component"]: a["state"] for a in world.alerts() if a["type"] == "self.heartbeat"}
+
+
+def test_a_silent_dagster_is_told_from_outside_and_its_return_too(make_world, clock):
+    """Issue: what runs inside Dagster cannot report that it does not run."""
+    with Receiver(clock) as dagster:
+        world = make_world()
+        world.says()
+        world.tick()
+        beats(world, "dispatcher")
+        dagster_says(world, dagster, healthy=True)
+        assert not watch.look(world.settings, world.state, clock, dagster.url), "all is well"
+        world.run(11)
+        beats(world, "evaluator", "dispatcher")
+        dagster_says(world, dagster, healthy=False)
+        assert watch.look(world.settings, world.state, clock, dagster.url)
+        assert component_alerts(world) == {"dagster.daemon.SENSOR": "firing"}
+        clock.advance(100)
+        assert watch.look(world.settings, world.state, clock, dagster.url)
+        assert component_alerts(world) == {
+            "dagster.daemon.SENSOR": "firing", "evaluator": "firing", "dispatcher": "firing",
+        }  # fmt: skip
+        assert [title for _, title in world.sent][1:] == ["[FIRING] self.heartbeat (_self)"], "sent from outside"
+        clock.advance(600)
+        watch.look(world.settings, world.state, clock, dagster.url)
+        assert "[REPEAT] target.down (collector)" in [title for _, title in world.sent], "repeats go on"
+        dagster_says(world, dagster, healthy=True)
+        beats(world, "evaluator", "dispatcher")
+        watch.look(world.settings, world.state, clock, dagster.url)
+        assert set(component_alerts(world).values()) == {"resolved"}
+        beating = {b["component"]: b["at"] for b in world.rows(tables.component_heartbeat)}
+        assert beating["api"] == clock.now()
