@@ -1,0 +1,160 @@
+"""Scheduler monitoring and one job: figures, search, failure heat map, delivery, run history (S-815, S-816)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.params import PageParam, SourceParam
+from monitoring_pipelines.api.routes.compat_scheduler import JobId, Scope, find_job, is_running, job_rows
+from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.metrics.delivery import channel_counters
+from monitoring_pipelines.published import jobs
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.warehouse.lake import LakeMissing
+
+STRINGS = {
+    "jobs.title": ("调度器监控仪表盘", "Scheduler monitoring"),
+    "jobs.export": ("Prometheus 导出", "Prometheus export"),
+    "jobs.total": ("总任务数", "Total jobs"),
+    "jobs.success": ("成功率", "Success rate"),
+    "jobs.success_note": ("{a} / {b} 次执行", "{a} of {b} runs"),
+    "jobs.mean": ("平均耗时", "Mean duration"),
+    "jobs.mean_note": ("按执行次数加权", "weighted by runs"),
+    "jobs.failing": ("失败任务数", "Jobs with failures"),
+    "jobs.failing_note": ("总失败次数 {n}", "{n} failures in all"),
+    "jobs.scheduler": ("调度器状态", "Scheduler"),
+    "jobs.running": ("运行中", "Running"),
+    "jobs.stopped": ("已停止", "Stopped"),
+    "jobs.registered": ("已注册任务 {n}", "{n} registered jobs"),
+    "jobs.delivery": ("通知链路指标", "Delivery of notifications"),
+    "jobs.channel": ("通道 / 任务", "Channel / job"),
+    "jobs.ok": ("成功次数", "Successes"),
+    "jobs.failed": ("失败次数", "Failures"),
+    "jobs.latency": ("网关响应时间", "Gateway latency"),
+    "jobs.table": ("任务运行表", "Jobs"),
+    "jobs.heatmap": ("失败热力图（24 小时）", "Failure heat map (24 h)"),
+    "jobs.id": ("任务ID", "Job id"),
+    "jobs.name": ("任务名称", "Name"),
+    "jobs.owner": ("负责人", "Owner"),
+    "jobs.category": ("类别", "Category"),
+    "jobs.no_category": ("未分类", "No category"),
+    "jobs.rate": ("成功率", "Success rate"),
+    "jobs.avg": ("平均耗时", "Avg duration"),
+    "jobs.p95": ("P95 耗时", "P95 duration"),
+    "jobs.last": ("最后执行时间", "Last run"),
+    "jobs.next": ("下次执行", "Next run"),
+    "jobs.search": ("任务ID、名称、负责人", "Id, name, owner"),
+    "jobs.none": ("没有找到匹配的任务", "No matching job"),
+    "jobs.no_failures": ("24 小时内没有失败", "No failures in 24 h"),
+    "jobs.scope": ("范围", "Scope"),
+    "jobs.scope_mapped": ("业务任务", "Your jobs"),
+    "jobs.scope_self": ("本系统任务", "The product's jobs"),
+    "jobs.scope_all": ("全部", "All"),
+    "jobs.trigger": ("触发", "Trigger"),
+    "jobs.enable": ("启用", "Enable"),
+    "jobs.disable": ("停用", "Disable"),
+    "jobs.confirm_trigger": ("立即执行一次 {job}？计划不变。", "Run {job} once now? Its schedule stays."),
+    "jobs.confirm_switch": ("{what} {job}？", "{what} {job}?"),
+    "jobs.not_ours": ("映射的调度器的任务由该调度器启动", "Jobs of a mapped scheduler are started there"),
+    "jobs.disabled": ("已停用", "Disabled"),
+    "jobs.runs": ("执行记录", "Runs"),
+    "jobs.no_runs": ("尚无执行记录", "No runs yet"),
+    "jobs.scheduled": ("计划", "Scheduled"),
+    "jobs.started": ("开始", "Started"),
+    "jobs.ended": ("结束", "Ended"),
+    "jobs.duration": ("耗时", "Duration"),
+    "jobs.outcome": ("结果", "Outcome"),
+    "jobs.error": ("错误", "Error"),
+    "jobs.trigger_kind": ("触发方式", "Trigger"),
+    "jobs.percentiles": ("最近 1000 次", "Last 1000 runs"),
+    "jobs.missed": ("错过 / 跳过", "Missed / skipped"),
+    "jobs.sla": ("SLA 上限", "SLA limit"),
+    "jobs.over_sla": ("超过 SLA", "Over the SLA"),
+    "jobs.schedule": ("计划", "Schedule"),
+    "jobs.actions": ("操作", "Actions"),
+    "jobstatus.success": ("成功", "Success"),
+    "jobstatus.failure": ("失败", "Failure"),
+    "jobstatus.timeout": ("超时", "Timeout"),
+    "jobstatus.missed": ("错过", "Missed"),
+    "jobstatus.skipped": ("跳过", "Skipped"),
+    "jobstatus.running": ("运行中", "Running"),
+    "jobstatus.never": ("从未运行", "Never ran"),
+}
+router = APIRouter(include_in_schema=False, prefix="/scheduler-monitoring")
+TONES = {"success": "good", "failure": "bad", "timeout": "bad", "running": "warning", "missed": "warning"}
+#: Colour of a heat-map cell (M-505) → class; the number stands in the cell as well.
+HEAT = {"red": "bad", "amber": "warning", "yellow": "slight", None: "neutral"}
+
+
+@router.get("")
+def listed(
+    request: Request, page: PageParam, scope: Scope | None = None,
+    q: Annotated[str | None, Query(max_length=200)] = None,
+    category: Annotated[str | None, Query(max_length=255)] = None,
+    tab: Literal["jobs", "heatmap"] = "jobs",
+) -> Response:  # fmt: skip
+    """All jobs with their figures."""
+    view = View(request)
+    services = services_of(request)
+    rows: list[dict[str, Any]] = []
+    heat: list[dict[str, Any]] = []
+    as_of, runs_now, channels = None, False, {}
+    try:
+        with services.published.look() as look:
+            as_of = look.as_of
+            rows = job_rows(services, look, scope)
+            heat = jobs.heatmap(look, rows, view.now)
+            runs_now = is_running(services, look)
+            channels = channel_counters(services.state, look)
+    except LakeMissing:
+        rows = []
+    found = [row for row in rows if matches(row, q, category)]
+    return render(
+        request, "scheduler.html", title=view.t("jobs.title"), as_of=as_of, view=view, page=page.cut(found), tones=TONES,
+        overview=jobs.overview(rows), heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope,
+        q=q or "", category=category, tab=tab, self_id=jobs.SELF,
+        categories=sorted({row["category"] or "" for row in rows}),
+        sender=next((row for row in rows if row["job_id"] == "send_alert_notifications"), None),
+        query={"scope": scope, "q": q, "category": category, "tab": tab},
+        file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
+    )  # fmt: skip
+
+
+def matches(row: dict[str, Any], q: str | None, category: str | None) -> bool:
+    """Whether a job passes the search (id, name, owner; any case) and the category."""
+    if category and (row["category"] or "") != category:
+        return False
+    text = (q or "").lower()
+    return not text or any(text in (row[name] or "").lower() for name in ("job_id", "job_name", "owner"))
+
+
+@router.get("/jobs/{job_id}")
+def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
+    """One job and its runs."""
+    view = View(request)
+    services = services_of(request)
+    row = find_job(services, job_id, source or None)
+    with services.published.look() as look:
+        found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
+        spec = durations(view, look, row)
+        as_of = look.as_of
+    return render(
+        request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
+        tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, query={"source": row["source_id"]},
+    )  # fmt: skip
+
+
+def durations(view: View, look: Look, job: dict[str, Any]) -> dict[str, Any] | None:
+    """The last 200 durations over time, with the SLA as a line; None without runs."""
+    rows, _ = jobs.runs(look, job["source_id"], job["job_id"], 0, 200)
+    known = [row for row in reversed(rows) if row["ended_at"] is not None and row["duration_ms"] is not None]
+    if not known:
+        return None
+    series = [(view.t("jobs.duration"), [float(row["duration_ms"]) for row in known], "--s1")]
+    if job["sla_seconds"]:
+        series.append((view.t("jobs.sla"), [1000 * float(job["sla_seconds"])] * len(known), "--s3"))
+    return chart([row["ended_at"] for row in known], series, view.zone, unit="ms")
