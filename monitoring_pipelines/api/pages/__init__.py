@@ -10,7 +10,7 @@ What belongs here: HTML. What does not: figures (``published``, ``state``, ``api
 from __future__ import annotations
 
 #: Modules below ``api.pages`` with ``router`` and ``STRINGS``.
-PAGES = ("login", "overview", "endpoints", "tasks", "consistency", "alerts")
+PAGES = ("login", "overview", "endpoints", "tasks", "consistency", "alerts", "scheduler", "repair", "resources", "self")
 #: Path → key of its title among the strings, in the order of the navigation.
 NAVIGATION = (
     ("/", "nav.overview"),
@@ -18,4 +18,9 @@ NAVIGATION = (
     ("/tasks", "nav.tasks"),
     ("/consistency", "nav.consistency"),
     ("/alerts", "nav.alerts"),
+    ("/repair", "nav.repair"),
+    ("/scheduler-monitoring", "nav.jobs"),
+    ("/resources", "nav.resources"),
+    ("/ingest", "nav.ingest"),
+    ("/self", "nav.self"),
 )

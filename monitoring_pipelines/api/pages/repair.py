@@ -1,0 +1,162 @@
+"""Repair: plans, one plan with its rows, approval, runs, rollback and journal (S-814)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.repair import ObjectId, found_run, whole_plan
+from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.compensation.model import CLASSES
+from monitoring_pipelines.compensation.plan import masked_uri
+from monitoring_pipelines.state import repair as stored
+
+STRINGS = {
+    "repair.title": ("修复", "Repair"),
+    "repair.none": ("没有修复计划", "No repair plans"),
+    "repair.plan": ("计划", "Plan"),
+    "repair.new": ("新建计划（不写入数据源）", "Make a plan (writes nothing to the source)"),
+    "repair.new_confirm": (
+        "为 {source} 最近 {hours} 小时的缺失输出制定计划？",
+        "Plan what {source} lost in the last {hours} h?",
+    ),
+    "repair.created": ("创建", "Created"),
+    "repair.by": ("创建人", "By"),
+    "repair.window": ("时间范围", "Window"),
+    "repair.mode": ("模式", "Mode"),
+    "repair.candidates": ("候选任务", "Candidates"),
+    "repair.eligible": ("可修复", "Eligible"),
+    "repair.rows": ("计划行数", "Rows planned"),
+    "repair.inserted": ("已插入行", "Rows inserted"),
+    "repair.committed": ("已提交任务", "Tasks committed"),
+    "repair.class": ("分类", "Class"),
+    "repair.classes": ("分类合计（{n} = 候选任务数）", "Classes (their sum is {n}, the candidates)"),
+    "repair.approve": ("批准", "Approve"),
+    "repair.reject": ("拒绝", "Reject"),
+    "repair.apply": ("应用", "Apply"),
+    "repair.resume": ("恢复", "Resume"),
+    "repair.verify": ("验证", "Verify"),
+    "repair.rollback": ("回滚", "Roll back"),
+    "repair.preview": ("回滚预览", "Preview of the rollback"),
+    "repair.confirm_approve": ("批准计划 {id}：{rows} 行？", "Approve plan {id} with {rows} rows?"),
+    "repair.confirm_reject": ("拒绝计划 {id}？", "Reject plan {id}?"),
+    "repair.confirm_apply": (
+        "将 {rows} 行写入 {source} 的数据库？",
+        "Write {rows} rows into the database of {source}?",
+    ),
+    "repair.confirm_resume": ("继续运行 {id}？", "Resume run {id}?"),
+    "repair.confirm_rollback": ("删除运行 {id} 插入的行？", "Delete the rows that run {id} inserted?"),
+    "repair.why_state": ("计划状态为 {state}", "The plan is {state}"),
+    "repair.why_run": ("运行状态为 {state}", "The run is {state}"),
+    "repair.approved": ("{who} 于 {at} 批准", "Approved by {who} at {at}"),
+    "repair.aborted": ("中止原因：{why}", "Aborted: {why}"),
+    "repair.runs": ("运行", "Runs"),
+    "repair.no_runs": ("尚未运行", "Not run yet"),
+    "repair.run": ("运行", "Run"),
+    "repair.kind": ("种类", "Kind"),
+    "repair.dry": ("演练", "Dry run"),
+    "repair.counters": ("计数", "Counters"),
+    "repair.items": ("任务与计划行", "Tasks and proposed rows"),
+    "repair.task": ("任务", "Task"),
+    "repair.remote": ("远程状态", "Remote status"),
+    "repair.outcome": ("结果", "Outcome"),
+    "repair.values": ("计划写入", "Proposed row"),
+    "repair.journal": ("日志", "Journal"),
+    "repair.no_journal": ("没有写入任何行", "No row was written"),
+    "repair.op": ("操作", "Operation"),
+    "repair.pk": ("主键", "Primary key"),
+    "repair.verification": ("验证结果", "Verification"),
+    "repair.report": ("审计报告", "Audit report"),
+    "planstate.building": ("制定中", "Building"),
+    "planstate.ready": ("待批准", "Ready"),
+    "planstate.approved": ("已批准", "Approved"),
+    "planstate.applied": ("已应用", "Applied"),
+    "planstate.partially_applied": ("部分应用", "Partially applied"),
+    "planstate.aborted": ("已中止", "Aborted"),
+    "planstate.paused": ("已暂停", "Paused"),
+    "planstate.stale": ("已过期", "Stale"),
+    "planstate.rejected": ("已拒绝", "Rejected"),
+    "planstate.rolled_back": ("已回滚", "Rolled back"),
+    "runstate.running": ("进行中", "Running"),
+    "runstate.finished": ("完成", "Finished"),
+    "runstate.paused": ("已暂停", "Paused"),
+    "runstate.locked": ("被锁定", "Locked"),
+    "runstate.refused": ("被拒绝", "Refused"),
+    "runstate.failed": ("失败", "Failed"),
+    "runkind.apply": ("应用", "Apply"),
+    "runkind.resume": ("恢复", "Resume"),
+    "runkind.verify": ("验证", "Verify"),
+    "runkind.rollback": ("回滚", "Rollback"),
+}
+router = APIRouter(include_in_schema=False, prefix="/repair")
+PLAN_TONES = {"ready": "warning", "approved": "warning", "applied": "good", "aborted": "bad", "paused": "warning",
+              "partially_applied": "warning"}  # fmt: skip
+RUN_TONES = {"finished": "good", "failed": "bad", "refused": "bad", "locked": "warning", "paused": "warning"}
+PLAN_HOURS = 72
+
+
+@router.get("")
+def listed(request: Request, page: PageParam, source: SourceParam = None) -> Response:
+    """All plans, newest first."""
+    view = View(request)
+    services = services_of(request)
+    if source:
+        chosen_sources(services, source)
+    with services.state.read() as con:
+        rows = stored.list_plans(con, source or None, (), page.size, page.offset)
+        total = stored.count_plans(con, source or None, ())
+    able = [one.id for one in services.settings.enabled_sources if one.mapped("task_output")]
+    return render(
+        request, "repair.html", title=view.t("repair.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
+        tones=PLAN_TONES, able=able, hours=PLAN_HOURS, source=source, query={"source": source},
+    )  # fmt: skip
+
+
+@router.get("/plans/{plan_id}")
+def plan(
+    request: Request, plan_id: ObjectId, page: PageParam,
+    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None,
+) -> Response:  # fmt: skip
+    """One plan."""
+    view = View(request)
+    services = services_of(request)
+    found = whole_plan(services, plan_id)
+    chosen = item_class if item_class in CLASSES else None
+    with services.state.read() as con:
+        items = stored.get_items(con, plan_id, chosen, page.size, page.offset)
+        total = stored.count_items(con, plan_id, chosen)
+    counters = found["counters"] or {}
+    return render(
+        request, "repair_plan.html", title=f"{view.t('repair.plan')} {plan_id}", as_of=view.now, view=view, plan=found,
+        counters=counters, classes=[(name, counters[name]) for name in CLASSES if counters.get(name)],
+        page=page.wrap([masked(item) for item in items], total), tones=PLAN_TONES, run_tones=RUN_TONES, chosen=chosen,
+        query={"class": chosen},
+    )  # fmt: skip
+
+
+def masked(item: dict[str, Any]) -> dict[str, Any]:
+    """An item whose proposed rows show links without their query (R-103)."""
+    rows = [
+        {name: masked_uri(value) if isinstance(value, str) and "://" in value else value
+         for name, value in (row.get("values") or row).items()}
+        for row in item["rows"] or ()
+    ]  # fmt: skip
+    return item | {"rows": rows}
+
+
+@router.get("/runs/{run_id}")
+def run(request: Request, run_id: ObjectId, page: PageParam) -> Response:
+    """One run with its journal."""
+    view = View(request)
+    services = services_of(request)
+    found = found_run(services, run_id)
+    with services.state.read() as con:
+        rows = stored.journal_rows(con, run_id=run_id)
+    return render(
+        request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view, refresh="tasks",
+        run=found, page=page.cut(rows), tones=RUN_TONES, query={},
+    )  # fmt: skip

@@ -1,0 +1,171 @@
+"""Collector resources and business ingest: eight panels per process, connections, trends, rates (S-817, S-818)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.params import SourceParam, chosen_sources
+from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.published import processes
+from monitoring_pipelines.severity import rank
+from monitoring_pipelines.state import alerts as stored
+from monitoring_pipelines.warehouse.lake import LakeMissing
+
+STRINGS = {
+    "resources.title": ("采集器资源", "Collector resources"),
+    "resources.none": ("没有采样", "No samples"),
+    "resources.unmeasured": ("不可测量", "Not measurable"),
+    "resources.status": ("状态", "Status"),
+    "resources.memory": ("内存", "Memory"),
+    "resources.virtual": ("虚拟内存", "Virtual"),
+    "resources.fds": ("打开的 FD", "Open FDs"),
+    "resources.uptime": ("运行时间", "Uptime"),
+    "resources.memory_trend": ("内存趋势", "Memory over time"),
+    "resources.cpu": ("CPU %", "CPU %"),
+    "resources.fds_max": ("FD 使用/上限", "FDs vs max"),
+    "resources.limit": ("上限", "Limit"),
+    "resources.used": ("使用", "Used"),
+    "resources.rate": ("采集速率", "Ingest ops/s"),
+    "resources.conns": ("连接", "Connections"),
+    "resources.by_state": ("按 TCP 状态", "By TCP state"),
+    "resources.threads": ("线程", "Threads"),
+    "resources.objects": ("对象", "Objects"),
+    "resources.trend": ("趋势", "Trend"),
+    "resources.sampled": ("采样于 {at}", "sampled {at}"),
+    "resources.of": ("上限 {n}", "of {n}"),
+    "ingest.title": ("业务采集", "Ingest"),
+    "ingest.rate": ("采集速率", "Ingest rate"),
+    "ingest.success": ("成功率", "Success rate"),
+    "ingest.per_s": ("{n} /秒", "{n} /s"),
+    "ingest.last": ("最后样本 {at}", "last sample {at}"),
+    "ingest.no_errors": ("没有错误计数器", "no error counter"),
+    "ingest.none": ("没有数据", "No data"),
+    "ingest.alert": ("告警", "Alert"),
+    "trend.rapidly_increasing": ("快速上升", "Rapidly increasing"),
+    "trend.slowly_increasing": ("缓慢上升", "Slowly increasing"),
+    "trend.stable": ("平稳", "Stable"),
+    "trend.slowly_decreasing": ("缓慢下降", "Slowly decreasing"),
+    "trend.rapidly_decreasing": ("快速下降", "Rapidly decreasing"),
+    "trend.insufficient_data": ("样本不足", "Too few samples"),
+}
+router = APIRouter(include_in_schema=False)
+RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
+#: Points of a chart; more samples are thinned evenly.
+_MOST_POINTS = 400
+_SAMPLES = 20_000
+#: A process whose newest sample is older is shown as unknown, seconds.
+FRESH_S = 180
+TREND_TONES = {"rapidly_increasing": "bad", "slowly_increasing": "warning"}
+#: Tile → figure of a sample and the rule whose thresholds colour it (C-452).
+_RULE = {"rss_bytes": "resource.memory", "conns": "resource.connections", "fd_usage_pct": "resource.fds"}
+
+
+@router.get("/resources")
+def resources(
+    request: Request, source: SourceParam = None, process: Annotated[str | None, Query(max_length=255)] = None,
+    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d)$")] = "24h",
+) -> Response:  # fmt: skip
+    """The processes, and one of them in detail: the named one, else the first."""
+    view = View(request)
+    services = services_of(request)
+    known: list[dict[str, Any]] = []
+    charts: list[tuple[str, dict[str, Any], str]] = []
+    chosen, as_of, limits = None, None, processes.thresholds(services.settings)
+    rates: list[dict[str, Any]] = []
+    try:
+        with services.published.look() as look:
+            as_of = look.as_of
+            known = processes.newest(look, services.settings, [*chosen_sources(services, source or None), "_self"])
+            chosen = next((row for row in known if process in (None, row["process_id"])), None)
+            if chosen is not None:
+                end = chosen["at"] + timedelta(microseconds=1)
+                rows, _ = processes.samples(
+                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, 0, _SAMPLES
+                )
+                charts = _charts(view, thinned(list(reversed(rows))))
+                rates = [
+                    row for row in processes.ingest(look, [chosen["source_id"]])
+                    if row["process_id"] == chosen["process_id"]
+                ]  # fmt: skip
+    except LakeMissing:
+        known = []
+    return render(
+        request, "resources.html", title=view.t("resources.title"), as_of=as_of, view=view, refresh="charts", known=known,
+        chosen=chosen, charts=charts, ranges=tuple(RANGES), range=range_, source=source, trend_tones=TREND_TONES,
+        fresh=chosen is not None and (view.now - chosen["at"]).total_seconds() <= FRESH_S,
+        tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
+        rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,
+    )  # fmt: skip
+
+
+def _tone(levels: list[dict[str, Any]], value: Any) -> str:
+    """Class of a tile: the worst level whose threshold the value reaches; none where it is not measured."""
+    if value is None:
+        return ""
+    reached = [
+        level for level in levels if value > level["threshold"] or (level["op"] == ">=" and value == level["threshold"])
+    ]
+    worst = max((rank(level["severity"]) for level in reached), default=None)
+    if worst is None:
+        return ""
+    return "bad" if worst >= rank("high") else "warning"
+
+
+def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most ``_MOST_POINTS`` rows, evenly, the newest always among them."""
+    if len(rows) <= _MOST_POINTS:
+        return rows
+    step = len(rows) / _MOST_POINTS
+    return [rows[min(len(rows) - 1, int((number + 1) * step) - 1)] for number in range(_MOST_POINTS)]
+
+
+def _charts(view: View, rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], str]]:
+    x = [row["at"] for row in rows]
+
+    def values(name: str, scale: float = 1.0) -> list[float | None]:
+        return [None if row[name] is None else float(row[name]) / scale for row in rows]
+
+    def line(
+        title: str, parts: list[tuple[str, list[float | None], str]], **more: Any
+    ) -> tuple[str, dict[str, Any], str]:
+        text = ", ".join(
+            f"{label} {view.number(next((v for v in reversed(found) if v is not None), None))}"
+            for label, found, _ in parts
+        )
+        return view.t(title), chart(x, parts, view.zone, **more), text
+
+    return [
+        line("resources.memory_trend", [("RSS", values("rss_bytes", 1024**3), "--s1"),
+                                        (view.t("resources.virtual"), values("vms_bytes", 1024**3), "--s2")], unit="GiB"),
+        line("resources.cpu", [("CPU", values("cpu_pct"), "--s1")], unit="%"),
+        line("resources.fds_max", [(view.t("resources.used"), values("fds"), "--s1"),
+                                   (view.t("resources.limit"), values("fds_max"), "--s3")]),
+        line("resources.conns", [(view.t("resources.conns"), values("conns"), "--s1"),
+                                 (view.t("resources.threads"), values("threads"), "--s2")]),
+        line("resources.objects", [(view.t("resources.objects"), values("objects"), "--s1")]),
+    ]  # fmt: skip
+
+
+@router.get("/ingest")
+def ingest(request: Request, source: SourceParam = None) -> Response:
+    """Rate and success rate of every series, in equal tiles."""
+    view = View(request)
+    services = services_of(request)
+    rows: list[dict[str, Any]] = []
+    as_of = None
+    chosen = chosen_sources(services, source or None)
+    try:
+        with services.published.look() as look:
+            rows, as_of = processes.ingest(look, chosen), look.as_of
+    except LakeMissing:
+        rows = []
+    firing, _ = stored.list_alerts(services.state, open_only=True, source_ids=chosen, page_size=200)
+    return render(
+        request, "ingest.html", title=view.t("ingest.title"), as_of=as_of, view=view, rows=rows, source=source,
+        alerts=[alert for alert in firing if alert["type"].startswith("ingest.")],
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""The product itself: components, extraction lag, coverage, anomalies, size (S-820)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api import health, summaries
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.services import services_of
+
+STRINGS = {
+    "self.title": ("自监控", "Self-monitoring"),
+    "self.components": ("组件", "Components"),
+    "self.component": ("组件", "Component"),
+    "self.beat": ("心跳", "Heartbeat"),
+    "self.period": ("周期", "Period"),
+    "self.no_components": ("还没有组件报告心跳", "No component has reported a heartbeat yet"),
+    "self.coverage": ("快照覆盖率", "Snapshot coverage"),
+    "self.restated": ("重述的行（24h）", "Restated rows (24 h)"),
+    "self.store": ("存储大小", "Store size"),
+    "self.published": ("已发布版本", "Published version"),
+    "self.waiting": ("待发布变更 {n}", "{n} changes waiting"),
+    "self.extraction": ("采集", "Extraction"),
+    "self.table": ("表", "Table"),
+    "self.strategy": ("方式", "Strategy"),
+    "self.rows": ("已读行数", "Rows read"),
+    "self.success": ("最近成功", "Last success"),
+    "self.error": ("错误", "Error"),
+    "self.drift": ("结构漂移", "Schema drift"),
+    "self.closed": ("统计到", "Statistics up to"),
+    "self.anomalies": ("异常", "Anomalies"),
+    "self.kind": ("种类", "Kind"),
+    "self.count": ("数量", "Count"),
+    "self.no_anomalies": ("没有异常", "No anomalies"),
+    "self.features_off": ("不适用的功能", "Features that are not applicable"),
+    "self.needs": ("需要映射", "needs"),
+}
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/self")
+def page(request: Request) -> Response:
+    """The page."""
+    view = View(request)
+    services = services_of(request)
+    data = summaries.self_state(services)
+    return render(
+        request, "self.html", title=view.t("self.title"), as_of=data["as_of"], view=view, data=data,
+        components=health.component_states(services, view.now),
+    )  # fmt: skip
