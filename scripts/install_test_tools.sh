@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests drive for real (a MariaDB server, Chromium, Prometheus' tools) when it is missing, and says so.
+# Installs what the tests drive for real (MariaDB, PostgreSQL, Chromium, Prometheus' tools) when it is missing, and says so.
 # The tests themselves fail on a missing component unless ALLOW_SKIP=1, so nothing is skipped silently.
 set -eu
 
@@ -8,6 +8,7 @@ command -v mariadbd >/dev/null 2>&1 || [ -x /usr/sbin/mariadbd ] || missing="$mi
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing="$missing chromium"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
+command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -15,21 +14,6 @@ from monitoring_pipelines.state.store import upsert
 
 AT = datetime(2026, 2, 1, 6, 0, 0, 123456)
 HEARTBEAT = {"component": "extract", "at": AT, "period_s": 60.0, "process_id": "1@host", "version": "1"}
-
-
-@pytest.fixture(params=["sqlite", "mysql"])
-def url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state.sqlite3"
-    else:
-        yield request.getfixturevalue("mariadb_db").dsn.replace("mysql://", "mysql+pymysql://")
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[StateStore]:
-    store = StateStore(url)
-    yield store
-    store.dispose()
 
 
 def test_newest_revision_is_the_one_the_program_expects():
@@ -45,6 +29,35 @@ def test_migrations_create_exactly_the_tables_and_columns_of_the_program(store):
             c.name: c.nullable for c in table.columns
         }, table.name
         assert {i["name"] for i in found.get_indexes(table.name)} >= {i.name for i in table.indexes}, table.name
+
+
+def _schema(engine):
+    found = inspect(engine)
+    return {
+        table: (
+            {(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(table)},
+            {(i["name"], tuple(i["column_names"])) for i in found.get_indexes(table)},
+        )
+        for table in found.get_table_names()
+    }
+
+
+def test_a_store_of_every_earlier_revision_becomes_the_same_as_an_empty_one(url, store):
+    from sqlalchemy import create_engine
+
+    revisions = sorted(migrate._known())
+    wanted = _schema(store.engine())
+    for earlier in reversed(revisions[:-1]):
+        store.dispose()
+        engine = create_engine(url)
+        with engine.begin() as con:
+            for table in inspect(engine).get_table_names():
+                con.exec_driver_sql(f"DROP TABLE {table}")
+        migrate.upgrade(engine, earlier)
+        assert migrate.current(engine) == earlier
+        engine.dispose()
+        assert _schema(store.engine()) == wanted
+        assert migrate.current(store.engine()) == migrate.HEAD
 
 
 def test_several_processes_may_open_an_empty_store_at_once(url):
