@@ -56,8 +56,9 @@ def build_day(path: str, day: str) -> dict[str, Any]:
         refresh_core(con, SOURCE)
         parts["core_s"] = time.perf_counter() - began
         began = time.perf_counter()
-        refresh_hours(con, [start + timedelta(hours=hour) for hour in range(24)], now)
-        refresh_day(con, start, now)
+        for family in ("endpoint", "output"):
+            refresh_hours(con, [start + timedelta(hours=hour) for hour in range(24)], now, family=family)
+            refresh_day(con, start, now, family=family)
         parts["mart_s"] = time.perf_counter() - began
         con.execute("DELETE FROM meta.dirty_hour")
         con.execute("CHECKPOINT")
@@ -69,6 +70,7 @@ def build_history(path: str, days: str, step_ms: str = "80") -> None:
     from monitoring_pipelines.clock import FixedClock
     from monitoring_pipelines.warehouse.connect import Warehouse
     from monitoring_pipelines.warehouse.core_tables import ensure_core
+    from monitoring_pipelines.warehouse.families import activate
     from monitoring_pipelines.warehouse.windows import prepare
 
     platform = Platform(MIDNIGHT - timedelta(days=int(days)), int(step_ms))
@@ -91,13 +93,26 @@ def build_history(path: str, days: str, step_ms: str = "80") -> None:
             [SOURCE, MIDNIGHT, MIDNIGHT, platform.origin],
         )
         con.execute(
-            "INSERT INTO meta.source_setting SELECT ?, 60, 60, 180, 300, 168, 'source', 3600, 5, true, true, true, true, "
-            "true, false, true, false, true",
+            "INSERT INTO raw.task_output BY NAME SELECT source_id, 'inline ' || task_key AS output_key, task_key, ended_at "
+            "AS created_at, false AS is_deleted, 'inline' AS origin, true AS valid, md5(task_key) AS natural_key, src_table, "
+            "first_seen_at, changed_at, md5_number_lower(concat_ws(chr(31), source_id, 'inline ' || task_key)) AS key_hash, "
+            "task_hash FROM raw.task WHERE status = 'succeeded' ORDER BY changed_at"
+        )
+        con.execute(
+            "INSERT INTO meta.source_setting BY NAME SELECT ? AS source_id, 60 AS settle_s, 60 AS snapshot_interval_s, "
+            "180 AS snapshot_tolerance_s, 300 AS clock_skew_max_s, 168 AS max_duration_h, 'source' AS timeout_mode, "
+            "3600 AS timeout_limit_s, 5 AS future_tolerance_s, true AS has_task, true AS has_task_times, "
+            "true AS has_task_event, true AS has_worker, true AS has_worker_snapshot, false AS has_worker_event, "
+            "true AS has_cold_start, false AS has_endpoint, true AS has_output",
             [SOURCE],
         )
         ensure_core(con)
         prepare(con)
+        activate(con, SOURCE, ["task_output"])
         con.execute("INSERT INTO meta.window_progress VALUES (?, 'endpoint', ?)", [SOURCE, MIDNIGHT])
+        con.execute(
+            "INSERT INTO meta.window_progress VALUES (?, 'output', ?)", [SOURCE, MIDNIGHT - timedelta(minutes=5)]
+        )
 
 
 def run_job(now: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Audits: queries that return the rows in which an invariant of the statistics does not hold (M-901 to M-911).
 
-What belongs here: finding and running ``dbt_like_sql/audits/*.sql`` over a window, and the sums of every
-family, which follow from its models (M-903).
+What belongs here: finding and running ``dbt_like_sql/audits/*.sql`` over a window, those that follow
+from the models included (``family_audits``).
 What does not: alerts and checks made of their results, and the invariants themselves (the SQL files).
 """
 
@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monitoring_pipelines.warehouse.families import ENDPOINT, FAMILIES, Family
-from monitoring_pipelines.warehouse.sql_models import Model, install_macros, load_model, sql_root, window_parameters
+from monitoring_pipelines.warehouse.family_audits import family_audits
+from monitoring_pipelines.warehouse.sql_models import Model, install_macros, sql_root, window_parameters
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,60 +45,8 @@ def load_audits(root: Path | None = None) -> tuple[Model, ...]:
     paths = sorted(((root or sql_root()) / "audits").glob("*.sql"))
     found = [Model(f"audits.{path.stem}", path, path.read_text(encoding="utf-8")) for path in paths]
     if root is None:
-        found += [_sums_add_up(family) for family in FAMILIES.values()]
+        found += family_audits()
     return tuple(sorted(found, key=lambda audit: audit.name))
-
-
-def _sums_add_up(family: Family) -> Model:
-    """M-903 of a family: what its models call a sum is one. Maps of counts are compared in total by M-910."""
-    parts = []
-    for small, large, unit in (("minute", "hour", "hour"), ("hour", "day", "day")):
-        fine, coarse = load_model(family.table(small)), load_model(family.table(large))
-        summed = [name for name, column in coarse.columns.items() if column.rollup == "sum" and column.unit != "map"]
-        shared = {"unit": unit, "small": small, "fine": fine.name, "coarse": coarse.name, "name": family.name}
-        parts.append(
-            _SUMS.format(
-                **shared,
-                subject=", ".join(family.subject),
-                same=" and ".join(f"f.{name} = c.{name}" for name in ("source_id", *family.subject, "bucket")),
-                either=", ".join(f"coalesce(c.{name}, f.{name}) as {name}" for name in family.subject),
-                fine_bucket=fine.bucket,
-                coarse_bucket=coarse.bucket,
-                sums=", ".join(f"sum({name}) as {name}" for name in summed),
-                columns=", ".join(summed),
-                fine_values=", ".join(f"f.{name}" for name in summed),
-                coarse_values=", ".join(f"c.{name}" for name in summed),
-            )
-        )
-    name = "m903_sums_add_up" if family.name == ENDPOINT else f"m903_{family.name}_sums_add_up"
-    head = f"/*---\nrule: M-903\nfamily: {family.name}\ndescription: {_SUMS_DESCRIPTION}\n---*/\n"
-    return Model(f"audits.{name}", Path(f"{name}.sql"), head + "\nunion all by name\n".join(parts))
-
-
-_SUMS_DESCRIPTION = "Sums of the minutes are the hour, sums of the hours are the day"
-#: A day whose hours changed since is waiting to be computed; so is nothing else.
-_SUMS = """
-select '{coarse}' as table_name, coalesce(c.source_id, f.source_id) as source_id, {either},
-    coalesce(c.bucket, f.bucket) as bucket, 'the {small}s add up to something else' as detail
-from (
-    select source_id, {subject}, date_trunc('{unit}', {fine_bucket}) as bucket, {sums}
-    from {fine}
-    where {fine_bucket} >= date_trunc('{unit}', $window_start)
-        and {fine_bucket} < date_trunc('{unit}', $window_end - interval 1 microsecond) + interval 1 {unit}
-    group by all
-) as f
-full join (
-    select source_id, {subject}, cast({coarse_bucket} as timestamp) as bucket, frozen, {columns}
-    from {coarse}
-    where {coarse_bucket} >= date_trunc('{unit}', $window_start) and {coarse_bucket} < $window_end
-) as c on {same}
-where not coalesce(c.frozen, false)
-    and row({fine_values}) is distinct from row({coarse_values})
-    and ('{unit}' = 'hour' or c.bucket is not null)
-    and ('{unit}' = 'hour' or (c.source_id, c.bucket) not in (
-        select (source_id, "day") from meta.dirty_day where family = '{name}'
-    ))
-"""
 
 
 def run_audits(
