@@ -154,8 +154,8 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
 
     if pa.types.is_int64(kind):
         return pa.array([None if value is None else int(value) for value in values], kind)
-    return pa.array([value.decode("utf-8", "replace") if isinstance(value, bytes) else value if value is None
-                     else str(value) for value in values], kind)  # fmt: skip
+    return pa.array([value if value is None or type(value) is str else value.decode("utf-8", "replace")
+                     if isinstance(value, bytes) else str(value) for value in values], kind)  # fmt: skip
 
 
 def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
