@@ -7,13 +7,14 @@ implementation in the installation; a test compares the two over random lines, z
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from monitoring_pipelines.config.base import CRON_NAMES, CRON_RANGES, check_cron
+from monitoring_pipelines.config.base import CRON_NAMES, CRON_RANGES, check_cron, parse_duration
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -118,6 +119,25 @@ class Cron:
             return [at for at in instants if at.replace(tzinfo=UTC).astimezone(zone).minute in wanted]
         times = (timedelta(hours=h, minutes=m) for h in self.hours for m in self.minutes)
         return sorted({_utc(midnight + time, zone, 1) for time in times})
+
+
+def schedule_period(schedule: str | None, now: datetime, zone: str) -> timedelta | None:
+    """Time between two runs of a cron line or of an interval such as ``300``, ``5m`` or ``every 5m``; None if unknown.
+
+    A line may carry seconds and years after its five fields; they do not change when a run is late.
+    """
+    text = re.sub(r"^(every|interval[:=]?)\s*", "", (schedule or "").strip(), flags=re.IGNORECASE)
+    if not text:
+        return None
+    try:
+        if text.replace(".", "", 1).isdigit():
+            return timedelta(seconds=float(text)) or None
+        fields = text.split()
+        if len(fields) < 5:
+            return timedelta(seconds=parse_duration(text)) or None
+        return Cron.parse(" ".join(fields[:5])).period(now, zone)
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=256)

@@ -100,7 +100,11 @@ class World:
         """All rules at that instant."""
         self.clock.instant = self.at(second)
         said = evaluate(self.pipe, self.state, self.at(second))
-        broken = [o for o in said if o.labels.get("check", "").startswith("rules") and o.condition != "false"]
+        broken = [
+            o
+            for o in said
+            if o.type == "self.check_error" and o.labels.get("check", "").startswith("rules") and o.condition != "false"
+        ]
         assert not broken, broken
         return said
 

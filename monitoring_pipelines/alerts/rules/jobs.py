@@ -5,7 +5,6 @@ What belongs here: conditions on registered jobs and their runs. What does not: 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
@@ -16,8 +15,7 @@ from sqlalchemy import Connection
 from monitoring_pipelines.alerts.rules.queries import Row, rows
 from monitoring_pipelines.alerts.rules.scope import Scope, exact, seconds
 from monitoring_pipelines.collect.own import SELF
-from monitoring_pipelines.config.base import parse_duration
-from monitoring_pipelines.cron import Cron
+from monitoring_pipelines.cron import schedule_period
 
 if TYPE_CHECKING:
     import duckdb
@@ -96,10 +94,11 @@ def _judge_duration(scope: Scope, job: Row, severity: Severity) -> None:
 
 def _judge_schedule(scope: Scope, job: Row, severity: Severity) -> None:
     """Missed: no run for two periods and five minutes; never ran: none within two periods of its registration."""
-    period_s = period_of(job["schedule"], scope)
+    period = schedule_period(job["schedule"], scope.now, scope.settings.timezone)
     source_id, labels = job["source_id"], {"job": job["job_id"]}
-    if period_s is None:
+    if period is None:
         return
+    period_s = seconds(period)
     if job["last_began_at"] is not None:
         idle = seconds(scope.now - job["last_began_at"])
         missed = idle > 2 * period_s + MISSED_GRACE_S
@@ -112,23 +111,3 @@ def _judge_schedule(scope: Scope, job: Row, severity: Severity) -> None:
     elif job["first_seen_at"] is not None:
         age = seconds(scope.now - job["first_seen_at"])
         scope.say("jobs.never_ran", source_id, labels, "true" if age > 2 * period_s else "false", value=max(age, 0.0))
-
-
-def period_of(schedule: str | None, scope: Scope) -> float | None:
-    """Seconds between two runs of a cron line or an interval (``300``, ``5m``, ``every 5m``); None if unknown.
-
-    A cron line may carry seconds and years after its five fields; they do not change when a run is late.
-    """
-    if not schedule:
-        return None
-    text = re.sub(r"^(every|interval[:=]?)\s*", "", schedule.strip(), flags=re.IGNORECASE)
-    try:
-        if text.replace(".", "", 1).isdigit():
-            return float(text) or None
-        fields = text.split()
-        if len(fields) < 5:
-            return parse_duration(text) or None
-        period = Cron.parse(" ".join(fields[:5])).period(scope.now, scope.settings.timezone)
-    except ValueError:
-        return None
-    return None if period is None else seconds(period)

@@ -6,9 +6,10 @@ What belongs here: one finding per job or channel that is wrong. What does not: 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.cron import schedule_period
 from monitoring_pipelines.severity import Severity, rate_number
 
 if TYPE_CHECKING:
@@ -118,28 +119,6 @@ def channel_down(ctx: CheckContext) -> CheckOutcome:
 def failure_ratio(ctx: CheckContext) -> CheckOutcome:
     """10 · failed > 3 · (ok + 1) in the last five minutes (C-350)."""
     return _per_channel(ctx, lambda ok, failed: 10 * failed > 3 * (ok + 1))
-
-
-def schedule_period(schedule: str | None, now: datetime, zone: str) -> timedelta | None:
-    """Time between two runs of a cron line or of an interval such as ``300``, ``5m`` or ``every 5m``; None if unknown."""
-    from monitoring_pipelines.cron import Cron
-    from monitoring_pipelines.errors import ProductError
-
-    text = (schedule or "").strip().removeprefix("every ").strip()
-    if not text:
-        return None
-    units = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = text[len(number) :].strip()
-    if number.replace(".", "", 1).isdigit() and unit in units:
-        return timedelta(seconds=float(number) * units[unit])
-    fields = text.split()
-    # Schedulers with seconds write six fields; a period needs only the minute's.
-    line = " ".join(fields[1:]) if len(fields) == 6 else text
-    try:
-        return Cron.parse(line).period(now, zone)
-    except (ProductError, ValueError):
-        return None
 
 
 def _per_job(ctx: CheckContext, judge: Callable[[Row], tuple[Severity, str, Row] | None]) -> CheckOutcome:
