@@ -13,11 +13,11 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from monitoring_pipelines.alerts import alertmanager, recovery, self_config
 from monitoring_pipelines.alerts import runs as stored_runs
@@ -28,7 +28,9 @@ from monitoring_pipelines.alerts.lifecycle import observe
 from monitoring_pipelines.alerts.model import Observation
 from monitoring_pipelines.alerts.plan import Plan
 from monitoring_pipelines.alerts.standing import settle
-from monitoring_pipelines.state.heartbeats import beat
+from monitoring_pipelines.state import tables
+from monitoring_pipelines.state.heartbeats import beat, heartbeat_age
+from monitoring_pipelines.state.store import upsert
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
@@ -127,7 +129,9 @@ def _observations(pipe: Pipeline, state: StateStore, now: datetime) -> list[Obse
 
     try:
         sources = [source.id for source in pipe.sources]
-        return [_awake(one) for one in [*rules.evaluate(pipe, state, now), *notices.observations(state, sources)]]
+        resumed_at = _resumed(state, now)
+        seen = [*rules.evaluate(pipe, state, now), *notices.observations(state, sources)]
+        return [_awake(one, now, resumed_at) for one in seen]
     except Exception as error:  # noqa: BLE001 - turned into an alert of its own
         _log.exception("the rules could not be evaluated")
         return [
@@ -138,10 +142,25 @@ def _observations(pipe: Pipeline, state: StateStore, now: datetime) -> list[Obse
         ]  # fmt: skip
 
 
-def _awake(seen: Observation) -> Observation:
-    """Whoever evaluates is alive: after a pause the evaluation must not report its own old heartbeat."""
-    is_own = seen.type == "self.heartbeat" and seen.labels.get("component") == EVALUATOR
-    return replace(seen, condition="false") if is_own and seen.condition == "true" else seen
+def _awake(seen: Observation, now: datetime, resumed_at: datetime | None) -> Observation:
+    """Heartbeats as seen by somebody who was away: whoever evaluates is alive, and after a restart of the whole product
+    the others get the time in which a living one beats."""
+    if seen.type != "self.heartbeat" or seen.condition != "true":
+        return seen
+    if seen.labels.get("component") == EVALUATOR:
+        return replace(seen, condition="false")
+    allowed = timedelta(seconds=seen.threshold or 0.0)
+    just_back = resumed_at is not None and now - resumed_at <= allowed
+    return replace(seen, condition="insufficient_data") if just_back else seen
+
+
+def _resumed(state: StateStore, now: datetime) -> datetime | None:
+    """When evaluations went on after a pause; None: they never paused."""
+    mark = "evaluator.resumed"
+    with state.begin() as con:
+        if heartbeat_age(con, EVALUATOR, now) > 2:
+            upsert(con, tables.setting, [{"name": mark, "value": None, "updated_at": now, "updated_by": None}])
+        return con.execute(select(tables.setting.c.updated_at).where(tables.setting.c.name == mark)).scalar()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ receivers expect (``bodies``), sending (``channels``).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MOST_ALERTS = 20
 #: Alerts in machine-readable bodies.
 MOST_IN_BODY = 200
+#: Alerts about what repair can bring back.
+REPAIRED = "missing_task_outputs"
 _DAY = timedelta(days=1)
 #: First word of the title (A-309); a rise is still firing.
 TAGS = {"firing": "FIRING", "severity_up": "FIRING", "repeat": "REPEAT", "resolved": "RESOLVED", "test": "TEST",
@@ -68,8 +71,9 @@ class Message:
 
 
 def compose(
-    con: Connection, settings: Settings, row: Row, alerts: list[Row], language: str | None, now: datetime
-) -> Message:
+    con: Connection, settings: Settings, row: Row, alerts: list[Row], language: str | None, now: datetime,
+    repair: Callable[[str], dict[str, Any] | None] | None = None,
+) -> Message:  # fmt: skip
     """The message of a notification row as of ``now``.
 
     Args:
@@ -79,6 +83,7 @@ def compose(
         alerts: Rows of the alerts it speaks of; a digest finds its own.
         language: zh-CN or en; None: the configured one.
         now: For durations.
+        repair: What repair has done about missing outputs of a source.
     """
     words = wording.words_of(language or settings.language, settings.timezone, now)
     shown = sorted(alerts, key=lambda one: (-rank(one["severity"]), one["active_at"], one["alert_id"]))[:MOST_IN_BODY]
@@ -93,6 +98,8 @@ def compose(
     run_links = _run_links(con, settings, carriers)
     for one in shown:
         one["links"] = links_of(settings, one, run_links.get(one["fingerprint"]))
+        is_repaired = repair is not None and one["type"] == REPAIRED and row["kind"] != "resolved"
+        one["repair"] = repair(one["source_id"]) if repair is not None and is_repaired else None
     parts = [
         words.alert(one, row["kind"], carriers.get(one["fingerprint"], []), often.get(one["fingerprint"], 1))
         for one in told

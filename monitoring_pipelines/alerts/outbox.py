@@ -24,6 +24,7 @@ from monitoring_pipelines.alerts import claims, settling
 from monitoring_pipelines.alerts.channels import Result, build_channel
 from monitoring_pipelines.alerts.claims import Claim, due_rows
 from monitoring_pipelines.alerts.messages import compose
+from monitoring_pipelines.compensation.notices import summary_for_alert
 from monitoring_pipelines.errors import ConfigError
 from monitoring_pipelines.state import tables
 
@@ -132,7 +133,10 @@ class _Worker:
         except ConfigError as error:  # a secret is missing now; it may be back at the next attempt
             return Result(False, error=error.message)
         with self.state.read() as con:
-            message = compose(con, self.settings, claim.row, claim.alerts, channel.language, self.clock.now())
+            message = compose(
+                con, self.settings, claim.row, claim.alerts, channel.language, self.clock.now(),
+                lambda source_id: summary_for_alert(self.state, source_id),
+            )  # fmt: skip
         started = time.perf_counter()
         result = channel.send(message, self.clock)
         return result.timed((time.perf_counter() - started) * 1000)

@@ -36,6 +36,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "first": ("首次", "first time"),
     "tasks": ("任务", "Tasks"),
     "details": ("详情", "Details"),
+    "repair": ("修复", "Repair"),
+    "repair_plan": ("计划 {plan_id}（{state}）：已修复 {tasks_repaired} 个任务，剩余 {tasks_left} 个",
+                    "plan {plan_id} ({state}): {tasks_repaired} tasks repaired, {tasks_left} left"),
     "ack": ("已确认", "Acknowledged"),
     "by": ("由", "by"),
     "alert_link": ("告警详情", "Alert"),
@@ -139,6 +142,8 @@ class Words:
         if alert["task_ids"]:
             facts.append((self.say("tasks"), ", ".join(escape(str(one)) for one in alert["task_ids"])))
         facts.append((self.say("details"), _details(alert["details"] or {})))
+        if alert.get("repair"):
+            facts.append((self.say("repair"), self.say("repair_plan", **alert["repair"])))
         if alert["acknowledged_at"] is not None:
             note = f": {escape(alert['acknowledged_note'])}" if alert["acknowledged_note"] else ""
             facts.append((self.say("ack"), f"{self.say('by')} {alert['acknowledged_by']}{note}"))

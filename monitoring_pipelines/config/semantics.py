@@ -25,6 +25,9 @@ def check_settings(settings: Settings, notes: Notes) -> None:
     _unique([s.id for s in settings.sources], "sources", "source id", notes)
     _unique([c.id for c in settings.channels], "channels", "channel id", notes)
     channels = [c.id for c in settings.channels]
+    for number, channel in enumerate(channels):
+        if channel in ("null", "critical_file"):
+            notes.problem(("channels", number, "id"), f"{channel} is a name of the product's own (A-308, S-503)")
     for name, route in settings.alerts.routes.items():
         for number, channel in enumerate(route.channels):
             if channel not in channels:

@@ -23,8 +23,15 @@ def beat(con: Connection, component: str, period_s: float, now: datetime) -> Non
     upsert(con, tables.component_heartbeat, [row])
 
 
-def is_fresh(con: Connection, component: str, now: datetime) -> bool:
-    """Whether ``component`` has beaten within two of its periods (C-501)."""
+def heartbeat_age(con: Connection, component: str, now: datetime) -> float:
+    """Age of the newest heartbeat in periods of the component; 0 if it has never beaten."""
     table = tables.component_heartbeat
     row = con.execute(select(table.c.at, table.c.period_s).where(table.c.component == component)).one_or_none()
-    return row is not None and (now - row.at).total_seconds() <= 2 * row.period_s
+    return 0.0 if row is None else (now - row.at).total_seconds() / row.period_s
+
+
+def is_fresh(con: Connection, component: str, now: datetime) -> bool:
+    """Whether ``component`` has beaten within two of its periods (C-501); one that never did has not."""
+    table = tables.component_heartbeat
+    known = con.execute(select(table.c.at).where(table.c.component == component)).scalar() is not None
+    return known and heartbeat_age(con, component, now) <= 2

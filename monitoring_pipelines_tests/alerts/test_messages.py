@@ -126,3 +126,22 @@ def test_durations_have_their_two_largest_units():
 
 def test_escaped_text_is_one_line():
     assert "\n" not in escape("a\nb\r\nc")
+
+
+def test_an_alert_about_missing_outputs_says_what_repair_has_done(world):
+    from sqlalchemy import insert
+
+    from monitoring_pipelines.state import tables
+
+    with world.state.begin() as con:
+        con.execute(insert(tables.repair_plan).values(
+            plan_id="P1", source_id="shop", created_at=T0, created_by="li", mode="only_if_empty", state="applied",
+            counters={"rows_planned": 2},
+        ))  # fmt: skip
+        for seq, run_state in enumerate(("committed", "failed")):
+            con.execute(insert(tables.repair_item).values(
+                plan_id="P1", seq=seq, task_key=f"t{seq}", run_state=run_state, tries=1, **{"class": "recoverable"},
+            ))  # fmt: skip
+    world.check("full", ("critical", "2 outputs are missing"))
+    world.run(10)
+    assert "- Repair: plan P1 (applied): 1 tasks repaired, 1 left" in texts(world)[0]

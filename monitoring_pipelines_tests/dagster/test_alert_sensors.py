@@ -1,0 +1,70 @@
+"""The sensors of alerting in a real Dagster instance: they evaluate, send at the due instant, and start no run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from dagster import DagsterInstance, build_sensor_context, instance_for_test
+
+from monitoring_pipelines.alerts import drills
+from monitoring_pipelines.clock import SystemClock
+from monitoring_pipelines.state import StateStore
+from monitoring_pipelines.state import alerts as stored
+from monitoring_pipelines_tests.support.receiver import Receiver
+
+ALERTS = """
+alerts: {group_wait_s: 0.5, routes: {critical: {channels: [hook]}}}
+channels: [{id: hook, type: webhook, webhook_file: hook.url}]
+"""
+
+
+@pytest.fixture
+def stored_instance():
+    with instance_for_test() as instance:
+        yield instance
+
+
+def evaluate(site, instance: DagsterInstance, name: str):
+    repository = site.defs().get_repository_def()
+    with build_sensor_context(
+        instance=instance, repository_def=repository, resources=repository.get_top_level_resources()
+    ) as context:
+        return repository.get_sensor_def(name).evaluate_tick(context)
+
+
+@pytest.fixture
+def alert_site(site):
+    site.clock = SystemClock()
+    with Receiver(site.clock) as hook:
+        (site.root / "hook.url").write_text(hook.url)
+        site.config.write_text(site.config.read_text() + ALERTS)
+        site.hook = hook
+        yield site
+
+
+def test_an_alert_goes_from_its_rule_to_the_receiver_through_the_sensors(alert_site, stored_instance):
+    site = alert_site
+    state = StateStore.of(site.settings)
+    drills.start_drill(state, "target.down", site.clock.now(), 600, None, "test")
+    tick = evaluate(site, stored_instance, "alert_sensor")
+    assert not tick.run_requests
+    assert "fired" in tick.skip_message
+    row = next(a for a in stored.list_alerts(state)[0] if a["is_drill"])
+    posts = [r for r in site.hook.requests if row["alert_id"] in {a["alert_id"] for a in r.json["alerts"]}]
+    assert len(posts) == 1
+    late = posts[0].at - row["fired_at"] - timedelta(seconds=0.5)
+    assert timedelta(0) <= late, "not before the group wait is over"
+    state.dispose()
+
+
+def test_the_notification_sensor_is_quiet_when_nothing_is_due(alert_site, stored_instance):
+    tick = evaluate(alert_site, stored_instance, "notification_sensor")
+    assert not tick.run_requests
+    assert tick.skip_message == "0 sent, 0 failed"
+
+
+def test_both_sensors_run_by_default(site):
+    repository = site.defs().get_repository_def()
+    for name in ("alert_sensor", "notification_sensor"):
+        assert repository.get_sensor_def(name).default_status.value == "RUNNING"
