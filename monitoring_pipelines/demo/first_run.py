@@ -91,6 +91,6 @@ def _compute(pipe: Pipeline, say: Say) -> None:
                 say(f"… {at + len(chosen)} of {len(hours)} hours")
         days = windows.due_work(con, now).days
         for day in days:
-            windows.refresh_day(con, day.day, now, day.source_id)
+            windows.refresh_day(con, day.day, now, day.source_id, day.family)
     days_count = len({day.day for day in days})
     say(f"{len(hours)} hours and {days_count} days computed in {time.monotonic() - began:.1f} s")

@@ -94,7 +94,8 @@ def test_gap_of_downtime_is_healed_by_the_next_tick(site, instance):
     result = tick(site, instance, hours=5, minutes=3)
     assert set(materialized(result, HOURLY)) >= {hour_key(hour(-n)) for n in range(6)}
     ((through, progress),) = site.query(
-        "SELECT closed_through, computed_through FROM meta.source_state JOIN meta.window_progress USING (source_id)"
+        "SELECT closed_through, computed_through FROM meta.source_state JOIN meta.window_progress USING (source_id) "
+        "WHERE source_id = 'shop' AND family = 'endpoint'"
     )
     assert through == progress == NOW + timedelta(hours=5, minutes=2)
 
