@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types sql-lint unit catalog grafana install system wheel-test bench clean
+.PHONY: demo test lint types sql-lint unit catalog dictionary grafana install system wheel-test bench clean
 
 demo: install
 	$(BIN)/mp demo
@@ -44,6 +44,10 @@ unit: catalog
 
 wheel-test:
 	sh scripts/test_wheel.sh $(BIN)/python
+
+# docs/data-dictionary.md, from the descriptions in the SQL models and entities.
+dictionary:
+	$(BIN)/python scripts/build_dictionary.py
 
 # Dashboards of deploy/grafana, with the thresholds of the rules.
 grafana:
