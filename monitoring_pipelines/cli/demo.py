@@ -29,6 +29,7 @@ from monitoring_pipelines.demo.layout import mark_ready
 from monitoring_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
+    from monitoring_pipelines.compensation.fake_api import FakeResultApi
     from monitoring_pipelines.config import Settings
     from monitoring_pipelines.demo import World
     from monitoring_pipelines.demo.layout import DemoFolder
@@ -161,8 +162,20 @@ def _build(days: float, seed: int, root: Path, dsn_env: str | None, load: float)
     result = generate(days, seed, now, scale=scale, folder=None if dsn else folder.source, mysql_dsn=dsn)
     result.world.truth().write_parquet(folder.truth)
     write_configuration(folder, now, (dsn_env, dsn) if dsn_env and dsn else None, days=days)
+    _journal(folder)
     say(f"  {result.rows:,} rows in {result.seconds:.1f} s ({result.rows_per_second:,.0f} rows/s)")
     return folder, result.world
+
+
+def _journal(folder: DemoFolder) -> None:
+    """Create the repair journal beside the demo's tables, as ``mp repair init`` does."""
+    from monitoring_pipelines.compensation.grants import create_journal
+    from monitoring_pipelines.config import load_settings
+
+    settings = load_settings(folder.config)
+    dsn = settings.source("tktool").repair_dsn()
+    assert dsn is not None
+    create_journal(settings, dsn)
 
 
 def _first_run(folder: DemoFolder) -> Settings:
@@ -223,8 +236,12 @@ def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], 
     stop = threading.Event()
     threads = [_live_thread(world, stop, folder)] if live else []
 
+    api = _result_api(file)
+
     def end_threads() -> None:
         stop.set()
+        if api is not None:
+            api.stop()
         for thread in threads:
             thread.join(timeout=10)
 
@@ -236,6 +253,20 @@ def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], 
         prepare_storage(home)
         threads.append(_known_partitions_thread(file, home, stop))
         return run_services(file, home, host, port, level, page=page, on_stop=end_threads, pages=_PAGES)
+
+
+def _result_api(config: Path) -> FakeResultApi | None:
+    """The service that repair asks for lost files."""
+    from monitoring_pipelines.config import load_settings
+    from monitoring_pipelines.demo.result_api import serve
+
+    url = next((r.base_url for r in load_settings(config).repair.recoverers if r.base_url), None)
+    api = serve(url) if url else None
+    if api is not None:
+        say(f"Lost files can be repaired: mp --config {config} --source tktool repair plan --hours 24")
+    elif url:
+        say(f"The result service cannot listen at {url}; repair will find nothing until it can.")
+    return api
 
 
 def _only_live(world: World) -> int:

@@ -127,16 +127,16 @@ class TaskApplier:
         if task.task_key in self.refused:
             return Outcome(FAILED, f"validation_failed: {self.refused[task.task_key]}")
         # 4. Insert, each row under a savepoint.
-        entries = [entry for row in missing if (entry := self._insert_row(task, row)) is not None]
-        skipped = len(rows) - len(entries)
-        if not entries:
+        placed = [(row, pk) for row in missing if (pk := self._insert_row(row)) is not None]
+        skipped = len(rows) - len(placed)
+        if not placed:
             return Outcome(ALREADY_PRESENT, "a unique key of the table holds every row", skipped=skipped)
-        return Outcome(COMMITTED, inserted=entries, skipped=skipped)
+        # 5. What the server made of them, for the journal.
+        return Outcome(COMMITTED, inserted=self._entries(task, placed), skipped=skipped)
 
-    def _insert_row(self, task: Task, row: ProposedRow) -> JournalRow | None:
-        """One INSERT; the journal row with the after image, or None when a unique key holds the row already."""
-        now = self.clock.now()
-        values = at_apply(row.values, now, self.target)
+    def _insert_row(self, row: ProposedRow) -> tuple[str, ...] | None:
+        """One INSERT; the primary key, or None when a unique key holds the row already."""
+        values = at_apply(row.values, self.clock.now(), self.target)
         columns = ", ".join(self.target.name(c) for c in values)
         marks = ", ".join(["%s"] * len(values))
         self.session.execute("SAVEPOINT mp_row")
@@ -147,26 +147,26 @@ class TaskApplier:
         except DuplicateKey:
             self.session.execute("ROLLBACK TO SAVEPOINT mp_row")
             return None
-        pk = self._primary_key(values)
-        after = self._row(pk)
-        self.session.execute("RELEASE SAVEPOINT mp_row")
-        if after is None:
-            raise StatementFailed(f"{self.target.table}: the inserted row cannot be found by its primary key")
-        return JournalRow(
-            self.ids.next(now), self.facts.run_id, self.facts.plan_id, self.facts.source_id, "insert",
-            self.target.table, {c: after[c] for c in self.target.primary_key}, task.task_key, row.natural_key,
-            None, after, image_hash(after), self.facts.actor, now,
-        )  # fmt: skip
-
-    def _primary_key(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: values[name] if values.get(name) is not None else self.session.insert_id()
+        return tuple(
+            str(values[name] if values.get(name) is not None else self.session.insert_id())
             for name in self.target.primary_key
-        }
+        )
 
-    def _row(self, pk: dict[str, Any], lock: str = "") -> dict[str, str | None] | None:
-        """The whole row under a primary key, as the server returns it."""
-        return read_row(self.session, self.target, pk, lock)
+    def _entries(self, task: Task, placed: Sequence[tuple[ProposedRow, tuple[str, ...]]]) -> list[JournalRow]:
+        """Journal rows with the whole rows as the server returns them (R-102)."""
+        stored = read_rows(self.session, self.target, [pk for _, pk in placed])
+        now = self.clock.now()
+        entries = []
+        for row, pk in placed:
+            after = stored.get(pk)
+            if after is None:
+                raise StatementFailed(f"{self.target.table}: the inserted row cannot be found by its primary key")
+            entries.append(JournalRow(
+                self.ids.next(now), self.facts.run_id, self.facts.plan_id, self.facts.source_id, "insert",
+                self.target.table, {c: after[c] for c in self.target.primary_key}, task.task_key, row.natural_key,
+                None, after, image_hash(after), self.facts.actor, now,
+            ))  # fmt: skip
+        return entries
 
     def recount(self, task_key: str, inserted: Sequence[JournalRow]) -> tuple[list[JournalRow], int]:
         """After COMMIT: did the application insert the same output meanwhile (R-405, step 7)?
@@ -199,7 +199,7 @@ class TaskApplier:
         now = self.clock.now()
         self.session.begin()
         try:
-            before = self._row(dict(entry.pk), self.session.for_update)
+            before = read_row(self.session, self.target, dict(entry.pk), self.session.for_update)
             if before is None or image_hash(before) != entry.after_sha256:
                 self.session.rollback()
                 return None
@@ -224,6 +224,20 @@ def read_row(session: Session, target: Target, pk: dict[str, Any], lock: str = "
     listed = ", ".join(target.name(c) for c in columns)
     found = session.query(f"SELECT {listed} FROM {target.quoted} WHERE {where}{lock}", list(pk.values()))
     return image(columns, found[0]) if found else None
+
+
+def read_rows(
+    session: Session, target: Target, keys: Sequence[tuple[str, ...]]
+) -> dict[tuple[str, ...], dict[str, str | None]]:
+    """Several whole rows by primary key."""
+    columns = list(target.columns)
+    one = "(" + " AND ".join(f"{target.name(c)} = %s" for c in target.primary_key) + ")"
+    listed = ", ".join(target.name(c) for c in columns)
+    found = session.query(
+        f"SELECT {listed} FROM {target.quoted} WHERE {' OR '.join([one] * len(keys))}", [v for key in keys for v in key]
+    )
+    rows = [image(columns, row) for row in found]
+    return {tuple(str(row[c]) for c in target.primary_key): row for row in rows}
 
 
 def delete_row(session: Session, target: Target, pk: Any) -> None:

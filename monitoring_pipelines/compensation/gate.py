@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.compensation.model import HASHED_ITEM_COLUMNS, RepairRefused, plan_hash
-from monitoring_pipelines.compensation.session import AccessDenied, Session, StatementFailed
+from monitoring_pipelines.compensation.session import AccessDenied, ConnectionLost, Session, StatementFailed
 from monitoring_pipelines.compensation.target import Target, config_hash
 
 if TYPE_CHECKING:
@@ -87,5 +87,7 @@ def refuse_privileges(session: Session, target: Target, task_sql: str, values: d
             "privileges_missing", "the repair account lacks a right", "`mp repair doctor` prints the GRANT statements",
             cause=error.message,
         ) from error  # fmt: skip
+    except ConnectionLost:
+        raise
     except StatementFailed:
         return  # the server explains no such statement; the first task will tell

@@ -6,7 +6,6 @@ What belongs here: conditions out of stored plans and runs. What does not: alert
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from monitoring_pipelines.alerts.model import Observation
@@ -105,10 +104,10 @@ def summary_for_alert(state: StateStore, source_id: str) -> dict[str, Any] | Non
     """
     with state.read() as con:
         plans = [p for p in store.list_plans(con, source_id, limit=10) if p["state"] not in ("rejected", "building")]
-        if not plans:
-            return None
-        plan = plans[0]
-        items = store.get_items(con, plan["plan_id"])
+        items = store.get_items(con, plans[0]["plan_id"]) if plans else []
+    if not plans:
+        return None
+    plan = plans[0]
     repaired = [item for item in items if item["run_state"] in ("committed", "already_present")]
     present = [item for item in items if item["class"] == "already_present"]
     left = len(items) - len(repaired) - len(present)
@@ -119,27 +118,3 @@ def summary_for_alert(state: StateStore, source_id: str) -> dict[str, Any] | Non
         "plan_id": plan["plan_id"], "state": plan["state"], "rows_planned": rows, "tasks_repaired": len(repaired),
         "tasks_left": left, "text": text,
     }  # fmt: skip
-
-
-def status_mismatches(state: StateStore, source_id: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    """Succeeded tasks of ``[start, end)`` of which the remote says that they failed (C-116, class remote_failed).
-
-    Returns:
-        task_key, remote_code, reason, effective_end, plan_id; the newest plan's word about each task.
-    """
-    newest: dict[str, dict[str, Any]] = {}
-    with state.read() as con:
-        for plan in reversed(store.list_plans(con, source_id, limit=_RECENT)):
-            for item in store.get_items(con, plan["plan_id"]):
-                if item["class"] != "not_reached":
-                    newest[item["task_key"]] = item
-    found = []
-    for item in newest.values():
-        text = item["task"]["effective_end"]
-        ended = datetime.fromisoformat(text.rstrip("Z")) if text else None
-        if item["class"] == "remote_failed" and ended is not None and start <= ended < end:
-            found.append({
-                "task_key": item["task_key"], "remote_code": item["remote_code"], "reason": item["reason"],
-                "effective_end": ended, "plan_id": item["plan_id"],
-            })  # fmt: skip
-    return sorted(found, key=lambda row: (row["effective_end"], row["task_key"]))

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config.schema import Settings, SourceSettings
 
-#: Items written to the state store at once while a plan is built.
-_WRITE_ITEMS = 200
+#: Items judged and written to the state store at once while a plan is built.
+_WRITE_ITEMS = 1_000
 Progress = Callable[[int, int], None]
 
 

@@ -184,13 +184,15 @@ class _Run:
         assert approval is not None
         used = self.run["kind"] == "apply" and approval["used_by_run"] is not None
         with _Connection(self, source, dsn, items, placeholders) as connection:
+            done = connection.committed_tasks()
             with state.begin() as con:
                 store.use_approval(con, self.plan["plan_id"], self.run["run_id"])
-            self._batches(connection, items, used)
+            self._batches(connection, items, done, used)
 
-    def _batches(self, connection: _Connection, items: list[dict[str, Any]], used: bool) -> None:
+    def _batches(
+        self, connection: _Connection, items: list[dict[str, Any]], done: dict[str, list[JournalRow]], used: bool
+    ) -> None:
         """All items, a batch at a time; those after a stop are not reached (R-410)."""
-        done = connection.committed_tasks()
         throttle = Throttle(self.applier.settings, connection.source, self.applier.sleep, self.rate_per_s)
         position = 0
         try:

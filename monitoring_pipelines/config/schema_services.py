@@ -34,7 +34,9 @@ class RecovererSettings(Block):
     id: Identifier
     kind: Annotated[Text, Field(pattern=r"^\w+$")]
     preset: Literal["runninghub"] | None = None
+    #: Where the API is: an environment variable that holds the URL, or the URL itself when it is no secret.
     base_url_env: EnvName | None = None
+    base_url: Url | None = None
     api_key_env: EnvName | None = None
     api_key_file: Text | None = None
     allowed_hosts: list[Text] = []

@@ -159,12 +159,17 @@ def write_configuration(
             itself is not written anywhere.
         days: Length of the simulated history.
     """
+    from monitoring_pipelines.demo.result_api import KEY_FILE, free_url, write_key
+
+    write_key(folder.root / "secrets")
     schemas = mysql_schemas(mysql[1]) if mysql else {}
     blocks = []
     for name in DATABASES:
         lines = [f"  - id: {name}", f"    preset: {name}"]
         if mysql:
             lines.append(f"    read_dsn_env: {mysql[0]}")
+            if name == "tktool":
+                lines.append(f"    repair_dsn_env: {mysql[0]}")
             if name in _ENTITIES:
                 lines.append("    tables:")
                 lines += [f"      {e}: {{table: {schemas[name]}.{table}}}" for e, table in _ENTITIES[name]]
@@ -173,6 +178,8 @@ def write_configuration(
             secret.write_text(f"sqlite:///{folder.source / name}.db\n", encoding="utf-8")
             os.chmod(secret, 0o600)
             lines.append(f"    read_dsn_file: secrets/{name}.dsn")
+            if name == "tktool":
+                lines.append(f"    repair_dsn_file: secrets/{name}.dsn")
         blocks.append("\n".join(lines))
     start = (now - timedelta(days=max(days, _HISTORY_DAYS))).date()
     folder.config.write_text(
@@ -182,6 +189,13 @@ def write_configuration(
         "language: zh-CN\n"
         "paths: {data: ./data, logs: ./logs}\n"
         f"stats: {{start: {start.isoformat()}}}\n"
+        "# The simulated result service still knows the files that the workflow platform lost; `mp demo` runs it.\n"
+        "repair:\n"
+        "  rate_per_s: 100\n"
+        "  batch_pause_s: 0.2\n"
+        "  max_tasks: 5000\n"
+        f"  recoverers:\n    - {{id: results, kind: http_result, preset: runninghub, base_url: {free_url()!r}, "
+        f"api_key_file: secrets/{KEY_FILE}, allow_http: true}}\n"
         "sources:\n" + "\n".join(blocks) + "\n",
         encoding="utf-8",
     )

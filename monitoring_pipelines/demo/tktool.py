@@ -121,7 +121,8 @@ class Tktool(EventLoop):
     def _write_output(
         self, task_id: str, position: int, name: str, url: str, kind: str, size: int, instant: int
     ) -> None:
-        self._output_id += 1
+        # Ids follow the clock and leave room between them: rows that others insert (a repair) get ids of their own.
+        self._output_id = max(self._output_id + 1, self.now * 10)
         self.insert(
             "task_outputs",
             (self._output_id, task_id, str(9 + position), name, url, kind, size, "", "", self.text(instant)),

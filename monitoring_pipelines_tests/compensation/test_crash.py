@@ -22,7 +22,7 @@ from monitoring_pipelines.state import repair as store
 from monitoring_pipelines_tests.compensation.platform import JOURNAL
 from monitoring_pipelines_tests.support.mysql_proxy import MysqlProxy
 
-TASKS = {"a": 2, "b": 1, "c": 1}
+TASKS = {"a": 2, "b": 1}
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_kill_at_every_statement_of_apply_leaves_tasks_whole_and_resume_finish
         if not any(killed):
             break
         number += 1
-    assert kills > 60  # the whole run was covered
+    assert kills > 45  # the whole run was covered
 
 
 def test_a_kill_at_every_statement_of_rollback_leaves_tasks_whole_and_a_second_one_finishes(shop, proxy):
@@ -160,7 +160,7 @@ def test_a_kill_at_every_statement_of_rollback_leaves_tasks_whole_and_a_second_o
         if not any(killed):
             break
         number += 1
-    assert kills > 40
+    assert kills > 30
 
 
 @pytest.mark.parametrize("mode", ["mysql", "wal"])
@@ -195,7 +195,7 @@ def test_a_line_cut_at_any_statement_is_survived_and_a_lost_commit_is_decided_by
             cuts += bool(hit)
             assert run["state"] == "finished", run
             assert run["counters"]["adds_up"]
-            assert sorted(table_rows(shop).values()) == ["a", "a", "b", "c"], (number, moment, hit)
+            assert sorted(table_rows(shop).values()) == ["a", "a", "b"], (number, moment, hit)
             if mode == "mysql":
                 assert_all_or_nothing(shop)
             with shop.state.read() as con:
@@ -205,7 +205,7 @@ def test_a_line_cut_at_any_statement_is_survived_and_a_lost_commit_is_decided_by
         if not any(cut):
             break
         number += 1
-    assert cuts > 50
+    assert cuts > 40
 
 
 def test_kills_around_every_commit_are_reconciled_in_wal_mode(shop, proxy):
@@ -235,12 +235,12 @@ def test_kills_around_every_commit_are_reconciled_in_wal_mode(shop, proxy):
                 (run,) = store.list_runs(con, plan["plan_id"])
             done = unlocked(lambda run=run: shop.applier().resume(run["run_id"], "dora"))
             assert done["counters"]["adds_up"]
-            assert sorted(table_rows(shop).values()) == ["a", "a", "b", "c"]
+            assert sorted(table_rows(shop).values()) == ["a", "a", "b"]
             gone = unlocked(
                 lambda plan=plan: Rollbacker(shop.settings, shop.state, shop.clock).rollback(
                     "d", plan_id=plan["plan_id"]
                 )
             )
-            assert gone["counters"]["deleted"] == 4
+            assert gone["counters"]["deleted"] == 3
             assert table_rows(shop) == {}
     assert kills == 2 * len(TASKS)

@@ -23,7 +23,15 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 PAGES = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.md")) if path.stem != "README"}
 SECTIONS = ["Symptom", "Causes", "Diagnosis", "Fix", "Verification", "Prevention"]
 #: Alerts that no rule of the configuration raises.
-OTHERS = {"monitoring_error", "auto_recovery_exhausted", "watchdog"}
+OTHERS = {
+    "monitoring_error",
+    "auto_recovery_exhausted",
+    "watchdog",
+    "repair_paused",
+    "repair_failed",
+    "repair_verify_failed",
+    "repair_rollback_incomplete",
+}
 #: Commands that come with other parts of the product.
 LATER = {"repair", "compensate"} - {name for name, *_ in COMMANDS}
 

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api/v1/repair", tags=["repair"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
-PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partly_applied",
+PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partially_applied",
                "rolled_back")  # fmt: skip
 #: Refusals come at once; a run that still goes on after this is under way, seconds.
 _REFUSED_WITHIN_S = 4.0

@@ -62,9 +62,11 @@ class HttpResult:
         import urllib3
 
         base, key = ctx.settings.secret, f"repair.recoverers.{item.id}"
-        url = base(item.base_url_env, None, f"{key}.base_url_env")
+        url = base(item.base_url_env, None, f"{key}.base_url_env") or item.base_url
         if not url:
-            raise ConfigError(None, None, f"{key}.base_url_env", "an http_result recoverer needs base_url_env")
+            raise ConfigError(
+                None, None, f"{key}.base_url_env", "an http_result recoverer needs base_url_env or base_url"
+            )
         self._base = url.rstrip("/")
         parts = urlsplit(self._base)
         if parts.scheme not in ("http", "https") or not parts.hostname:

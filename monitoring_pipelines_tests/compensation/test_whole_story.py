@@ -1,0 +1,67 @@
+"""One gap from the check that finds it to the alert that resolves, and back (R-412, A-002)."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitoring_pipelines.alerts import engine
+from monitoring_pipelines.compensation.after import after_run
+from monitoring_pipelines.compensation.approve import approve
+from monitoring_pipelines.compensation.notices import summary_for_alert
+from monitoring_pipelines.compensation.rollback import Rollbacker
+from monitoring_pipelines.pipeline import Pipeline, tick
+from monitoring_pipelines.quality import runs
+from monitoring_pipelines.state import alerts as stored
+
+
+@pytest.fixture
+def pipe(shop):
+    return Pipeline.of(shop.settings, shop.clock)
+
+
+def open_alerts(shop):
+    rows, _ = stored.list_alerts(shop.state, open_only=True, types=("missing_task_outputs",))
+    return rows
+
+
+def test_gap_alert_repair_resolved_rollback(shop, pipe):
+    for key in ("a", "b", "c"):
+        shop.task(key)
+    shop.output("c")
+    tick(pipe)
+    runs.execute(pipe, shop.state, "full")
+    engine.tick(pipe, shop.state, shop.clock.now())
+    (alert,) = open_alerts(shop)
+    assert summary_for_alert(shop.state, "shop") is None
+
+    shop.api.results["r-b"] = []  # this one cannot be brought back
+    plan = shop.plan(alert_id=alert["alert_id"])
+    approve(shop.settings, shop.state, shop.clock, plan["plan_id"], "bob")
+    run = after_run(shop.settings, shop.state, shop.clock, shop.applier().apply(plan["plan_id"], "carl"))
+    assert run["verification"]["after"] == {"settled": 3, "with_output": 2, "rate_pct": 66.67}
+    with pipe.warehouse.reader("test") as con:
+        origins = dict(con.execute("select task_key, origin from raw.task_output").fetchall())
+    assert origins == {"a": "repair", "c": "app"}
+
+    shop.clock.advance(60)
+    runs.execute(pipe, shop.state, "full")
+    engine.tick(pipe, shop.state, shop.clock.now())
+    (alert,) = open_alerts(shop)
+    assert alert["task_ids"] == ["b"]
+    told = summary_for_alert(shop.state, "shop")
+    assert told["text"] == f"repair plan {plan['plan_id']} is applied: 1 tasks repaired, 1 left"
+
+    shop.output("b")
+    shop.clock.advance(60)
+    tick(pipe)
+    runs.execute(pipe, shop.state, "full")
+    engine.tick(pipe, shop.state, shop.clock.now())
+    assert open_alerts(shop) == []
+
+    undone = Rollbacker(shop.settings, shop.state, shop.clock).rollback("dora", plan_id=plan["plan_id"])
+    after_run(shop.settings, shop.state, shop.clock, undone)
+    shop.clock.advance(60)
+    runs.execute(pipe, shop.state, "full")
+    engine.tick(pipe, shop.state, shop.clock.now())
+    (alert,) = open_alerts(shop)
+    assert alert["task_ids"] == ["a"]
