@@ -1,7 +1,7 @@
 /*
 description: >
   Times that cannot be (C-114): a task that ended before it started, a time in the future, an output created before its
-  task's start. Tasks that end in the future are in no window yet and are counted as well.
+  task's start. Tasks that end in the future are in no window yet: future_tasks.sql.
 */
 WITH task AS MATERIALIZED (
     SELECT
@@ -27,13 +27,6 @@ found AS (
         task_key
     FROM task
     WHERE created_at > $latest::TIMESTAMP OR started_at > $latest::TIMESTAMP
-    UNION ALL
-    SELECT
-        'future' AS kind,
-        t.task_key
-    FROM raw.task AS t
-    WHERE $count_future::BOOLEAN AND t.source_id = $source_id AND t.effective_end > $latest::TIMESTAMP AND t.status = 'succeeded'
-        AND t.output_expected AND NOT t.is_deleted AND t.deleted_at IS NULL
     UNION ALL
     SELECT
         'output_before_start' AS kind,

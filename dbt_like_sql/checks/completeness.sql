@@ -15,7 +15,7 @@ WITH task AS MATERIALIZED (
         t.ended_at IS NULL AS no_end,
         epoch_us(t.effective_end) AS end_us,
         epoch_us(t.started_at) AS start_us,
-        t.ended_at < t.started_at AS reversed
+        t.ended_at < t.started_at OR t.created_at > $latest::TIMESTAMP OR t.started_at > $latest::TIMESTAMP AS odd
     FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
 ),
 
@@ -52,7 +52,7 @@ SELECT
     count(*) FILTER (WHERE settled AND has_own) AS delay_population,
     count(*) FILTER (WHERE settled AND last_us - end_us > $delay_us::BIGINT) AS delayed_tasks,
     max(last_us - end_us) FILTER (WHERE settled) AS max_delay_us,
-    count(*) FILTER (WHERE counts AND (reversed OR first_us < start_us)) AS odd_times,
+    count(*) FILTER (WHERE counts AND (odd OR first_us < start_us)) AS odd_times,
     count(*) FILTER (WHERE settled AND valid_rows > 2 AND NOT one_key) AS many_rows
 FROM task
 LEFT JOIN output ON output.task_hash = task.task_hash

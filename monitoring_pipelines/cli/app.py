@@ -43,6 +43,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
         "Report on days: before/after a date, change point, missing.",
     ),
     ("thresholds", "checks:thresholds", _CHECKS, "Show or change the task thresholds."),
+    ("rules", "rules:rules", _CHECKS, "Replay a rule over stored statistics: rules backtest RULE --days 30."),
     ("sweep", "checks:sweep", _CHECKS, "Let derived timeouts take effect and show what is over its limit."),
     ("prune-logs", "checks:prune_logs", _CHECKS, "Remove old result, alert and error files."),
     ("targets", "targets:targets", _RUN, "Show what is expected to go on, or retire it."),

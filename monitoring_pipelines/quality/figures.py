@@ -43,7 +43,7 @@ class Figures:
     no_end_time: int = 0
     delay_population: int = 0
     delayed_tasks: int = 0
-    #: Tasks that ended before they started, or have an output from before their start: ``hygiene`` looks closer.
+    #: Tasks with a time that cannot be, or an output from before their start: ``hygiene`` looks closer.
     odd_times: int = 0
     #: Longest time from a task's end to one of its outputs, microseconds; None without outputs.
     max_delay_us: int | None = None
@@ -113,7 +113,7 @@ def _counted(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime
     parameters = {"window_start": start, "window_end": end, **limits(ctx, start, end)}
     found: dict[datetime, Figures] = {}
     many = 0
-    for row in ctx.rows("completeness", delay_us=delay_us(ctx), **parameters):
+    for row in ctx.rows("completeness", delay_us=delay_us(ctx), latest=latest(ctx), **parameters):
         many += row.pop("many_rows")
         hour = start + HOUR * row.pop("hour_no")
         found[hour] = Figures(**row)
@@ -222,6 +222,11 @@ def chunks(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
 def delay_us(ctx: CheckContext) -> int:
     """Time after a task's end from which on an output is late (C-104), microseconds."""
     return int(timedelta(seconds=ctx.settings.checks.delay_s) / timedelta(microseconds=1))
+
+
+def latest(ctx: CheckContext) -> datetime:
+    """Times after this one lie in the future (E-306)."""
+    return ctx.now + timedelta(seconds=ctx.settings.extract.future_tolerance_s)
 
 
 def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:

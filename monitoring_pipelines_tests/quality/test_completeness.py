@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from monitoring_pipelines_tests.quality.bench import NOW
+from monitoring_pipelines_tests.quality.bench import NOW, Store
+from monitoring_pipelines_tests.support.source_tables import VARIABLE
 
 END = NOW - timedelta(hours=1)
 
@@ -147,3 +150,23 @@ def test_limits_of_the_bands_are_configuration(store):
     world.tasks(100, 96, END)
     done = world.check("missing_outputs")
     assert (done.health, done.severity) == ("unhealthy", "critical")
+
+
+@given(st.permutations(range(12)))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_order_of_rows_changes_nothing(tmp_path_factory, monkeypatch, order):
+    monkeypatch.setenv(VARIABLE, "mysql://nobody@127.0.0.1:1/none")
+    world = Store(tmp_path_factory.mktemp("order"), "tktool")
+    for number in order:
+        world.task(f"t{number:02d}", END - timedelta(minutes=number), number % 3, endpoint=f"e{number % 2}")
+    done = world.check("missing_outputs")
+    assert done.metrics["missing_count"] == 4
+    assert done.metrics["total_outputs"] == 12
+    assert done.findings[0].task_ids == ("t09", "t06", "t03", "t00")
+    assert done.findings[0].details["contributions"]["endpoint"] == [
+        {
+            "dimension": "endpoint", "value": name, "tasks": 6, "missing": 2, "share_of_loss": 50.0,
+            "share_of_traffic": 50.0, "missing_rate": 33.33, "missing_rate_before": None,
+        }
+        for name in ("e0", "e1")
+    ]  # fmt: skip

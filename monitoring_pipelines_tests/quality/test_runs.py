@@ -10,7 +10,9 @@ import pytest
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.quality import runs
 from monitoring_pipelines.state import checks as stored
-from monitoring_pipelines_tests.quality.bench import NOW
+from monitoring_pipelines_tests.quality.bench import NOW, Platform
+from monitoring_pipelines_tests.support.mysql_server import TestDatabase
+from monitoring_pipelines_tests.support.source_tables import VARIABLE
 
 END = NOW - timedelta(minutes=30)
 
@@ -220,3 +222,41 @@ def test_a_crash_in_one_check_is_an_error_of_that_check_alone(platform):
         ("monitoring_error", "high", {"check": "tasks.failure_rate"})
     ]
     assert by_check["tasks.backlog"].status == "passed"
+
+
+def test_a_server_that_dies_between_extraction_and_look_up_is_an_error_and_reports_nothing_unconfirmed(
+    own_mariadb, tmp_path, monkeypatch
+):
+    database = TestDatabase(own_mariadb).create()
+    monkeypatch.setenv(VARIABLE, database.dsn)
+    world = Platform(tmp_path, database)
+    fill(world)
+    good = world.run("quick")
+    run = world.run("quick", say=lambda line: own_mariadb.kill() if line == "shop: missing_outputs" else None)
+    assert run.status == "error"
+    assert [found.alert_type for found in run.findings] == ["monitoring_error"]
+    by_check = {outcome.check_id: outcome for outcome in run.outcomes}
+    assert (by_check["missing_outputs"].status, by_check["missing_outputs"].stale) == ("error", True)
+    assert by_check["missing_outputs"].metrics == {o.check_id: o for o in good.outcomes}["missing_outputs"].metrics
+    assert by_check["source"].status == "error"
+
+
+def test_checks_of_other_sources_go_on_when_one_cannot_be_read(platform, tmp_path, monkeypatch):
+    world = platform()
+    fill(world, 4, 4)
+    text = world.settings.file.read_text("utf-8")
+    monkeypatch.setenv("MP_TEST_OTHER_DSN", "mysql://nobody@127.0.0.1:1/none")
+    world.settings.file.write_text(
+        text + "  - id: other\n    preset: tktool\n    read_dsn_env: MP_TEST_OTHER_DSN\n", "utf-8"
+    )
+    from monitoring_pipelines.config import load_settings
+    from monitoring_pipelines.pipeline import Pipeline
+
+    pipe = Pipeline.of(load_settings(world.settings.file), world.clock)
+    run = runs.execute(pipe, world.state, "quick")
+    assert run.status == "error"
+    assert set(run.failed_sources) == {"other"}
+    by_source = {(o.source_id, o.check_id): o for o in run.outcomes}
+    assert by_source["shop", "missing_outputs"].status == "passed"
+    assert by_source["other", "missing_outputs"].status == "error"
+    assert [(f.source_id, f.alert_type, f.severity) for f in run.findings] == [("other", "monitoring_error", "high")]

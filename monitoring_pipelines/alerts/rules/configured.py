@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KNOWN = timedelta(days=1)
 #: Minutes the shipped endpoint rules look at.
 SHIPPED_WINDOW = 5
-_SHIPPED = {
+SHIPPED_METRICS = {
     "endpoint.p95_execution": "endpoint_minute_stats.p95_execution_ms",
     "endpoint.queue_depth": "endpoint_minute_stats.queue_depth_end",
     "endpoint.failure_share": "endpoint_minute_stats.success_rate",
@@ -72,7 +72,7 @@ class Configured:
 
 
 def _watched(scope: Scope) -> Iterator[Watched]:
-    for rule_id, name in _SHIPPED.items():
+    for rule_id, name in SHIPPED_METRICS.items():
         if scope.is_on(rule_id):
             window = 1 if rule_id == "endpoint.no_workers" else SHIPPED_WINDOW
             yield Watched(rule_id, find(name, window), window)
@@ -110,7 +110,7 @@ def _read(con: duckdb.DuckDBPyConnection, watched: Watched, scope: Scope) -> lis
     unit = {60: "minute", 3600: "hour", 86400: "day"}[int(step.total_seconds())]
     bucket, closed = f't."{metric.time}"', f"date_trunc('{unit}', s.closed_through)"
     inside = f"{bucket} >= {closed} - $window AND {bucket} < {closed}"
-    names = _needed(metric)
+    names = needed_columns(metric)
     extra = ["queue_depth_end"] if watched.rule_id == "endpoint.no_workers" else []
     listed = ", ".join(
         f'list(t."{name}" ORDER BY t."{metric.time}") FILTER (WHERE {inside}) AS "{name}"' for name in (*names, *extra)
@@ -129,7 +129,7 @@ def _read(con: duckdb.DuckDBPyConnection, watched: Watched, scope: Scope) -> lis
     rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
     for row in rows:
         row["present"] = row["rows_inside"] > 0
-        row["value"] = _value(metric, row) if row["present"] else None
+        row["value"] = value_of(metric, row) if row["present"] else None
         row["waiting"] = (row["queue_depth_end"] or [None])[-1] if extra else None
     return rows + _never_seen(watched, rows)
 
@@ -170,13 +170,14 @@ def _never_seen(watched: Watched, rows: list[dict[str, Any]]) -> list[dict[str, 
     ]
 
 
-def _needed(metric: Metric) -> tuple[str, ...]:
+def needed_columns(metric: Metric) -> tuple[str, ...]:
+    """Columns of the table that ``value_of`` needs."""
     if metric.kind == "ratio":
         return (*metric.numerator, *metric.denominator)
     return (metric.histogram,) if metric.histogram else (metric.column,)
 
 
-def _value(metric: Metric, row: dict[str, Any]) -> Number | None:
+def value_of(metric: Metric, row: dict[str, Any]) -> Number | None:
     """One number from the buckets of the window, oldest first; None if it cannot be known."""
     if metric.kind == "ratio":
         parts = [_sum(row[name]) for name in (*metric.numerator, *metric.denominator)]

@@ -102,18 +102,17 @@ def _count(
 
 def bad_times(ctx: CheckContext) -> CheckOutcome:
     """Times that cannot be (C-114)."""
-    latest = ctx.now + timedelta(seconds=ctx.settings.extract.future_tolerance_s)
-    kinds: dict[str, int] = {}
-    examples: list[str] = []
+    latest = figures.latest(ctx)
+    rows = ctx.rows("future_tasks", latest=latest)
     for first, last in figures.chunks(ctx.window_from, ctx.window_to):
-        window = {"window_start": first, "window_end": last, "latest": latest}
-        outputs_from = figures.limits(ctx, first, last)["outputs_from"]
-        future = last == ctx.window_to
-        if not future and not figures.figures(ctx, first, last).odd_times:
-            continue
-        for row in ctx.rows("bad_times", **window, outputs_from=outputs_from, count_future=future):
-            kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["n"]
-            examples += row["examples"] or []
+        if figures.figures(ctx, first, last).odd_times:
+            outputs_from = figures.limits(ctx, first, last)["outputs_from"]
+            window = {"window_start": first, "window_end": last, "latest": latest}
+            rows += ctx.rows("bad_times", **window, outputs_from=outputs_from)
+    kinds: dict[str, int] = {}
+    for row in rows:
+        kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["n"]
+    examples = [key for row in rows for key in row["examples"] or []]
     metrics = {"by_kind": kinds}
     if not kinds:
         return ctx.outcome(metrics=metrics)
