@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("bulk_read", "warehouse_lock", "minute_tick", "backfill", "checks", "repair")
+BENCHMARKS = ("bulk_read", "warehouse_lock", "minute_tick", "backfill", "checks", "repair", "expectations")
 
 
 def main() -> int:

@@ -52,11 +52,12 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     from monitoring_pipelines.orchestration.catalog import load_catalog
     from monitoring_pipelines.orchestration.catalogue_checks import build_catalogue_checks, build_check_jobs
     from monitoring_pipelines.orchestration.check_schedules import build_check_schedules
-    from monitoring_pipelines.orchestration.check_specs import places
+    from monitoring_pipelines.orchestration.check_specs import places, quality_assets
     from monitoring_pipelines.orchestration.collect_sensors import build_collect_sensor
     from monitoring_pipelines.orchestration.jobs import build_jobs
     from monitoring_pipelines.orchestration.metadata import key_of
     from monitoring_pipelines.orchestration.partitions import build_partitions, first_partition_day
+    from monitoring_pipelines.orchestration.proof_checks import build_proof_checks
     from monitoring_pipelines.orchestration.repair_jobs import build_repair_sensors
     from monitoring_pipelines.orchestration.resources import default_resources
     from monitoring_pipelines.orchestration.run_sensors import build_run_sensors
@@ -70,7 +71,7 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     raw = [f"raw.{name}" for name in mapped_entities(settings)]
     known = {*raw, *catalog.tables}
     registry = product_jobs(settings)
-    judged = places(settings, [*raw, *catalog.tables])
+    judged = places(settings, known)
     jobs = build_jobs() | {job.name: job for job in build_check_jobs(judged, registry)}
     return Definitions(
         assets=[
@@ -78,8 +79,13 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
             *build_core_assets(catalog.tables, known),
             *build_mart_assets(catalog.tables, known, partitions),
             *build_audit_assets([key_of(name) for name in raw], partitions),
+            *quality_assets(judged, known),
         ],
-        asset_checks=[*build_asset_checks(catalog.audits), *build_catalogue_checks(judged)],
+        asset_checks=[
+            *build_asset_checks(catalog.audits),
+            *build_proof_checks(bool(raw)),
+            *build_catalogue_checks(judged),
+        ],
         jobs=list(jobs.values()),
         schedules=[*build_schedules(jobs, registry), *build_check_schedules(jobs, registry)],
         sensors=[

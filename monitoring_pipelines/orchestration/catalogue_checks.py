@@ -102,7 +102,8 @@ def build_check_jobs(
     for job in registry.values():
         if job.check is None:
             continue
-        mine = [place for place in places.values() if job.check in place.check.runs]
+        runs = {job.check, "live"} if job.check == "full" else {job.check}
+        mine = [place for place in places.values() if runs & place.check.runs]
         if not mine:
             continue
         jobs.append(
@@ -135,7 +136,9 @@ def _outcomes(
         hours_back=hours_back, say=context.log.info,
     )  # fmt: skip
     context.log.info(f"{run_type} check {run.run_id}: {run.status}, {len(run.findings)} findings")
-    return run.outcomes, run.run_id
+    # Rules of the alert tick are no part of the run, but this is when their marks in the UI are renewed.
+    live = [check_id for check_id in selected if registry.checks().get(check_id) in registry.checks_of("live")]
+    return [*run.outcomes, *runs.evaluate(pipe, state.store, live, window=_window(context, pipe.clock))], run.run_id
 
 
 def _window(context: AssetCheckExecutionContext, clock: Clock) -> tuple[datetime, datetime]:

@@ -6,38 +6,54 @@ What belongs here: names and places. What does not: the catalogue (``quality.reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dagster import AssetSpec
+
+from monitoring_pipelines.orchestration.metadata import OWNERS, key_of
 from monitoring_pipelines.quality.registry import MONITORING_ERROR, SOURCE_CHECK, Check, checks, configured_inputs
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
 
-_OUTPUTS = ("mart.output_hourly_stats", "raw.task_output", "raw.task")
-_OUTPUT_ROWS = ("raw.task_output", "raw.task")
-_TASKS = ("raw.task",)
-_ATTEMPTS = ("core.task_attempt", "raw.task")
-_JOBS = ("mart.job_hourly_stats", "raw.job_run", "raw.job")
-_NOTIFICATIONS = ("mart.notification_hourly_stats", "raw.notification")
+#: Subject → (what its checks judge, tables they read). A subject is an asset that nothing ever materializes: Dagster hides
+#: the result of a check as soon as its asset is materialized again, which the tables are every minute.
+_SUBJECTS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "sources": ("the sources: whether they can be read, and how fast they answer", ("raw.task", "raw.job_run")),
+    "tasks": (
+        "the tasks of the sources: times, ends, remote ids, and whether rows are what they must be",
+        ("raw.task",),
+    ),
+    "outputs": (
+        "the outputs of succeeded tasks: whether they are there, in time, once, and belong to a task",
+        ("mart.output_hourly_stats", "raw.task_output", "raw.task"),
+    ),
+    "attempts": ("attempts: backlog, waits, limits, failures, and whether counters add up", ("core.task_attempt",)),
+    "jobs": ("scheduled jobs: whether they run when due, succeed, and keep their limits", ("raw.job_run", "raw.job")),
+    "notifications": ("notifications: whether channels deliver", ("raw.notification",)),
+}
+_GROUP = "quality"
+_OUTPUTS, _TASKS, _ATTEMPTS = "quality.outputs", "quality.tasks", "quality.attempts"
+_JOBS, _NOTIFICATIONS, _SOURCES = "quality.jobs", "quality.notifications", "quality.sources"
 
-#: Check id → (name, tables in order of preference: the first that is an asset is judged).
-_PLACES: Mapping[str, tuple[str, Sequence[str]]] = {
+#: Check id → (name, asset).
+_PLACES: Mapping[str, tuple[str, str]] = {
     "missing_outputs": ("outputs_complete", _OUTPUTS),
     "creation_delay": ("outputs_written_in_time", _OUTPUTS),
     "trend": ("completeness_does_not_decline", _OUTPUTS),
     "ratio": ("outputs_per_task_plausible", _OUTPUTS),
     "output_flow": ("outputs_keep_coming", _OUTPUTS),
-    "duplicates": ("outputs_unique", _OUTPUT_ROWS),
-    "orphans": ("outputs_have_a_task", _OUTPUT_ROWS),
-    "wrong_status": ("outputs_only_of_succeeded_tasks", _OUTPUT_ROWS),
+    "duplicates": ("outputs_unique", _OUTPUTS),
+    "orphans": ("outputs_have_a_task", _OUTPUTS),
+    "wrong_status": ("outputs_only_of_succeeded_tasks", _OUTPUTS),
     "no_end_time": ("succeeded_tasks_have_an_end", _TASKS),
     "bad_times": ("times_in_order", _TASKS),
     "no_remote_id": ("remote_ids_known", _TASKS),
     "status_mismatch": ("status_as_at_remote", _TASKS),
-    "key_length": ("task_keys_fit", _OUTPUT_ROWS),
-    "source_performance": ("source_answers_in_time", _TASKS),
+    "key_length": ("task_keys_fit", _OUTPUTS),
+    "source_performance": ("source_answers_in_time", _SOURCES),
     "tasks.invariants": ("attempts_add_up", _ATTEMPTS),
     "tasks.backlog": ("backlog_within_limit", _ATTEMPTS),
     "tasks.queue_wait": ("queue_wait_within_limit", _ATTEMPTS),
@@ -52,11 +68,11 @@ _PLACES: Mapping[str, tuple[str, Sequence[str]]] = {
     "jobs.failure_rate": ("job_failures_within_limit", _JOBS),
     "notify.channel_down": ("channels_deliver", _NOTIFICATIONS),
     "notify.failure_ratio": ("delivery_failures_within_limit", _NOTIFICATIONS),
-    "expectations.task": ("expectations", ("raw.task",)),
-    "expectations.task_output": ("expectations", ("raw.task_output",)),
-    "expectations.endpoint_stats": ("expectations", ("mart.endpoint_hourly_stats",)),
-    "expectations.output_stats": ("expectations", ("mart.output_hourly_stats",)),
-    "expectations.completeness": ("completeness_expectations", ("mart.output_hourly_stats",)),
+    "expectations.task": ("expectations", _TASKS),
+    "expectations.task_output": ("expectations", _OUTPUTS),
+    "expectations.endpoint_stats": ("expectations", "mart.endpoint_hourly_stats"),
+    "expectations.output_stats": ("expectations", "mart.output_hourly_stats"),
+    "expectations.completeness": ("completeness_expectations", "mart.output_hourly_stats"),
 }
 #: Reports: they answer a question and judge nothing.
 _REPORTS = frozenset({"change_point", "tasks.slots"})
@@ -76,31 +92,46 @@ class Place:
     table: str
 
 
-def places(settings: Settings, tables: Sequence[str]) -> dict[str, Place]:
+def places(settings: Settings, tables: Collection[str]) -> dict[str, Place]:
     """Checks that apply to the configured sources, by check id.
 
     A check whose inputs no source maps has no place: a mark beside an asset could only be wrong, green as well as red.
-    A check without an entry above is placed on the first entity it reads, under its own id.
+    A check without an entry above is placed on ``quality/tasks``, under its own id.
 
     Args:
         settings: Sources and switched-off checks.
-        tables: ``layer.table`` of the assets there are; the first raw one is where reading is judged.
+        tables: ``layer.table`` of the assets there are.
     """
-    first = next((table for table in tables if table.startswith("raw.")), None)
-    found = {SOURCE_CHECK: Place(_READING, "sources_readable", first)} if first else {}
+    found = {SOURCE_CHECK: Place(_READING, "sources_readable", _SOURCES)} if settings.enabled_sources else {}
     for check in checks().values():
-        name, preferred = _PLACES.get(check.id, (check.id.replace(".", "_"), [_first_entity(check)]))
-        table = next((table for table in preferred if table in tables), None)
-        if check.id in _REPORTS or check.id in settings.checks.disabled or table is None:
+        name, asset = _PLACES.get(check.id, (check.id.replace(".", "_"), _TASKS))
+        is_there = asset.startswith(f"{_GROUP}.") or asset in tables
+        if check.id in _REPORTS or check.id in settings.checks.disabled or not is_there:
             continue
         if _applies(check, settings):
-            found[check.id] = Place(check, name, table)
+            found[check.id] = Place(check, name, asset)
     return found
+
+
+def quality_assets(found: Mapping[str, Place], tables: Collection[str]) -> list[AssetSpec]:
+    """The subjects that have a check, downstream of the tables they judge."""
+    wanted = {
+        place.table.removeprefix(f"{_GROUP}.") for place in found.values() if place.table.startswith(f"{_GROUP}.")
+    }
+    return [
+        AssetSpec(
+            [_GROUP, name],
+            deps=[key_of(table) for table in read if table in tables],
+            description=f"What the checks say about {what}. It holds no rows: its checks are its content, and their "
+            "results stay until the next check run.",
+            group_name=_GROUP,
+            kinds={"duckdb"},
+            owners=OWNERS,
+        )
+        for name, (what, read) in _SUBJECTS.items()
+        if name in wanted
+    ]
 
 
 def _applies(check: Check, settings: Settings) -> bool:
     return any(not check.missing_inputs(configured_inputs(source)) for source in settings.enabled_sources)
-
-
-def _first_entity(check: Check) -> str:
-    return f"raw.{check.needs[0].split('(')[0]}" if check.needs else "lake.manifest"

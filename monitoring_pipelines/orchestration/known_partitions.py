@@ -21,7 +21,7 @@ from dagster import (
 )
 
 from monitoring_pipelines.lean import without_pandas
-from monitoring_pipelines.orchestration.asset_checks import default_window, result_metadata
+from monitoring_pipelines.orchestration.asset_checks import default_window, predicate, result_metadata
 from monitoring_pipelines.orchestration.assets.audit import KEY
 from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
 from monitoring_pipelines.orchestration.catalog import load_catalog
@@ -53,17 +53,18 @@ def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
     from monitoring_pipelines.pipeline import audit
 
     tables = {family.name: (family.table("hour"), family.table("day")) for family in FAMILIES.values()}
-    assets = {check.name: [key_of(table) for table in tables[check.family]] for check in load_catalog().audits}
-    keys = [AssetCheckKey(asset, name) for name, found in assets.items() for asset in found]
+    judged = {check.name: tables[check.family] for check in load_catalog().audits}
+    keys = [AssetCheckKey(key_of(t), predicate(name, t)) for name, found in judged.items() for t in found]
     if instance.event_log_storage.get_latest_asset_check_execution_by_key(keys):
         return
     start, end = default_window(pipe.clock)
     for result in audit(pipe, start, end):
         metadata = {name: MetadataValue.text(v) if isinstance(v, str) else MetadataValue.int(v)
                     for name, v in result_metadata(result, start, end).items()}  # fmt: skip
-        for asset in assets[result.name]:
+        for table in judged[result.name]:
+            name = predicate(result.name, table)
             instance.report_runless_asset_event(
-                AssetCheckEvaluation(asset, result.name, result.passed, metadata, severity=AssetCheckSeverity.ERROR)
+                AssetCheckEvaluation(key_of(table), name, result.passed, metadata, severity=AssetCheckSeverity.ERROR)
             )
 
 

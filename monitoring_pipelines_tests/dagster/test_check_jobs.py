@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dagster import AssetCheckSeverity, AssetKey, DagsterInstance
+from dagster import AssetCheckKey, AssetCheckSeverity, AssetKey, DagsterInstance
 
 from monitoring_pipelines.quality import registry
 from monitoring_pipelines.state import checks as stored
@@ -118,7 +118,8 @@ def test_full_check_shows_every_check_of_its_run_that_has_an_answer(site, instan
     }
     shown = {check.metadata["check_id"] for check in specs(site) if check.name in evaluations(result)}
     reports = {"change_point", "tasks.slots"}
-    assert shown - {"expectations"} == answered - reports
+    judged = {check_id for check_id in shown if registry.checks().get(check_id) not in registry.checks_of("live")}
+    assert judged == answered - reports
 
 
 def specs(site):
@@ -136,7 +137,7 @@ def test_deep_check_stores_and_shows_expectations(site, instance):
     result = run(site, instance, DEEP)
     assert result.success
     found = [e for e in result.get_asset_check_evaluations() if e.check_name == "expectations"]
-    assert {e.asset_key for e in found} >= {AssetKey(["raw", "task"]), AssetKey(["raw", "task_output"])}
+    assert {e.asset_key for e in found} >= {AssetKey(["quality", "tasks"]), AssetKey(["quality", "outputs"])}
     assert all(e.passed for e in found)
     (newest, *_), _ = stored.page(site.state, run_type="deep")
     outcome = {o.check_id: o for o in stored.load(site.state, newest.run_id).outcomes}["expectations.task"]
@@ -184,8 +185,59 @@ def test_checks_of_a_partition_look_at_its_window(site, instance):
     assert site.job("minute_tick_job").execute_in_process(instance=instance).success
     result = site.job("hourly_stats_job").execute_in_process(instance=instance, partition_key="2025-03-10-08:00")
     assert result.success
-    shown = metadata(evaluations(result)["outputs_complete"])
-    assert (shown["success_tasks"], shown["missing_count"]) == (10, 1)
+    judged = evaluations(result)["completeness_expectations"]
+    shown = metadata(judged)
     assert (shown["window_from"], shown["window_to"]) == ("2025-03-10T08:00:00Z", "2025-03-10T09:00:00Z")
-    assert not evaluations(result)["completeness_expectations"].passed
+    assert not judged.passed
+    assert "90.0" in shown["expectations_that_do_not_hold"]
     assert stored.page(site.state)[1] == 0
+
+
+def test_a_minute_tick_evaluates_no_check_of_the_catalogue(site, instance):
+    """A tick is a minute's work; and a result stays visible although the tables are materialized every minute."""
+    job = site.job("minute_tick_job")
+    assert {node.name for node in job.nodes}.isdisjoint({"check_catalogue"})
+    graph = site.defs().resolve_asset_graph()
+    ticked = {key for key in job.asset_layer.selected_asset_keys if key.path[0] == "raw"}
+    named = {spec.key.asset_key for spec in specs(site)}
+    assert named.isdisjoint(ticked)
+    assert all(graph.get(key).is_external for key in named if key.path[0] == "quality")
+
+
+def alone(site, instance, asset: str, name: str):
+    key = AssetCheckKey(AssetKey(asset.split("/")), name)
+    everything = site.defs().resolve_implicit_global_asset_job_def()
+    subset = everything.get_subset(asset_selection=set(), asset_check_selection={key})
+    return evaluations(subset.execute_in_process(instance=instance)).get(name)
+
+
+def test_matches_source_says_what_the_newest_comparison_found(site, instance):
+    """E-609."""
+    site.tasks(10, 10, NOW - timedelta(hours=3))
+    assert site.job("minute_tick_job").execute_in_process(instance=instance).success
+    assert alone(site, instance, "audit/reconciliation", "matches_source").passed
+    with site.pipe.warehouse.writer("test") as con:
+        con.execute("UPDATE meta.reconciliation SET equal = false WHERE src_table = 'tasks'")
+    found = alone(site, instance, "audit/reconciliation", "matches_source")
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
+    assert "tasks" in metadata(found)["differs"]
+
+
+@pytest.mark.parametrize(
+    ("received", "expected", "passed", "severity"),
+    [
+        (90, 100, True, AssetCheckSeverity.WARN), (89, 100, False, AssetCheckSeverity.WARN),
+        (50, 100, False, AssetCheckSeverity.WARN), (49, 100, False, AssetCheckSeverity.ERROR), (0, 9, None, None),
+    ],
+)  # fmt: skip
+def test_snapshot_coverage_has_the_limits_of_the_rule(site, instance, received, expected, passed, severity):
+    """C-503; fewer than ten expected snapshots say nothing."""
+    site.tasks(10, 10, NOW - timedelta(hours=3))
+    assert site.job("minute_tick_job").execute_in_process(instance=instance).success
+    with site.pipe.warehouse.writer("test") as con:
+        con.execute("DELETE FROM mart.endpoint_hourly_stats WHERE stat_hour <> '2025-03-10 08:00:00'")
+        con.execute(
+            "UPDATE mart.endpoint_hourly_stats SET snapshots_received = ?, snapshots_expected = ?", [received, expected]
+        )
+    found = alone(site, instance, "mart/endpoint_hourly_stats", "snapshots_cover_every_minute")
+    assert (found and found.passed, found and found.severity) == (passed, severity)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from dagster import AssetCheckKey, AssetKey
 
 from monitoring_pipelines import pipeline
+from monitoring_pipelines.orchestration.asset_checks import predicate
 from monitoring_pipelines.orchestration.catalog import load_catalog
 from monitoring_pipelines.orchestration.known_partitions import report_first_checks, report_known_partitions
 from monitoring_pipelines.orchestration.metadata import key_of
@@ -48,7 +49,8 @@ def test_a_day_that_is_due_again_is_not_called_computed(site, instance):
 
 def test_audits_have_a_result_before_the_first_run(site, instance):
     report_first_checks(instance, site.pipe)
-    keys = [AssetCheckKey(key_of(f"mart.{audit.family}_hourly_stats"), audit.name) for audit in load_catalog().audits]
+    tables = {audit.name: f"mart.{audit.family}_hourly_stats" for audit in load_catalog().audits}
+    keys = [AssetCheckKey(key_of(table), predicate(name, table)) for name, table in tables.items()]
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     assert set(found) == set(keys)
     assert all(record.event.asset_check_evaluation.passed for record in found.values())
