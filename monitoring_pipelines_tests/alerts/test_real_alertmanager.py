@@ -1,0 +1,74 @@
+"""The push against the Alertmanager of the distribution."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from monitoring_pipelines.alerts import alertmanager
+
+BINARY = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[str]:
+    if BINARY is None:
+        if os.environ.get("ALLOW_SKIP") == "1":
+            pytest.skip("prometheus-alertmanager is not installed")
+        pytest.fail("prometheus-alertmanager is not installed: scripts/install_test_tools.sh", pytrace=False)
+    config = tmp_path / "alertmanager.yml"
+    config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [BINARY, f"--config.file={config}", f"--storage.path={tmp_path / 'am'}", f"--web.listen-address={address}",
+               "--cluster.listen-address="]  # fmt: skip
+    with (tmp_path / "am.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://{address}/-/ready", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            pytest.fail((tmp_path / "am.log").read_text())
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def known(url: str) -> list[dict]:
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5) as answer:
+        return json.load(answer)
+
+
+def test_alertmanager_shows_what_fires_and_drops_what_ended(make_world, manager, monkeypatch, clock):
+    """Its own clock decides what is over, so the test's clock starts now."""
+    clock.instant = datetime.now(UTC).replace(tzinfo=None)
+    monkeypatch.setenv("MP_TEST_AM", manager)
+    world = make_world(alerts="  alertmanager: {url_env: MP_TEST_AM}")
+    for target in "ab":
+        world.says(labels={"target": target}, message="the metrics page does not answer")
+    world.tick()
+    assert alertmanager.push(world.settings, world.state, clock.now()) is None
+    alerts = [a for a in known(manager) if a["labels"]["type"] == "target.down"]
+    assert sorted(a["labels"]["target"] for a in alerts) == ["a", "b"]
+    assert alerts[0]["annotations"]["summary"] == "the metrics page does not answer"
+    assert alerts[0]["status"]["state"] == "active"
+    world.says(condition="false", labels={"target": "a"})
+    world.tick()
+    assert alertmanager.push(world.settings, world.state, clock.now()) is None
+    assert [a["labels"]["target"] for a in known(manager) if a["labels"]["type"] == "target.down"] == ["b"]
