@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("bulk_read", "warehouse_lock", "minute_tick", "backfill", "checks", "repair", "expectations")
+BENCHMARKS = ("bulk_read", "warehouse_lock", "minute_tick", "backfill", "checks", "repair", "expectations", "alerts")
 
 
 def main() -> int:
