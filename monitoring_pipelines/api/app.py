@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -57,6 +59,7 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=_warm_up, args=(services,), name="warm up", daemon=True).start()
         with watching(settings, services.state, clock, dagster_url):
             yield
         services.close()
@@ -76,11 +79,39 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     for name in PAGES:
         app.include_router(importlib.import_module(f"monitoring_pipelines.api.pages.{name}").router)
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    app.openapi = lambda: _document(app, services)  # type: ignore[method-assign]
     gate = Gate(settings)
     app.state.gate = gate
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(Access, gate=gate, clock=clock)
     return app
+
+
+def _document(app: FastAPI, services: Services) -> dict[str, Any]:
+    """The OpenAPI document, with the configured sources as the values that ``source`` may have."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        known = {"type": "string", "enum": [*services.source_ids, "_self"]}
+        for path in document["paths"].values():
+            for operation in path.values():
+                for parameter in operation.get("parameters", ()):
+                    if parameter["name"] == "source":
+                        parameter["schema"] = known
+        for model in document["components"]["schemas"].values():
+            if "source" in model.get("properties", {}):
+                model["properties"]["source"] = {"type": "string", "enum": services.source_ids}
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _warm_up(services: Services) -> None:
+    """Count what the files hold and load the libraries before somebody waits for them."""
+    from monitoring_pipelines.api import summaries
+
+    try:
+        summaries.overview(services, services.source_ids)
+    except ProductError as error:
+        log.info("nothing to warm up: %s", error.message)
 
 
 def _request_id(request: Request) -> str:

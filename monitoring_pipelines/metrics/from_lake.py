@@ -33,37 +33,42 @@ def collect(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
     names = [source.id for source in settings.enabled_sources]
     return [
         *_endpoint_counters(look, names), *_endpoint_gauges(look, names), *_tasks(settings, look, index),
-        *_outputs(look, names), *_processes(look), *_targets(look), *_ingest(look), *_extraction(look, names),
+        *_outputs(look, names), *_processes(look), *_targets(look), *_ingest(look, names), *_extraction(look, names),
         *_anomalies(look, names),
     ]  # fmt: skip
 
 
-def _endpoint_counters(look: Look, names: Sequence[str]) -> list[Family]:
-    family = Family(
-        "mp_endpoint_tasks_total", "counter", "Tasks by outcome in closed buckets", ("source", "endpoint", "outcome")
+def _all_time(look: Look, family: str, source: str, keys: str, sums: str, where: str = "true") -> list[tuple[Any, ...]]:
+    """Sums over every closed bucket of a family: day rows for closed days, hour rows for what is later (M-903)."""
+    day, hour = endpoints.table_of(family, "day"), endpoints.table_of(family, "hour")
+    parts, values, since = [], {"source": source}, None
+    columns = f"{keys}, {sums}"
+    if look.has(day):
+        sql = f"SELECT max(stat_date) FROM {look.table(day)} WHERE source_id = ? AND state = 'closed'"
+        last = look.value(sql, [source])
+        if last is not None:
+            since = datetime(last.year, last.month, last.day) + DAY
+            past = f"source_id = $source AND stat_date < TIMESTAMP '{since}' AND {where}"
+            parts.append(f"SELECT {columns} FROM {look.table(day)} WHERE {past}")
+    if look.has(hour):
+        later = f"source_id = $source AND {where}" + (f" AND stat_hour >= TIMESTAMP '{since}'" if since else "")
+        parts.append(f"SELECT {columns} FROM {look.table(hour, since)} WHERE {later}")
+    if not parts:
+        return []
+    added = ", ".join(f"sum({name.strip()})" for name in sums.split(","))
+    return look.tuples(
+        f"SELECT {keys}, {added} FROM ({' UNION ALL '.join(parts)}) GROUP BY {keys} ORDER BY {keys}", values
     )
-    day, hour = endpoints.table_of("endpoint", "day"), endpoints.table_of("endpoint", "hour")
-    for source in names if look.has(hour) else ():
-        # Closed days from day rows, everything later from hour rows; both add up to the same minutes (M-903).
-        last = None
-        if look.has(day):
-            last = look.value(
-                f"SELECT max(stat_date) FROM {look.table(day)} WHERE source_id = ? AND state = 'closed'", [source]
-            )
-        since = datetime(last.year, last.month, last.day) + DAY if last else None
-        sums = ", ".join(f"sum(tasks_{name}) AS {name}" for name in _OUTCOMES)
-        columns = f"endpoint, {', '.join(f'tasks_{n}' for n in _OUTCOMES)}"
-        parts = [f"SELECT {columns} FROM {look.table(hour, since)} WHERE source_id = $source"]
-        values: dict[str, Any] = {"source": source}
-        if since is not None:
-            parts[0] += " AND stat_hour >= $since"
-            parts.append(f"SELECT {columns} FROM {look.table(day)} WHERE source_id = $source AND stat_date < $since")
-            values["since"] = since
-        for row in look.rows(
-            f"SELECT endpoint, {sums} FROM ({' UNION ALL '.join(parts)}) GROUP BY endpoint ORDER BY endpoint", values
-        ):
-            for name in _OUTCOMES:
-                family.add((source, row["endpoint"], name), None if row[name] is None else int(row[name]))
+
+
+def _endpoint_counters(look: Look, names: Sequence[str]) -> list[Family]:
+    labels = ("source", "endpoint", "outcome")
+    family = Family("mp_endpoint_tasks_total", "counter", "Tasks by outcome in closed buckets", labels)
+    columns = ", ".join(f"tasks_{name}" for name in _OUTCOMES)
+    for source in names:
+        for endpoint, *counts in _all_time(look, "endpoint", source, "endpoint", columns):
+            for name, count in zip(_OUTCOMES, counts, strict=True):
+                family.add((source, endpoint, name), None if count is None else int(count))
     return [family]
 
 
@@ -174,16 +179,11 @@ def _tasks(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
 
 def _outputs(look: Look, names: Sequence[str]) -> list[Family]:
     family = Family("mp_outputs_created_total", "counter", "Output rows seen, by origin", ("source", "origin"))
-    table = endpoints.table_of("output", "day")
-    if look.has(table):
-        rows = look.tuples(
-            "SELECT source_id, sum(outputs_created)::BIGINT, sum(outputs_created_repair)::BIGINT "
-            f"FROM {look.table(table)} GROUP BY source_id ORDER BY source_id"
-        )
-        for source, created, repaired in rows:
-            if source in names:
-                family.add((source, "app"), created)
-                family.add((source, "repair"), repaired)
+    for source in names:
+        rows = _all_time(look, "output", source, "source_id", "outputs_created, outputs_created_repair")
+        for _, created, repaired in rows:
+            family.add((source, "app"), None if created is None else int(created))
+            family.add((source, "repair"), None if repaired is None else int(repaired))
     return [family]
 
 
@@ -252,17 +252,15 @@ def _targets(look: Look) -> list[Family]:
     return [up, success, latency]
 
 
-def _ingest(look: Look) -> list[Family]:
+def _ingest(look: Look, names: Sequence[str]) -> list[Family]:
     labels = ("source", "process", "series")
     total = Family("mp_ingest_messages_total", "counter", "Messages counted, resets removed", labels)
     rate = Family("mp_ingest_rate", "gauge", "Messages per second over 5 minutes", labels)
-    table = endpoints.table_of("ingest", "day")
-    if look.has(table):
-        for row in look.tuples(
-            f"SELECT source_id, process_id, series, sum(increase) FROM {look.table(table)} WHERE series <> '*' "
-            "GROUP BY ALL ORDER BY ALL"
+    for source in names:
+        for process, series, increase in _all_time(
+            look, "ingest", source, "process_id, series", "increase", "series <> '*'"
         ):
-            total.add(row[:3], None if row[3] is None else round(float(row[3]), 6))
+            total.add((source, process, series), None if increase is None else round(float(increase), 6))
     if look.has("raw.ingest_counter") and look.as_of is not None:
         for row in look.tuples(
             _RATE.format(table=look.table("raw.ingest_counter", look.as_of - DAY)), [look.as_of] * 2

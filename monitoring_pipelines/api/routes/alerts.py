@@ -19,6 +19,7 @@ from monitoring_pipelines.api.params import (
     SourceParam,
     chosen_sources,
     instant,
+    list_of,
     window,
     words,
 )
@@ -36,7 +37,7 @@ STATES = (*alert_rows.OPEN_STATES, "resolved")
 def listed(
     request: Request,
     page: PageParam,
-    state: Annotated[str | None, Query(max_length=100, description="Comma list of states")] = None,
+    state: Annotated[str | None, list_of(STATES)] = None,
     severity: Literal["info", "low", "medium", "high", "critical"] | None = None,
     type: Annotated[str | None, Query(max_length=191)] = None,  # noqa: A002 - the parameter's name
     source: SourceParam = None,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,7 @@ from monitoring_pipelines.alerts.testing import send_test
 from monitoring_pipelines.api import alert_rows, children, health, summaries
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses
-from monitoring_pipelines.api.params import Integer, SourceParam, chosen_sources
+from monitoring_pipelines.api.params import Integer, SourceParam, bounded, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.collect.health import Level, worst
 from monitoring_pipelines.errors import UsageError
@@ -143,9 +143,7 @@ def check(request: Request, _who: Operator, body: ConsistencyBody | None = None)
 
 
 @router.get("/data-consistency/metrics", responses=responses("monitoring"))
-def metrics(
-    request: Request, hours: Annotated[Integer, Query(ge=1, le=720)] = 24, source: SourceParam = None
-) -> Response:
+def metrics(request: Request, hours: Annotated[Integer, bounded(1, 720)] = 24, source: SourceParam = None) -> Response:
     """Completeness of the last hours: per source and summed up."""
     services = services_of(request)
     now = services.clock.now()
@@ -207,7 +205,7 @@ def _metrics(found: Figures, extra: dict[str, int | None], bands: Any) -> dict[s
 
 
 @router.get("/alerts", responses=responses("monitoring"))
-def alert_list(request: Request, limit: Annotated[Integer, Query(ge=1, le=1_000_000)] = 50) -> Response:
+def alert_list(request: Request, limit: Annotated[Integer, bounded(1, 1_000_000)] = 50) -> Response:
     """Alerts of all types, newest first; the history cannot be cleared."""
     services = services_of(request)
     rows, total = stored_alerts.list_alerts(services.state, page_size=limit)

@@ -28,7 +28,7 @@ _WORDS = {
 _MOST_ACTIVE = 500
 
 
-@router.get("/api/monitor/stats", responses=responses("plain"))
+@router.get("/api/monitor/stats", responses=responses("plain", 404))
 def stats(request: Request, source: SourceParam = None) -> Response:
     """Counters and active tasks of one source; the same in every process and after a restart."""
     services = services_of(request)
@@ -63,7 +63,10 @@ def task_source(services: Services, source: str | None) -> str:
         ApiError: 400 when it is not clear.
     """
     if source is not None:
-        return chosen_sources(services, source)[0]
+        name = chosen_sources(services, source)[0]
+        if name == "_self":
+            raise missing("the product itself has no tasks")
+        return name
     if services.settings.api.compat.task_source is not None:
         return services.settings.api.compat.task_source
     able = [one.id for one in services.settings.enabled_sources if one.mapped("task")]

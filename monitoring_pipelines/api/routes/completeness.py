@@ -15,6 +15,7 @@ from monitoring_pipelines.api.params import (
     Integer,
     PageParam,
     SourceParam,
+    bounded,
     chosen_sources,
     fixed_window,
 )
@@ -73,7 +74,7 @@ def without_output(
     request: Request,
     page: PageParam,
     source: SourceParam = None,
-    hours: Annotated[Integer, Query(ge=1, le=720)] = 24,
+    hours: Annotated[Integer, bounded(1, 720)] = 24,
 ) -> Response:
     """Settled succeeded tasks without valid output, those that ended last first."""
     services = services_of(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -15,6 +17,13 @@ from monitoring_pipelines.metrics.exposition import OPENMETRICS, TEXT, Family, a
 router = APIRouter(tags=["metrics"])
 
 
+def _with_text(described: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """The success is text in one of two formats."""
+    return described | {
+        200: {"description": "Success", "content": {"text/plain": {}, "application/openmetrics-text": {}}}
+    }
+
+
 def collector_of(services: Services) -> Collector:
     """The collector of the application."""
     collector: Collector | None = services.shared.get("metrics")
@@ -24,13 +33,17 @@ def collector_of(services: Services) -> Collector:
     return collector
 
 
-@router.get("/metrics", responses=responses("plain"))
+@router.get("/metrics", responses=_with_text(responses("plain")))
 def everything(request: Request) -> Response:
     """All families, as Prometheus text or, when asked for, OpenMetrics."""
     return _written(request, collector_of(services_of(request)).everything())
 
 
-@router.get("/api/v1/scheduler/metrics/prometheus", responses=responses("v1"))
+@router.get(
+    "/api/v1/scheduler/metrics/prometheus",
+    response_class=PlainTextResponse,
+    responses=_with_text(responses("plain", 404)),
+)
 def scheduler(request: Request, scope: Scope | None = None) -> Response:
     """Families of jobs and deliveries under the names of existing dashboards."""
     services = services_of(request)

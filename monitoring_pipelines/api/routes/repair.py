@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing, responses, v1
-from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, window, words
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, list_of, window, words
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.compensation import approve as approvals
 from monitoring_pipelines.compensation.model import CLASSES, RepairRefused
@@ -35,7 +35,7 @@ def plans(
     request: Request,
     page: PageParam,
     source: SourceParam = None,
-    state: Annotated[str | None, Query(max_length=200, description="Comma list of states")] = None,
+    state: Annotated[str | None, list_of(PLAN_STATES)] = None,
 ) -> Response:
     """Plans, newest first, with their counters."""
     services = services_of(request)

@@ -1,0 +1,299 @@
+"""What the paths answer, from rows that are in the store (S-210 to S-428)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from .conftest import Client, Serve
+from .world import World
+
+HOUR = timedelta(hours=1)
+SCHEDULER = {"id": "sched", "preset": "scheduler", "read_dsn_env": "SHOP_DSN"}
+SHOP = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
+
+
+@pytest.fixture
+def world(serve: Serve) -> tuple[Client, World]:
+    client = serve({"sources": [SHOP | {"slots": {"limit": 5}}, SCHEDULER]})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.source("sched")
+    return client, world
+
+
+def data(client: Client, path: str, **params: Any) -> Any:
+    answer = client.get(path, **params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+def test_before_the_first_publication_answers_are_503_and_lists_of_sources_say_unknown(serve: Serve) -> None:
+    client = serve()
+    assert client.get("/api/v1/tasks").status_code == 503
+    rows = data(client, "/api/v1/sources")
+    assert [(row["id"], row["last_success_at"], row["lag_s"], row["health"]) for row in rows] == [
+        ("shop", None, None, "unknown")
+    ]
+    assert data(client, "/api/v1/overview")["health"] == "unknown"
+
+
+def test_tasks_have_true_totals_on_every_page_whatever_the_filter(world: tuple[Client, World]) -> None:
+    client, rows = world
+    for n in range(7):
+        rows.task(f"s{n}", ago=n * HOUR, outputs=n % 2)
+    rows.task("f", "failed", outputs=0)
+    rows.task("r", "running", outputs=0)
+    rows.task("gone", deleted=True)
+    rows.publish()
+    first = data(client, "/api/v1/tasks", page_size=4)
+    assert (first["total"], first["pages"], len(first["items"])) == (9, 3, 4)
+    keys = [
+        task["task_key"]
+        for page in (1, 2, 3)
+        for task in data(client, "/api/v1/tasks", page_size=4, page=page)["items"]
+    ]
+    assert sorted(keys) == sorted([*(f"s{n}" for n in range(7)), "f", "r"])
+    assert keys.index("s0") < keys.index("s3") < keys.index("s6")
+    assert data(client, "/api/v1/tasks", status="succeeded,FAILED")["total"] == 8
+    assert data(client, "/api/v1/tasks", has_output="false")["total"] == 6
+    assert data(client, "/api/v1/tasks", q="S", page_size=1)["total"] == 7
+    start = (client.clock.now() - timedelta(hours=2, minutes=30)).isoformat() + "Z"
+    assert data(client, "/api/v1/tasks", from_=start)["total"] == 5
+    assert data(client, "/api/v1/tasks", page=99)["items"] == []
+    rows.task("later", ago=timedelta(0))
+    rows.publish()
+    assert data(client, "/api/v1/tasks", q="S")["total"] == 7
+    assert data(client, "/api/v1/tasks")["total"] == 10
+
+
+def test_a_task_shows_its_attempts_and_outputs_and_an_unknown_one_is_404(world: tuple[Client, World]) -> None:
+    client, rows = world
+    rows.task("one", outputs=2)
+    rows.publish()
+    found = data(client, "/api/v1/tasks/one")
+    assert [attempt["outcome"] for attempt in found["attempts"]] == ["completed"]
+    assert len(found["outputs"]) == 2
+    assert [line["what"] for line in data(client, "/api/v1/tasks/one/timeline")["timeline"]][-1] == "ended"
+    assert client.get("/api/v1/tasks/ONE").status_code == 404
+
+
+def test_a_key_of_two_sources_is_ambiguous_until_one_is_named(serve: Serve) -> None:
+    client = serve({"sources": [SHOP, {"id": "other", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}]})
+    rows = World(client.settings, client.clock)
+    for source in ("shop", "other"):
+        rows.source(source)
+        rows.task("k", source=source)
+    rows.publish()
+    answer = client.get("/api/v1/tasks/k")
+    assert (answer.status_code, answer.json()["reason"]) == (400, "ambiguous_source")
+    assert data(client, "/api/v1/tasks/k", source="other")["task"]["source_id"] == "other"
+
+
+def test_the_example_of_the_task_monitor_64_tasks(world: tuple[Client, World]) -> None:
+    """54 completed, 5 failed, 1 timeout, 4 active: 84.4 on the compatible path, 90.00 unified."""
+    client, rows = world
+    for n in range(54):
+        rows.task(f"c{n}")
+    for n in range(5):
+        rows.task(f"f{n}", "failed", outputs=0)
+    rows.task("t", "timed_out", outputs=0)
+    for n in range(4):
+        rows.task(f"r{n}", "running", outputs=0)
+    rows.publish()
+    found = client.get("/api/monitor/stats").json()
+    assert (found["total_tasks"], found["tasks_completed"], found["tasks_failed"], found["tasks_timeout"]) == (
+        64,
+        54,
+        5,
+        1,
+    )
+    assert (found["success_rate"], found["avg_duration"], found["active_tasks"]) == (84.4, 10.0, 4)
+    assert (found["max_concurrent"], found["in_use"], found["available"], found["leaked"]) == (5, 4, 1, 1)
+    assert data(client, "/api/v1/task-counters")["combined"]["success_rate"] == 90.0
+    status = client.get("/api/task/status/c0").json()
+    assert (status["status"], status["duration"], status["filename"]) == ("completed", 10.0, "f0")
+    assert set(client.get("/api/task/status/none").json()) == {"error", "request_id"}
+
+
+def test_without_any_task_rates_are_null_on_unified_paths_and_zero_on_the_compatible_one(
+    world: tuple[Client, World],
+) -> None:
+    client, rows = world
+    rows.publish()
+    assert client.get("/api/monitor/stats").json()["success_rate"] == 0
+    assert data(client, "/api/v1/task-counters")["combined"]["success_rate"] is None
+    found = data(client, "/api/monitoring/data-consistency/metrics")
+    assert found["task_metrics"]["completion_rate"] is None
+    assert found["task_metrics"]["completion_rate_value"] is None
+    assert found["task_metrics"]["missing_rate"] is None
+    assert found["output_metrics"]["avg_outputs_per_task"] is None
+    assert found["output_metrics"]["orphan_outputs"] is None
+    assert found["health_status"]["status"] == "unknown"
+
+
+def test_the_example_of_consistency_metrics_40_settled_33_with_output(world: tuple[Client, World]) -> None:
+    client, rows = world
+    for n in range(33):
+        rows.task(f"w{n}", outputs=2 if n < 8 else 1)
+    for n in range(7):
+        rows.task(f"m{n}", outputs=0)
+    rows.task("unsettled", ago=timedelta(seconds=100), outputs=0)
+    for n in range(2):
+        rows.task(f"f{n}", "failed", outputs=0)
+    rows.publish()
+    found = data(client, "/api/monitoring/data-consistency/metrics")
+    assert found["task_metrics"] == {
+        "total_tasks": 43, "success_tasks": 40, "tasks_with_outputs": 33, "missing_count": 7, "pending_settle": 1,
+        "completion_rate": "82.5%", "completion_rate_value": 82.5, "missing_rate": "17.5%", "missing_rate_value": 17.5,
+    }  # fmt: skip
+    outputs = found["output_metrics"]
+    assert (outputs["total_outputs"], outputs["distinct_outputs"], outputs["duplicate_rows"]) == (41, 41, 0)
+    assert (outputs["avg_outputs_per_task"], outputs["avg_outputs_per_task_value"]) == ("1.2", 1.2424)
+    assert found["health_status"] == {
+        "status": "degraded",
+        "completion_rate_threshold": {"healthy": ">=95%", "degraded": "80-95%", "unhealthy": "<80%"},
+    }
+    assert found["sources"][0]["source_id"] == "shop"
+    assert data(client, "/api/v1/completeness/missing")["total"] == 7
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("/api/v1/tasks", {"page": "0"}), ("/api/v1/tasks", {"page_size": "501"}), ("/api/v1/tasks", {"page": "1.5"}),
+        ("/api/v1/tasks", {"source": "none"}), ("/api/v1/tasks", {"from_": "yesterday"}), ("/api/v1/tasks", {"has_output": "1"}),
+        ("/api/v1/tasks", {"from_": "2026-02-02", "to": "2026-02-01"}), ("/api/v1/completeness/missing", {"hours": "0"}),
+        ("/api/v1/completeness/missing", {"hours": "721"}), ("/api/monitoring/alerts", {"limit": "0"}),
+        ("/api/monitoring/data-consistency/metrics", {"hours": "x"}), ("/api/v1/alerts", {"state": "burning"}),
+        ("/api/v1/scheduler/jobs", {"scope": "nobody"}), ("/api/v1/endpoints/e/stats", {"granularity": "week"}),
+    ],
+)  # fmt: skip
+def test_bad_values_are_400_and_name_the_parameter(
+    world: tuple[Client, World], path: str, params: dict[str, str]
+) -> None:
+    client, rows = world
+    rows.publish()
+    answer = client.get(path, **params)
+    assert answer.status_code == 400
+    name = next(iter(params)).rstrip("_")
+    assert name in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"type": "big"}, {"type": "quick", "hours_back": 0}, {"type": "quick", "hours_back": 1.5}, {"type": "quick", "hours_back": "3"},
+     {"type": "deep", "hours_back": 24}, {"type": "full", "hours_back": 721}, {"unknown": 1}, {"type": "quick", "source": "x"}],
+)  # fmt: skip
+def test_checks_refuse_bad_bodies(world: tuple[Client, World], body: dict[str, Any]) -> None:
+    client, _ = world
+    assert client.post("/api/monitoring/data-consistency/check", body).status_code == 400
+
+
+def test_thresholds_need_an_admin_token_and_changes_are_audited(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy import select
+
+    from monitoring_pipelines.state import StateStore
+    from monitoring_pipelines.state.audit import first_broken
+    from monitoring_pipelines.state.tables import audit_log
+
+    client = serve()
+    assert client.request("PUT", "/api/monitoring/config/thresholds", json={"max_pending_tasks": 9}).status_code == 403
+    monkeypatch.setenv("ROOT", "admin-secret-9")
+    client = serve({"api": {"tokens": [{"name": "root", "token_env": "ROOT", "roles": ["admin"]}]}})
+    client.headers["Authorization"] = "Bearer admin-secret-9"
+    for body in ({"max_pending_tasks": -1}, {"max_failed_rate": 2}, {"what": 1}, {"max_pending_tasks": "9"}):
+        assert client.request("PUT", "/api/monitoring/config/thresholds", json=body).status_code == 400
+    assert client.request("PUT", "/api/monitoring/config/thresholds", json={"max_pending_tasks": 9}).status_code == 200
+    assert data(client, "/api/monitoring/config/thresholds")["max_pending_tasks"] == 9
+    state = StateStore.of(client.settings)
+    with state.begin() as con:
+        assert [row.actor for row in con.execute(select(audit_log)) if row.action == "thresholds.change"] == ["root"]
+        assert first_broken(con) is None
+        con.execute(audit_log.update().values(actor="nobody"))
+        assert first_broken(con) == 1
+    state.dispose()
+
+
+def test_job_figures_overview_and_heat_map(world: tuple[Client, World]) -> None:
+    """30 runs of 400 ms and 4 of 2500 ms: 647.06 ms, not the mean of means."""
+    client, rows = world
+    rows.job("a", "Reports", source="sched")
+    rows.job("b", "Billing", source="sched")
+    rows.job("idle", "Idle", source="sched")
+    for n in range(30):
+        rows.job_run("a", "success", 400, ago=timedelta(minutes=n + 1), source="sched")
+    for n in range(4):
+        rows.job_run("b", "failure" if n else "timeout", 2500, ago=timedelta(minutes=n + 1), source="sched")
+    rows.job_run("a", "missed", 0, source="sched")
+    rows.publish()
+    found = data(client, "/api/v1/scheduler/metrics")
+    by_id = {row["job_id"]: row for row in found["metrics"]}
+    assert found["overview"]["avg_duration_ms"] == 647.06
+    assert (by_id["b"]["failure_count"], by_id["b"]["total_runs"], by_id["b"]["success_rate"]) == (4, 4, 0.0)
+    assert (by_id["a"]["missed_count"], by_id["a"]["total_runs"]) == (1, 30)
+    idle = by_id["idle"]
+    assert (idle["total_runs"], idle["last_status"], idle["success_rate"], idle["avg_duration_ms"]) == (
+        0,
+        "never",
+        None,
+        None,
+    )
+    assert [(row["category"], row["failures"], row["color"]) for row in found["heatmap"]] == [
+        ("Billing", 4, "red"), ("Idle", 0, None), ("Reports", 0, None),
+    ]  # fmt: skip
+    assert data(client, "/api/v1/scheduler/jobs/a/runs", page_size=5)["total"] == 31
+    assert client.post("/api/v1/scheduler/jobs/a/trigger").json()["reason"] == "not_triggerable"
+    assert client.post("/api/v1/scheduler/jobs/none/trigger").status_code == 404
+
+
+def test_unchanged_answers_are_304_and_history_of_alerts_cannot_be_cleared(world: tuple[Client, World]) -> None:
+    client, rows = world
+    rows.task("t")
+    rows.publish()
+    first = client.get("/api/v1/tasks")
+    again = client.request("GET", "/api/v1/tasks", headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+    assert client.request("DELETE", "/api/monitoring/alerts").status_code == 405
+
+
+def test_counters_never_fall_across_restarts_and_restatements(serve: Serve) -> None:
+    client = serve({"sources": [SCHEDULER]})
+    rows = World(client.settings, client.clock)
+    rows.source("sched")
+    for n in range(3):
+        rows.job_run("j", "success", 10, ago=timedelta(minutes=n + 1), source="sched")
+    rows.publish()
+    line = 'scheduler_job_success_total{job_id="j",job_name="j",owner="",category=""} '
+    path = "/api/v1/scheduler/metrics/prometheus"
+    assert line + "3\n" in client.get(path).text
+    rows.write(
+        ("DELETE FROM raw.job_run WHERE run_key = 'j0'", {}), ("INSERT INTO meta.publish_job VALUES ('sched', 'j')", {})
+    )
+    rows.publish()
+    assert line + "3\n" in client.get(path).text
+    other = serve({"sources": [SCHEDULER]})
+    assert line + "3\n" in other.get(path).text
+    for n in range(2):
+        rows.job_run("j", "success", 10, ago=timedelta(minutes=n + 11), source="sched")
+    rows.publish()
+    assert line + "4\n" in other.get(path).text
+    assert other.get(path).headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_pages_show_unknown_as_a_dash_in_both_languages_and_keep_a_strict_policy(world: tuple[Client, World]) -> None:
+    client, rows = world
+    rows.task("t", outputs=0)
+    rows.publish()
+    for path in ("/", "/endpoints", "/consistency", "/alerts"):
+        for language, title in (("en", "Monitoring pipelines"), ("zh-CN", "监控流水线")):
+            page = client.get(path, lang=language)
+            assert page.status_code == 200, path
+            assert title in page.text
+            assert f'<html lang="{language}"' in page.text
+            assert "script-src 'self'" in page.headers["content-security-policy"]
+            assert "style=" not in page.text
+            assert "<script>" not in page.text
+    assert "0.0%" in client.get("/consistency", lang="en").text
