@@ -41,7 +41,6 @@ def everything(request: Request) -> Response:
 
 @router.get(
     "/api/v1/scheduler/metrics/prometheus",
-    response_class=PlainTextResponse,
     responses=_with_text(responses("plain", 404)),
 )
 def scheduler(request: Request, scope: Scope | None = None) -> Response:
