@@ -41,7 +41,7 @@ def everything(request: Request) -> Response:
 
 @router.get(
     "/api/v1/scheduler/metrics/prometheus",
-    responses=_with_text(responses("plain", 404)),
+    responses=_with_text(responses("v1", 404)),
 )
 def scheduler(request: Request, scope: Scope | None = None) -> Response:
     """Families of jobs and deliveries under the names of existing dashboards."""
