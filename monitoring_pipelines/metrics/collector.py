@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines import __version__
 from monitoring_pipelines.metrics import from_lake, from_state
 from monitoring_pipelines.metrics.exposition import Family, Sample, limited
+from monitoring_pipelines.published import jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Collector:
 
     def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> list[Family]:
         able = [one.id for one in self.settings.enabled_sources if one.mapped("job") or one.mapped("job_run")]
-        rows = from_lake.job_rows(look, names if names is not None else [*able, "_self"])
+        chosen = names if names is not None else [*able, "_self"]
+        rows = jobs.with_own(jobs.figures(look, chosen), self.settings, chosen)
         mode = self.settings.metrics.source_label
         several = len({row["source_id"] for row in rows}) > 1
         with_source = mode == "always" or (mode == "auto" and several)

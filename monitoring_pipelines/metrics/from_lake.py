@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.metrics.exposition import Family
-from monitoring_pipelines.published import endpoints, jobs
+from monitoring_pipelines.published import endpoints
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.tasks import TaskIndex
@@ -376,8 +376,3 @@ _STATISTICS = (
     ("avg", "Average"), ("p50", "50th percentile of the"), ("p95", "95th percentile of the"),
     ("p99", "99th percentile of the"), ("min", "Minimum"), ("max", "Maximum"),
 )  # fmt: skip
-
-
-def job_rows(look: Look, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Jobs of these sources with their figures."""
-    return jobs.figures(look, names)

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.endpoints import ratio
 from monitoring_pipelines.published.reader import Look
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config.schema import Settings
 
 DAY = timedelta(days=1)
 SELF = "_self"
@@ -45,6 +48,23 @@ def figures(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
         if key[0] in sources:
             rows.append(_job(key, found.get(key, {}), known.get(key, {})))
     return rows
+
+
+def with_own(rows: list[dict[str, Any]], settings: Settings, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, with every job of the product as its registry says, whether it has run or not (S-702, M-503)."""
+    from monitoring_pipelines.self_jobs import OWNER, product_jobs
+
+    if SELF not in sources:
+        return rows
+    known = {row["job_id"]: row for row in rows if row["source_id"] == SELF}
+    own = []
+    for job in product_jobs(settings).values():
+        row = known.pop(job.id, None) or _job((SELF, job.id), {}, {})
+        own.append(row | {
+            "job_name": job.name(settings.language), "owner": OWNER, "category": job.category, "schedule": job.cron,
+            "enabled": True, "risk_level": job.risk_level, "sla_seconds": job.sla_seconds, "registered": True,
+        })  # fmt: skip
+    return [*(row for row in rows if row["source_id"] != SELF), *own, *known.values()]
 
 
 def _job(key: tuple[str, str], job: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

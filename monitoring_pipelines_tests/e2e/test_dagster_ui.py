@@ -41,6 +41,7 @@ class Running:
     process: subprocess.Popen[str]
     url: str
     folder: Path
+    page_url: str
 
     def ask(self, query: str) -> dict:
         request = urllib.request.Request(
@@ -75,10 +76,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
     assert "waverless" in built.stdout
-    port = free_port()
+    port, page_port = free_port(), free_port()
     log = (folder / "up.log").open("w+")
     process = subprocess.Popen(
-        [*MP, "--config", str(folder / "demo" / "monitoring.yaml"), "up", "--port", str(port)],
+        [*MP, "--config", str(folder / "demo" / "monitoring.yaml"), "up", "--port", str(port),
+         "--page-port", str(page_port)],
         cwd=folder, env=environment(folder), stdout=log, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -87,7 +89,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             assert process.poll() is None, (folder / "up.log").read_text()
             assert time.monotonic() < deadline, (folder / "up.log").read_text()
             time.sleep(0.5)
-        yield Running(process, f"http://127.0.0.1:{port}", folder)
+        yield Running(process, f"http://127.0.0.1:{port}", folder, f"http://127.0.0.1:{page_port}")
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -124,6 +126,34 @@ def test_partitions_view_lists_hours(running: Running) -> None:
     assert "endpoint_hourly_stats" in dom
 
 
+def test_the_page_starts_a_job_through_dagster_and_refuses_one_that_is_off(running: Running) -> None:
+    """S-425: one run more in Dagster, with who started it; 404 for an unknown job, 409 for one of a mapped scheduler."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    base = f"{running.page_url}/api/v1/scheduler"
+    assert session.get(f"{running.page_url}/", timeout=60).status_code == 200
+    listed = session.get(f"{base}/jobs?scope=self", timeout=60).json()["data"]["jobs"]
+    assert "maintenance_job" in {job["id"] for job in listed}
+    assert session.post(f"{base}/jobs/no_such_job/trigger", timeout=60).status_code == 404
+    mapped = session.get(f"{base}/jobs?scope=mapped", timeout=60).json()["data"]["jobs"][0]["id"]
+    assert session.post(f"{base}/jobs/{mapped}/trigger", timeout=60).json()["reason"] == "not_triggerable"
+    before = {job["id"]: job["next_run_time"] for job in listed}
+    answer = session.post(f"{base}/jobs/maintenance_job/trigger", timeout=120)
+    assert answer.status_code == 200, answer.text
+    run_id = answer.json()["data"]["run_id"]
+    found = running.ask(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ jobName tags {{ key value }} }} }} }}')[
+        "runOrError"
+    ]
+    assert found["jobName"] == "maintenance_job"
+    assert {"key": "actor", "value": "local"} in found["tags"]
+    after = session.get(f"{base}/jobs?scope=self", timeout=60).json()["data"]["jobs"]
+    assert {job["id"]: job["next_run_time"] for job in after}["maintenance_job"] == before["maintenance_job"]
+    refused = session.post(f"{base}/jobs/batch", json={"action": "disable", "job_ids": ["maintenance_job"]}, timeout=60)
+    assert refused.status_code == 403  # without tokens nobody is an admin
+
+
 def test_second_command_on_the_same_home_is_refused(running: Running) -> None:
     """Exit code 4 and the other's process number."""
     other = subprocess.run(
@@ -138,7 +168,7 @@ def test_taken_port_ends_the_command_at_once(running: Running) -> None:
     """Exit code 2; the message names port and option."""
     port = running.url.rsplit(":", 1)[1]
     other = subprocess.run(
-        [*MP, "demo", "--port", port, "--dir", str(running.folder / "other")],
+        [*MP, "demo", "--port", port, "--page-port", str(free_port()), "--dir", str(running.folder / "other")],
         env=environment(running.folder), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert other.returncode == 2

@@ -16,7 +16,7 @@ from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
-from monitoring_pipelines.state import job_switches
+from monitoring_pipelines.state import self_jobs
 
 router = APIRouter(prefix="/api/v1/scheduler", tags=["scheduler"])
 Scope = Literal["mapped", "self", "all"]
@@ -33,9 +33,10 @@ def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
 
 def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
     """Jobs of the scope with figures, and the product's own switches."""
-    rows = jobs.figures(look, chosen_scope(services, scope))
+    rows = jobs.with_own(jobs.figures(look, names := chosen_scope(services, scope)), services.settings, names)
+    own = [row["job_id"] for row in rows if row["source_id"] == jobs.SELF]
     with services.state.read() as con:
-        off = job_switches.switched_off(con)
+        off = self_jobs.disabled(con, own)
     for row in rows:
         if row["source_id"] == jobs.SELF and row["job_id"] in off:
             row["enabled"] = False
@@ -180,7 +181,7 @@ def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> d
         if row["source_id"] != jobs.SELF:
             raise conflict("jobs of a mapped scheduler are switched there", "not_triggerable")
         with services.state.begin() as con:
-            job_switches.switch(con, job_id, action == "enable", actor, services.clock.now())
+            self_jobs.switch(con, [job_id], action == "enable", actor, services.clock.now())
     except ApiError as error:
         return {
             "job_id": job_id,
