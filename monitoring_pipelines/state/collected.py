@@ -5,6 +5,7 @@ What belongs here: storing, reading and pruning ``collected``. What does not: co
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 KEEP_MOVED = timedelta(hours=24)
 KEEP_UNMOVED = timedelta(days=7)
 COMPONENT = "collect"
+#: Rows before the newest one that a reading looks at again.
+_OVERLAP = 200
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,34 @@ def since(state: StateStore, start: datetime, entities: Iterable[str] | None = N
         query = query.where(collected.c.entity.in_(tuple(entities)))
     with state.read() as con:
         return [Sample(*row) for row in con.execute(query)]
+
+
+class Recent:
+    """The rows of the last minutes, of which each reading fetches only what is new."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Sample] = {}
+        self._start: datetime | None = None
+        self._guard = threading.Lock()
+
+    def read(self, state: StateStore, start: datetime) -> list[Sample]:
+        """Rows with ``at`` after ``start``, oldest first; an earlier start than before reads everything again."""
+        c = collected.c
+        with self._guard, state.read() as con:
+            newest = con.execute(select(func.max(c.seq))).scalar() or 0
+            top = max(self._rows, default=0)
+            if newest < top or self._start is None or start < self._start:
+                self._rows, top = {}, 0
+            query = select(c.seq, c.source_id, c.entity, c.key, c.at, c.row).where(c.at > start)
+            if top:
+                # Transactions may commit out of order: a little before the newest row is looked at again.
+                query = query.where(c.seq > top - _OVERLAP)
+            for seq, *row in con.execute(query):
+                if seq not in self._rows:
+                    self._rows[seq] = Sample(*row)
+            self._start = start
+            self._rows = {seq: sample for seq, sample in self._rows.items() if sample.at > start}
+            return sorted(self._rows.values(), key=lambda sample: sample.at)
 
 
 def last_at(state: StateStore, source_id: str, kind: str, name: str) -> datetime | None:

@@ -67,7 +67,7 @@ def evaluate(pipe: Pipeline, state: StateStore, now: datetime) -> list[Observati
         scopes.recall(con, scope)
         for name, family in families:
             _guarded(name, failed, family.recall, con, scope)
-    scope.samples = collected.since(state, now - _look_back(scope))
+    scope.samples = _recent(state, now - _look_back(scope))
     try:
         with pipe.warehouse.reader("rules", WAREHOUSE_WAIT_S) as warehouse:
             scopes.look(warehouse, scope)
@@ -95,6 +95,14 @@ def heartbeats(settings: Settings, state: StateStore, now: datetime) -> list[Obs
         scopes.recall(con, scope)
     judge_heartbeats(scope)
     return scope.observations
+
+
+#: What was read before, by state store: a tick reads only what is new. Nothing but time depends on it.
+_known: dict[str, collected.Recent] = {}
+
+
+def _recent(state: StateStore, start: datetime) -> list[collected.Sample]:
+    return _known.setdefault(str(state.url), collected.Recent()).read(state, start)
 
 
 def _look_back(scope: Scope) -> timedelta:
@@ -139,12 +147,14 @@ def _retire_removed(scope: Scope) -> None:
 
 def _withdraw(con: Connection, scope: Scope) -> None:
     """Answer false for open alerts whose scope has ended: rule switched off, source removed, subject retired."""
-    said = {one.fingerprint for one in scope.observations}
     sources = {SELF, *(s.id for s in scope.settings.sources), *(key[0] for key in scope.collected_names)}
     open_alerts = select(alert.c.type, alert.c.source_id, alert.c.labels, alert.c.service, alert.c.fingerprint).where(
         alert.c.open_fingerprint.is_not(None), alert.c.type.in_(tuple(scope.rules)), alert.c.is_drill.is_(False)
     )
-    for row in con.execute(open_alerts):
+    rows = con.execute(open_alerts).all()
+    types = {row.type for row in rows}
+    said = {one.fingerprint for one in scope.observations if one.type in types}
+    for row in rows:
         if row.fingerprint in said:
             continue
         rule = scope.rules[row.type]

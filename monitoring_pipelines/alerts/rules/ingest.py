@@ -31,14 +31,15 @@ WHERE "at" > $since AND "at" <= $now AND kind IN ('ok', 'generic') AND value IS 
 ORDER BY "at"
 """
 
-Point = tuple[datetime, Fraction]
+Count = Fraction | int
+Point = tuple[datetime, Count]
 
 
 @dataclass
 class Ingest:
     """Counter values by (source, process) and series."""
 
-    points: dict[tuple[str, str], dict[str, dict[datetime, Fraction]]] = field(default_factory=dict)
+    points: dict[tuple[str, str], dict[str, dict[datetime, Count]]] = field(default_factory=dict)
 
     def recall(self, con: Connection, scope: Scope) -> None:
         """Nothing beyond the collected samples in the scope."""
@@ -55,8 +56,7 @@ class Ingest:
         for sample in scope.samples:
             values = sample.values
             if sample.entity == "ingest_counter" and sample.at <= scope.now and values["kind"] != "error":
-                number = Decimal(str(values["value"]))
-                self._add(sample.source_id, values["process_id"], values["series"], sample.at, number)
+                self._add(sample.source_id, values["process_id"], values["series"], sample.at, values["value"])
         for (source_id, process_id), counted in self.points.items():
             for series, points in counted.items():
                 _note(scope, source_id, process_id, series, sorted(points.items()))
@@ -67,9 +67,12 @@ class Ingest:
                 ordered = {name: sorted(points.items()) for name, points in known.items()}
                 _Process(scope, source_id, process_id, active, ordered).judge()
 
-    def _add(self, source_id: str, process_id: str, series: str, at: datetime, value: Decimal) -> None:
+    def _add(self, source_id: str, process_id: str, series: str, at: datetime, value: Decimal | float) -> None:
         by_series = self.points.setdefault((source_id, process_id), {})
-        by_series.setdefault(series, {})[at] = Fraction(value)
+        # Counters are whole numbers nearly always, and then arithmetic need not be that of fractions.
+        whole = int(value)
+        exactly: Count = whole if whole == value else Fraction(str(value))
+        by_series.setdefault(series, {})[at] = exactly
 
 
 def _note(scope: Scope, source_id: str, process_id: str, series: str, points: Sequence[Point]) -> None:
@@ -82,7 +85,7 @@ def _note(scope: Scope, source_id: str, process_id: str, series: str, points: Se
         expected.retired_at = None  # it is back
     known = expected.state
     grown = datetime.fromisoformat(known["grown_at"]) if known.get("grown_at") else first_at
-    previous = Fraction(known["value"]) if known.get("value") is not None else None
+    previous: Count | None = Fraction(known["value"]) if known.get("value") is not None else None
     for at, value in points:
         if previous is not None and at > expected.last_seen_at and value != previous:
             grown = at

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -106,8 +107,10 @@ class _Process:
         for rule_id, value_of in rules:
             if self.scope.is_on(rule_id):
                 value, details = value_of(sample)
-                details |= {"samples": self._tail(position)} if value is not None else {}
-                self.scope.judge(rule_id, self.source_id, self.labels, value, details=details, service=self.service)
+                self.scope.judge(
+                    rule_id, self.source_id, self.labels, value, service=self.service,
+                    details=partial(self._with_tail, details, position),
+                )  # fmt: skip
         if sample.get("scope") != "host":
             self._judge_cpu(sample, position)
             self._judge_memory_level(sample, position)
@@ -130,10 +133,10 @@ class _Process:
         for level, least in zip(rule.levels, _load_ratios(len(rule.levels)), strict=True):
             if level.threshold is not None and exact(cpu) >= exact(level.threshold) and ratio >= least:
                 held = level
-        details = {"load_ratio": round(float(ratio), 4), "samples": self._tail(position)}
+        details = {"load_ratio": round(float(ratio), 4), "samples": self._tail(position)} if held else None
         self.scope.say(
             "resource.cpu", self.source_id, self.labels, "true" if held else "false", level=held, value=cpu,
-            details=details if held else None, service=self.service,
+            details=details, service=self.service,
         )  # fmt: skip
 
     def _judge_memory_level(self, sample: Sample, position: int) -> None:
@@ -198,10 +201,13 @@ class _Process:
             self.scope.say("leak.trend", self.source_id, labels, "insufficient_data", service=self.service)
             return
         level = {"rapidly_increasing": warning, "slowly_increasing": info}.get(found.name)
-        details = {"trend": found.name, "unit": unit, "fastest": fastest, "samples": self._tail(len(self.samples) - 1)}
+        details = None
+        if level is not None:
+            tail = self._tail(len(self.samples) - 1)
+            details = {"trend": found.name, "unit": unit, "fastest": fastest, "samples": tail}
         self.scope.say(
             "leak.trend", self.source_id, labels, "true" if level else "false", level=level,
-            value=round(float(found.slope), 3), details=details if level else None, service=self.service,
+            value=round(float(found.slope), 3), details=details, service=self.service,
         )  # fmt: skip
 
     def _judge_close_wait(self) -> None:
@@ -240,6 +246,9 @@ class _Process:
             service=self.service,
         )  # fmt: skip
 
+    def _with_tail(self, details: dict[str, Any], position: int) -> dict[str, Any]:
+        return details | {"samples": self._tail(position)}
+
     def _tail(self, position: int) -> list[dict[str, Any]]:
         """The last ten samples up to a position, as details (C-452)."""
         rows = zip(self.instants[: position + 1], self.samples, strict=False)
@@ -276,26 +285,32 @@ _HOST_RULES = (("host.cpu", _plain("cpu_pct")), ("host.memory", _plain("mem_pct"
 def process_trends(samples: Sequence[Sample], scope: Scope) -> dict[str, tuple[Trend, str]]:
     """Trend and unit per metric of a process's samples, oldest first (C-450); NULL samples are left out."""
     found = {}
-    for metric, unit, values in _measured(samples):
+    for metric, unit, values, scale in _measured(samples):
         limits = scope.settings.trends.get(metric) or scope.settings.trends["default"]
-        found[metric] = (trend(values, exact(limits.slow), exact(limits.rapid)), unit)
+        found[metric] = (trend(values, exact(limits.slow), exact(limits.rapid), scale), unit)
     return found
 
 
-def _measured(samples: Sequence[Sample]) -> Iterator[tuple[str, str, list[Fraction]]]:
-    """(metric, unit, measured values) in the units of C-450."""
-    yield "rss", "MiB", [Fraction(s["rss_bytes"], MIB) for s in samples if s.get("rss_bytes") is not None]
-    with_fds = [s for s in samples if s.get("fds") is not None]
-    limited = bool(with_fds) and all(s.get("fds_max") for s in with_fds[-SAMPLES:])
-    if limited:
-        yield "fds", "%", [Fraction(100 * s["fds"], s["fds_max"]) for s in with_fds[-SAMPLES:]]
+def _measured(samples: Sequence[Sample]) -> Iterator[tuple[str, str, Sequence[Fraction | int], Fraction]]:
+    """(metric, unit, measured values, factor to the unit) of C-450."""
+
+    def known(name: str) -> list[int]:
+        return [sample[name] for sample in samples if sample.get(name) is not None][-SAMPLES:]
+
+    yield "rss", "MiB", known("rss_bytes"), Fraction(1, MIB)
+    limits = {sample.get("fds_max") for sample in [s for s in samples if s.get("fds") is not None][-SAMPLES:]}
+    fds = known("fds")
+    if len(limits) == 1 and (limit := limits.pop()):
+        yield "fds", "%", fds, Fraction(100, limit)
+    elif limits and all(limits):
+        shares = [Fraction(100 * s["fds"], s["fds_max"]) for s in samples if s.get("fds") is not None]
+        yield "fds", "%", shares[-SAMPLES:], Fraction(1)
     else:
-        yield "fds", "", [Fraction(s["fds"]) for s in with_fds]
-    yield "conns", "", [Fraction(s["conns"]) for s in samples if s.get("conns") is not None]
-    yield "threads", "", [Fraction(s["threads"]) for s in samples if s.get("threads") is not None]
-    objects = [Fraction(s["objects"]) for s in samples if s.get("objects") is not None][-SAMPLES:]
-    mean = sum(objects, Fraction()) / len(objects) if objects else Fraction()
-    yield "objects", "%", [100 * n / mean for n in objects] if mean else []
+        yield "fds", "", fds, Fraction(1)
+    yield "conns", "", known("conns"), Fraction(1)
+    yield "threads", "", known("threads"), Fraction(1)
+    objects = known("objects")
+    yield "objects", "%", objects, Fraction(100 * len(objects), sum(objects) or 1)
 
 
 def _judge_disk(scope: Scope) -> None:

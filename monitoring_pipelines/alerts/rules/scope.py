@@ -172,7 +172,7 @@ class Scope:
                 severity=severity or chosen.severity,
                 severity_label=severity or chosen.severity_label,
                 alertname=rule.name,
-                message=rule.text(self.settings.language, words),
+                message=rule.text(self.settings.language, words) if condition == "true" else "",
                 labels=labels,
                 service=service,
                 for_s=rule.for_s,
@@ -190,7 +190,7 @@ class Scope:
         labels: dict[str, str],
         value: Number | None,
         *,
-        details: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         service: str | None = None,
         missing: Condition = "not_measurable",
         task_ids: Sequence[str] = (),
@@ -200,13 +200,15 @@ class Scope:
         if not rule.enabled:
             return
         if value is None:
-            self.say(rule_id, source_id, labels, missing, details=details, service=service)
+            self.say(rule_id, source_id, labels, missing, service=service)
             return
         held = worst_level(rule, value)
         condition: Condition = "false" if held is None else "true"
+        shown = details() if held is not None and callable(details) else details
         self.say(
             rule_id, source_id, labels, condition, level=held, value=value,
-            details=details if held else None, service=service, task_ids=task_ids if held else (),
+            details=shown if held and not callable(shown) else None, service=service,
+            task_ids=task_ids if held else (),
         )  # fmt: skip
 
     def is_on(self, *rule_ids: str) -> bool:

@@ -32,22 +32,23 @@ class Trend:
 def slope(values: Sequence[Fraction | int]) -> Fraction:
     """Least-squares slope per sample of at least two values, exact."""
     n = len(values)
-    middle = Fraction(n - 1, 2)
-    weight = Fraction(n * (n * n - 1), 12)
-    return sum(((i - middle) * value for i, value in enumerate(values)), Fraction()) / weight
+    # Twice the distance from the middle is whole, so that whole values stay whole up to the division.
+    total = sum((2 * i - n + 1) * value for i, value in enumerate(values))
+    return Fraction(total) / Fraction(n * (n * n - 1), 6)
 
 
-def trend(values: Sequence[Fraction | int], slow: Fraction, rapid: Fraction) -> Trend:
+def trend(values: Sequence[Fraction | int], slow: Fraction, rapid: Fraction, scale: Fraction | int = 1) -> Trend:
     """Class of the last ten measured values (C-450).
 
     Args:
-        values: Measured values, oldest first, in the metric's unit.
+        values: Measured values, oldest first.
         slow: From this slope on (inclusive) it is slow growth.
         rapid: Above this slope (strict) it is rapid growth.
+        scale: What a value is multiplied with to be in the metric's unit.
     """
     if len(values) < SAMPLES:
         return Trend("insufficient_data", None)
-    found = slope(values[-SAMPLES:])
+    found = slope(values[-SAMPLES:]) * scale
     if abs(found) < slow:
         return Trend("stable", found)
     if found > 0:
@@ -55,7 +56,7 @@ def trend(values: Sequence[Fraction | int], slow: Fraction, rapid: Fraction) -> 
     return Trend("rapidly_decreasing" if found < -rapid else "slowly_decreasing", found)
 
 
-def rate(points: Sequence[tuple[datetime, Fraction]], at: datetime) -> Fraction | None:
+def rate(points: Sequence[tuple[datetime, Fraction | int]], at: datetime) -> Fraction | None:
     """Growth per second of a counter over the 300 s up to ``at`` (C-441).
 
     A smaller value than the one before means that the counter began again at 0; an increment that reaches out of the
@@ -72,15 +73,18 @@ def rate(points: Sequence[tuple[datetime, Fraction]], at: datetime) -> Fraction 
     if len(known) < 2:
         return None
     start = max(at - RATE_WINDOW, known[0][0])
-    total = Fraction()
+    whole: Fraction | int = 0
+    part = Fraction()
     for (before_at, before), (after_at, after) in itertools.pairwise(known):
         if after_at <= start:
             continue
         increase = after - before if after >= before else after
-        inside = after_at - max(before_at, start)
-        total += increase * Fraction(inside // _TICK, (after_at - before_at) // _TICK)
+        if before_at >= start:
+            whole += increase
+        else:
+            part += increase * Fraction((after_at - start) // _TICK, (after_at - before_at) // _TICK)
     span = at - start
-    return total / Fraction(span // _TICK, 1_000_000) if span > timedelta(0) else None
+    return (whole + part) / Fraction(span // _TICK, 1_000_000) if span > timedelta(0) else None
 
 
 _TICK = timedelta(microseconds=1)
