@@ -66,7 +66,7 @@ def probe_rows(probe: ProbeSettings, answer: Answer, at: datetime) -> list[Row]:
     health, uptime_s = _health_page(answer.body) if answer.error is None else (None, None)
     values = {
         "target": probe.target, "at": at, "kind": "http", "up": answer.ok, "http_status": answer.status,
-        "latency_ms": answer.latency_ms, "health_state": health, "uptime_s": uptime_s,
+        "latency_ms": answer.latency_ms, "health_state": health, "uptime_s": uptime_s, "error": answer.error,
     }  # fmt: skip
     return [Row(probe.source, "probe_result", f"http:{probe.target}", at, values)]
 
@@ -83,7 +83,7 @@ def scrape_rows(scrape: ScrapeSettings, answer: Answer, at: datetime) -> tuple[l
     process_id = scrape.process_id or scrape.target
     result = {
         "target": scrape.target, "at": at, "kind": "scrape", "up": error is None, "http_status": answer.status,
-        "latency_ms": answer.latency_ms, "health_state": None, "uptime_s": None,
+        "latency_ms": answer.latency_ms, "health_state": None, "uptime_s": None, "error": error,
     }  # fmt: skip
     rows = [Row(scrape.source, "probe_result", f"scrape:{scrape.target}", at, result)]
     if error is not None:

@@ -33,6 +33,10 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("up",), "supervisor"),
     (("demo",), "supervisor"),
 )
+#: Figures a host does not have.
+_OF_A_PROCESS = (
+    "rss_bytes", "vms_bytes", "objects", "fds", "fds_max", "conns", "tcp_by_state", "threads", "gc_collections",
+)  # fmt: skip
 _OURS = ("monitoring_pipelines", "monitoring-pipelines", "/mp", "dagster")
 
 
@@ -41,6 +45,7 @@ class OwnProcesses:
 
     def __init__(self) -> None:
         self._cpu: dict[tuple[int, float], tuple[float, float]] = {}
+        self._host_measured = False
 
     def rows(self, at: datetime) -> list[Row]:
         """One ``process_sample`` per process found, and one of the host (scope ``host``)."""
@@ -53,8 +58,25 @@ class OwnProcesses:
                 values |= {"process_id": name, "at": at, "scope": "process"}
                 rows.append(Row(SELF, "process_sample", name, at, values))
         self._cpu = seen
-        rows.append(Row(SELF, "process_sample", HOST, at, _host_sample(host, at)))
+        rows.append(Row(SELF, "process_sample", HOST, at, self._host(host, at)))
         return rows
+
+    def _host(self, figures: dict[str, Any], at: datetime) -> dict[str, Any]:
+        """The whole machine: CPU since the last call (unknown at the first), memory."""
+        import psutil
+
+        busy = ask(lambda: psutil.cpu_percent(interval=None))
+        values: dict[str, Any] = dict.fromkeys(_OF_A_PROCESS) | figures
+        values |= {
+            "process_id": HOST,
+            "at": at,
+            "scope": "host",
+            "cpu_pct": busy if self._host_measured else None,
+            "mem_pct": ask(lambda: psutil.virtual_memory().percent),
+            "uptime_s": ask(lambda: round(time.time() - psutil.boot_time(), 3)),
+        }
+        self._host_measured = True
+        return values
 
     def _sample(
         self, process: psutil.Process, host: dict[str, Any], seen: dict[tuple[int, float], tuple[float, float]]
@@ -77,25 +99,6 @@ def _share(before: tuple[float, float] | None, now: tuple[float, float] | None) 
     if before is None or now is None or now[1] <= before[1]:
         return None
     return round(100 * (now[0] - before[0]) / (now[1] - before[1]), 2)
-
-
-def _host_sample(host: dict[str, Any], at: datetime) -> dict[str, Any]:
-    """The whole machine: CPU since the last call, memory."""
-    import psutil
-
-    values: dict[str, Any] = dict.fromkeys(
-        ("rss_bytes", "vms_bytes", "objects", "fds", "fds_max", "conns", "tcp_by_state", "threads", "gc_collections")
-    )
-    values |= host
-    values |= {
-        "process_id": HOST,
-        "at": at,
-        "scope": "host",
-        "cpu_pct": ask(lambda: psutil.cpu_percent(interval=None)) or None,  # 0.0 is what the first call says
-        "mem_pct": ask(lambda: psutil.virtual_memory().percent),
-        "uptime_s": ask(lambda: round(time.time() - psutil.boot_time(), 3)),
-    }
-    return values
 
 
 def _family() -> list[psutil.Process]:

@@ -30,7 +30,7 @@ _OVERLAP = 200
 
 @dataclass(frozen=True)
 class Sample:
-    """One stored row: values by unified column, instants as ISO text."""
+    """One stored row: values by unified column, instants as ISO text; probe results also say their ``error``."""
 
     source_id: str
     entity: str

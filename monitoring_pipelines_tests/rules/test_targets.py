@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring_pipelines_tests.rules.conftest import World, find
+from monitoring_pipelines_tests.rules.conftest import COLLECTOR, World, find
 
 
 def probe(world: World, second: float, status: int | None) -> None:
@@ -58,6 +58,17 @@ def test_samples_between_two_evaluations_all_count(world: World):
     said = [o for o in world.tick(20) if o.type == "target.down"]
     assert health(world) == "unhealthy"
     assert [o.condition for o in said] == ["false", "false", "true"]
+
+
+def test_the_message_says_what_was_wrong_in_the_configured_language(world: World):
+    values = {"target": "page", "kind": "http", "up": False, "http_status": None, "error": "Connection refused"}
+    world.collect(0, ("probe_result", "http:page", values))
+    assert "Connection refused" in world.say(0, "target.health_down").message
+    probe(world, 30, 503)
+    assert world.say(30, "target.health_down").message == "the health page of page fails: HTTP 503"
+    world.configure(paths={"data": str(world.root)}, language="zh-CN", **COLLECTOR)
+    probe(world, 60, None)
+    assert world.say(60, "target.health_down").message == "目标 page 的健康检查失败：没有应答"
 
 
 def test_degraded_alone_marks_no_target_down(world: World):

@@ -148,7 +148,10 @@ class _Process:
                 self._say(rule_id, "insufficient_data")
             return
         total = sum(known, Fraction())
-        reason = f"no sample since {self.newest:%H:%M:%S} UTC" if silent else f"{len(rates)} series"
+        since, word = f"{self.newest:%Y-%m-%d %H:%M:%S} UTC", self.scope.word
+        reason = word(f"{len(rates)} series", f"{len(rates)} 个序列")
+        if silent:
+            reason = word(f"no sample since {since}", f"自 {since} 起没有样本")
         shown = {name: None if value is None else round(float(value), 3) for name, value in sorted(rates.items())}
         for rule_id in ("ingest.none", "ingest.low"):
             held = worst_level(self.scope.rules[rule_id], total)

@@ -112,13 +112,14 @@ def _judge_storage(scope: Scope) -> None:
         scope.say("self.storage", SELF, labels, "insufficient_data")
         return
     if not os.access(path, os.W_OK):
-        details = {"path": str(path), "reason": "not writable"}
+        details = {"path": str(path), "reason": scope.word("not writable", "不可写")}
         scope.say("self.storage", SELF, labels, "true", level=critical, details=details)
         return
     usage = shutil.disk_usage(path)
     free = Fraction(100 * usage.free, usage.used + usage.free)
     held = worst_level(scope.rules["self.storage"], free)
-    details = {"path": str(path), "reason": f"{float(free):.1f} % free ({usage.free:,} bytes)"}
+    room = f"{float(free):.1f} %, {usage.free:,} bytes"
+    details = {"path": str(path), "reason": scope.word(f"free: {room}", f"剩余空间 {room}")}
     scope.say(
         "self.storage", SELF, labels, "true" if held else "false", level=held, value=free,
         details=details if held else None,

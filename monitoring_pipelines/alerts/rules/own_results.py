@@ -109,7 +109,9 @@ class OwnResults:
             return
         bands = scope.settings.checks.bands
         severity = severity_of(good, total, BandLimits(bands.healthy, bands.degraded, bands.critical))
-        details = {"reason": f"{total - good} of {total} runs of the last hour failed"} if severity else None
+        english = f"{total - good} of {total} runs of the last hour failed"
+        chinese = f"近一小时 {total} 次运行中 {total - good} 次失败"
+        details = {"reason": scope.word(english, chinese)} if severity else None
         scope.say(
             "self.aggregation", SELF, {"check": "runs"}, "true" if severity else "false", severity=severity,
             level=Level(severity or "high"), value=Fraction(100 * good, total), threshold=100,
@@ -126,12 +128,13 @@ class OwnResults:
                 continue
             reason = None
             if last["status"] == "error":
-                reason = last["error"] or "the last run ended with an error"
+                reason = last["error"] or scope.word("the last run ended with an error", "上次运行出错")
             cron, zone = Cron.parse(getattr(scope.settings.checks, kind).cron), scope.settings.timezone
             period = cron.period(last["scheduled_at"], zone)
             due = cron.next(last["scheduled_at"], zone)
             if period is not None and due is not None and scope.now - due >= period:
-                reason = f"the run due at {due:%Y-%m-%d %H:%M} UTC has not been made"
+                at = f"{due:%Y-%m-%d %H:%M} UTC"
+                reason = scope.word(f"the run due at {at} has not been made", f"应于 {at} 进行的运行没有进行")
             details = {"reason": reason, "run_id": last["run_id"]} if reason else None
             scope.say("self.check_error", SELF, labels, "true" if reason else "false", details=details)
 
@@ -190,7 +193,8 @@ def _judge_closing(scope: Scope, seen: SourceSeen) -> None:
     age = seconds(scope.now - closable_at) if seen.as_of >= end else 0.0
     limit = scope.rules["self.aggregation"].levels[0].threshold or 0
     behind = age > limit
-    reason = f"the minute from {seen.closed_through:%Y-%m-%d %H:%M} UTC is not closed"
+    minute = f"{seen.closed_through:%Y-%m-%d %H:%M} UTC"
+    reason = scope.word(f"the minute from {minute} is not closed", f"从 {minute} 开始的分钟没有关闭")
     scope.say(
         "self.aggregation", seen.source_id, {}, "true" if behind else "false", value=max(age, 0.0),
         details={"reason": reason} if behind else None,

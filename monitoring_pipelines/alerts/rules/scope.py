@@ -215,6 +215,10 @@ class Scope:
         """Whether one of the rules is in force."""
         return any(self.rules[rule_id].enabled for rule_id in rule_ids)
 
+    def word(self, english: str, chinese: str) -> str:
+        """A phrase inside a message, in the configured language."""
+        return chinese if self.settings.language == "zh-CN" else english
+
     # -- who is expected, and whether we can see -----------------------------------------------------------------------
 
     def expect(self, source_id: str, kind: str, name: str, at: datetime) -> Expected:

@@ -38,16 +38,18 @@ class Probe:
     at: datetime
     up: bool
     status: int | None
+    error: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the probe was good: answered, and 2xx where a status is known (C-422)."""
         return self.up and (self.status is None or 200 <= self.status < 300)
 
-    @property
-    def reason(self) -> str:
+    def reason(self, scope: Scope) -> str:
         """What was wrong."""
-        return "no answer" if self.status is None else f"HTTP status {self.status}"
+        if self.status is None or (200 <= self.status < 300 and self.error):
+            return self.error or scope.word("no answer", "没有应答")
+        return f"HTTP {self.status}"
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Targets:
         for sample in scope.samples:
             if sample.entity == "probe_result" and sample.at <= scope.now:
                 values = sample.values
-                probe = Probe(sample.at, bool(values["up"]), values.get("http_status"))
+                probe = Probe(sample.at, bool(values["up"]), values.get("http_status"), values.get("error"))
                 self._add(sample.source_id, values["target"], values["kind"], probe)
         for (source_id, target, kind), by_time in sorted(self.probes.items()):
             expected = scope.expect(source_id, KIND, target, min(by_time))
@@ -112,15 +114,17 @@ def _judge(scope: Scope, expected: Expected, kind: str, probes: Sequence[Probe])
 
     for probe in fresh[:-1]:
         if probe.ok != fresh[-1].ok:
-            say("false" if probe.ok else "true", float(probe.ok), reason=probe.reason)
+            say("false" if probe.ok else "true", float(probe.ok), reason=probe.reason(scope))
     missing = (until - newest).total_seconds() > 2 * interval_s
     if not works:
         say("insufficient_data")
     elif missing:
-        say("true", 0.0, reason=f"no sample since {newest:%Y-%m-%d %H:%M:%S} UTC", samples=_tail(probes))
+        since = f"{newest:%Y-%m-%d %H:%M:%S} UTC"
+        reason = scope.word(f"no sample since {since}", f"自 {since} 起没有样本")
+        say("true", 0.0, reason=reason, samples=_tail(probes))
     elif probes:
         last = probes[-1]
-        say("false" if last.ok else "true", float(last.ok), reason=last.reason, samples=_tail(probes))
+        say("false" if last.ok else "true", float(last.ok), reason=last.reason(scope), samples=_tail(probes))
     else:
         say("insufficient_data")
 
