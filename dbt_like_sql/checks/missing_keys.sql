@@ -26,6 +26,6 @@ WHERE
         WHERE o.source_id = $source_id AND o.valid AND o.origin <> 'placeholder'
             AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
             AND (o.created_at >= $outputs_from::TIMESTAMP OR o.created_at IS NULL)
-            AND o.task_hash IS NOT NULL
+            AND o.task_hash IN (SELECT task_hash FROM task)
     )
 ORDER BY task.effective_end, task.task_key

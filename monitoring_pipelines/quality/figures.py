@@ -22,8 +22,8 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 #: Windows are counted in pieces of this length, so that memory does not grow with the window.
 CHUNK = DAY
-#: Outputs are looked for from this long before the oldest task of the window on: clocks and zones may be wrong by days.
-OUTPUT_SLACK = timedelta(days=7)
+#: Outputs are looked for from this long before the oldest task of the window on: clocks and zones may be wrong by hours.
+OUTPUT_SLACK = DAY
 #: Candidates asked for at the source in one connection, and in all; beyond it the reconciled store is believed.
 LOOKUP_BATCH = 5_000
 LOOKUP_MOST = 50_000

@@ -90,15 +90,12 @@ def ratio(ctx: CheckContext) -> CheckOutcome:
 def source_performance(ctx: CheckContext) -> CheckOutcome:
     """Slow extraction queries, and tables that grew by more than three times the usual yesterday (C-118)."""
     days = complete_days(ctx.window_to, GROWTH_DAYS + 1, ctx.zone)
-    rows = ctx.rows(
-        "new_rows", starts=[day.start for day in days], ends=[day.end for day in days],
-        first=days[0].start, last=days[-1].end,
-    )  # fmt: skip
     by_table: dict[str, dict[Any, int]] = {}
-    for row in rows:
-        by_table.setdefault(row["src_table"], {})[row["from_at"]] = row["n"]
+    for day in days:
+        for row in ctx.rows("new_rows", window_start=day.start, window_end=day.end):
+            by_table.setdefault(row["src_table"], {})[day.start] = row["n"]
     findings, metrics = [], dict[str, Any]()
-    for table, counts in by_table.items():
+    for table, counts in sorted(by_table.items()):
         usual = sorted(counts.get(day.start, 0) for day in days[:-1])[GROWTH_DAYS // 2]
         newest = counts.get(days[-1].start, 0)
         metrics[table] = {"yesterday": newest, "median_7d": usual}
