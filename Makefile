@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types sql-lint unit catalog dictionary grafana install system wheel-test bench clean
+.PHONY: demo test lint types sql-lint unit catalog api-reference dictionary grafana install system wheel-test bench clean
 
 demo: install
 	$(BIN)/mp demo
@@ -44,6 +44,10 @@ unit: catalog
 
 wheel-test:
 	sh scripts/test_wheel.sh $(BIN)/python
+
+# docs/api.md, from the server's own OpenAPI document.
+api-reference:
+	$(BIN)/python scripts/build_api_reference.py
 
 # docs/data-dictionary.md, from the descriptions in the SQL models and entities.
 dictionary:

@@ -252,7 +252,9 @@ def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], 
         )
         prepare_storage(home)
         threads.append(_known_partitions_thread(file, home, stop))
-        return run_services(file, home, host, port, level, page=page, on_stop=end_threads, pages=_PAGES)
+        # The part behind # stays in the browser: no server log ever holds the token.
+        entry = f"/login#token={folder.page_token.read_text('utf-8').strip()}"
+        return run_services(file, home, host, port, level, page=page, entry=entry, on_stop=end_threads, pages=_PAGES)
 
 
 def _result_api(config: Path) -> FakeResultApi | None:

@@ -211,7 +211,7 @@ def _listens(port: int) -> bool:
 
 def run_services(
     config: Path, home: Path, host: str, port: int, level: str, *,
-    page: tuple[str, int] | None = None, on_stop: Callable[[], None] | None = None,
+    page: tuple[str, int] | None = None, entry: str = "", on_stop: Callable[[], None] | None = None,
     pages: Mapping[str, str] | None = None,
 ) -> int:  # fmt: skip
     """Keep page, web server and daemon running until a signal; say when they answer.
@@ -223,6 +223,7 @@ def run_services(
         port: Port of the web server.
         level: Least level of log lines to show.
         page: Address and port of the page; None: without it.
+        entry: Path of the page to begin with.
         on_stop: Called at the beginning of the shutdown.
         pages: What can be seen where: paths of pages worth a look, by what they show.
     """
@@ -241,7 +242,7 @@ def run_services(
 
     def announce() -> None:
         if page_url is not None:
-            say(f"Page ready: {page_url}")
+            say(f"Page ready: {page_url}{entry}")
         say(f"Dagster UI ready: {url}   (Ctrl-C ends everything)")
         for what, path in (pages or {}).items():
             say(f"  {what:<22} {url}{path}")

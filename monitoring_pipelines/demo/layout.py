@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,6 +36,9 @@ _ENTITIES = {
 }
 
 
+SIGN_IN_FILE = "page.token"
+
+
 @dataclass(frozen=True)
 class DemoFolder:
     """Paths inside a demo directory."""
@@ -55,6 +59,11 @@ class DemoFolder:
     def dagster_home(self) -> Path:
         """Folder of the Dagster instance."""
         return self.root / "dagster"
+
+    @property
+    def page_token(self) -> Path:
+        """The administrator's token of the page."""
+        return self.root / "secrets" / SIGN_IN_FILE
 
     @property
     def truth(self) -> Path:
@@ -147,6 +156,13 @@ def _clear(root: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _write_token(path: Path) -> None:
+    """A new token that only the user of this machine can read."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(secrets.token_urlsafe(24) + "\n")
+
+
 def write_configuration(
     folder: DemoFolder, now: datetime, mysql: tuple[str, str] | None = None, *, days: float = 0.0
 ) -> None:
@@ -162,6 +178,7 @@ def write_configuration(
     from monitoring_pipelines.demo.result_api import KEY_FILE, free_url, write_key
 
     write_key(folder.root / "secrets")
+    _write_token(folder.page_token)
     schemas = mysql_schemas(mysql[1]) if mysql else {}
     blocks = []
     for name in DATABASES:
@@ -189,6 +206,8 @@ def write_configuration(
         "language: zh-CN\n"
         "paths: {data: ./data, logs: ./logs}\n"
         f"stats: {{start: {start.isoformat()}}}\n"
+        "# Repair from the page needs the administrator's token; `mp demo` prints a link that signs you in.\n"
+        f"api:\n  tokens:\n    - {{name: demo, token_file: secrets/{SIGN_IN_FILE}, roles: [admin]}}\n"
         "# The simulated result service still knows the files that the workflow platform lost; `mp demo` runs it.\n"
         "repair:\n"
         "  rate_per_s: 100\n"

@@ -21,6 +21,11 @@ def test_data_dictionary_is_what_the_models_say():
     assert (ROOT / "docs" / "data-dictionary.md").read_text("utf-8") == made, "run `make dictionary`"
 
 
+def test_api_reference_is_what_the_server_says_of_itself():
+    made = _script("build_api_reference").text()
+    assert (ROOT / "docs" / "api.md").read_text("utf-8") == made, "run `make api-reference`"
+
+
 def test_links_between_documents_lead_to_files():
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     broken = []

@@ -121,5 +121,14 @@
     refresh();
   };
 
-  document.addEventListener("DOMContentLoaded", () => { schedule(); drawAll(); });
+  // A link /login#token=… signs in; what stands behind # never reaches a server's log.
+  const signIn = () => {
+    const form = document.querySelector("form[data-token-form]"), found = /^#token=(.+)$/.exec(location.hash);
+    if (!form || !found) { return; }
+    history.replaceState(null, "", location.pathname + location.search);
+    form.elements.token.value = decodeURIComponent(found[1]);
+    form.submit();
+  };
+
+  document.addEventListener("DOMContentLoaded", () => { signIn(); schedule(); drawAll(); });
 })();
