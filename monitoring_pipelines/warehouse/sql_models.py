@@ -19,6 +19,7 @@ from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from monitoring_pipelines.errors import ProductError
 
@@ -150,7 +151,7 @@ class MacroFile:
     path: Path
     text: str
 
-    @property
+    @cached_property
     def select(self) -> str | None:
         """The SELECT of a table macro; None for a file of scalar macros."""
         found = re.search(r"\bas\s+table\b(.*?);?\s*$", self.text, re.IGNORECASE | re.DOTALL)
@@ -211,19 +212,28 @@ def macro_files() -> dict[str, MacroFile]:
     return {p.stem: MacroFile(p, p.read_text(encoding="utf-8")) for p in sorted((sql_root() / "macros").glob("*.sql"))}
 
 
-def install_macros(con: duckdb.DuckDBPyConnection, sql: str = "") -> None:
+#: Macro files that were created on a connection to stay there.
+_installed: WeakKeyDictionary[duckdb.DuckDBPyConnection, set[str]] = WeakKeyDictionary()
+
+
+def install_macros(con: duckdb.DuckDBPyConnection, sql: str = "", *, remember: bool = False) -> None:
     """Create the shared macros as temporary macros of this connection; the warehouse file is not touched.
 
     Args:
         con: Any connection, read-only ones included.
         sql: The query about to run. Table macros read tables, so only those it uses are created.
+        remember: Later calls on this connection need not create them again. Only outside a transaction, because a
+            roll-back takes macros away.
     """
     files = macro_files()
-    for source in files.values():
-        if source.select is None:
-            con.execute(source.text)
-    for name in reversed(_table_macros(sql) if sql else []):
-        con.execute(files[name].text)
+    there = _installed.get(con, set())
+    scalar = [name for name, source in files.items() if source.select is None]
+    used = list(reversed(_table_macros(sql))) if sql else []
+    for name in (*scalar, *used):
+        if name not in there:
+            con.execute(files[name].text)
+    if remember:
+        _installed[con] = there | {*scalar, *used}
 
 
 def references(sql: str) -> frozenset[str]:

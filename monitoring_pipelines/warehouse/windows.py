@@ -19,7 +19,7 @@ from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.families import ACTIVE, ENDPOINT, FAMILIES, OUTPUT
 from monitoring_pipelines.warehouse.publish import mark_for_publish
 from monitoring_pipelines.warehouse.schema import transaction
-from monitoring_pipelines.warehouse.sql_models import Model, ensure_table, load_model, stale_models
+from monitoring_pipelines.warehouse.sql_models import Model, ensure_table, install_macros, load_model, stale_models
 from monitoring_pipelines.warehouse.window_rows import (
     DAY,
     HOUR,
@@ -253,6 +253,8 @@ def _refresh_minutes(
     """Minute rows of ``[start, end)`` and rows of the hours touched, marks and progress, in one transaction."""
     models = minute, hour, _ = _models(family)
     first, last = floor(start, HOUR), floor(end - MINUTE, HOUR) + HOUR
+    for model in (minute, hour):
+        install_macros(con, model.sql, remember=True)
     with transaction(con):
         _freeze(con, family, models, first, last, now, source_id)
         results = [
