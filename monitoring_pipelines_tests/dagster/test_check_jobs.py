@@ -223,21 +223,22 @@ def test_matches_source_says_what_the_newest_comparison_found(site, instance):
     assert "tasks" in metadata(found)["differs"]
 
 
-@pytest.mark.parametrize(
-    ("received", "expected", "passed", "severity"),
-    [
-        (90, 100, True, AssetCheckSeverity.WARN), (89, 100, False, AssetCheckSeverity.WARN),
-        (50, 100, False, AssetCheckSeverity.WARN), (49, 100, False, AssetCheckSeverity.ERROR), (0, 9, None, None),
-    ],
-)  # fmt: skip
-def test_snapshot_coverage_has_the_limits_of_the_rule(site, instance, received, expected, passed, severity):
+COVERAGE = [
+    (90, 100, True, AssetCheckSeverity.WARN), (89, 100, False, AssetCheckSeverity.WARN),
+    (50, 100, False, AssetCheckSeverity.WARN), (49, 100, False, AssetCheckSeverity.ERROR), (0, 9, None, None),
+]  # fmt: skip
+
+
+def test_snapshot_coverage_has_the_limits_of_the_rule(site, instance):
     """C-503; fewer than ten expected snapshots say nothing."""
     site.tasks(10, 10, NOW - timedelta(hours=3))
     assert site.job("minute_tick_job").execute_in_process(instance=instance).success
-    with site.pipe.warehouse.writer("test") as con:
-        con.execute("DELETE FROM mart.endpoint_hourly_stats WHERE stat_hour <> '2025-03-10 08:00:00'")
-        con.execute(
-            "UPDATE mart.endpoint_hourly_stats SET snapshots_received = ?, snapshots_expected = ?", [received, expected]
-        )
-    found = alone(site, instance, "mart/endpoint_hourly_stats", "snapshots_cover_every_minute")
-    assert (found and found.passed, found and found.severity) == (passed, severity)
+    for received, expected, passed, severity in COVERAGE:
+        with site.pipe.warehouse.writer("test") as con:
+            con.execute("DELETE FROM mart.endpoint_hourly_stats WHERE stat_hour <> '2025-03-10 08:00:00'")
+            con.execute(
+                "UPDATE mart.endpoint_hourly_stats SET snapshots_received = ?, snapshots_expected = ?",
+                [received, expected],
+            )
+        found = alone(site, instance, "mart/endpoint_hourly_stats", "snapshots_cover_every_minute")
+        assert (found and found.passed, found and found.severity) == (passed, severity), (received, expected)
