@@ -2,7 +2,7 @@
 
 What belongs here: translating outcomes. What does not: outcomes themselves (``quality``).
 
-Dagster knows passed, failed and not evaluated. ``not_applicable`` and ``insufficient_data`` are not evaluated: neither
+Dagster knows passed, failed and skipped. ``not_applicable`` and ``insufficient_data`` are skipped: neither
 green, because nothing was proven, nor yellow, because nobody has to act. ``error`` is a failed check with a warning: it
 did not pass, and the reason is one that has its own alert (C-025, C-026).
 """
