@@ -88,7 +88,8 @@ class Shop:
         ended = ended or NOW - timedelta(hours=2)
         remote = f"r-{key}" if remote == "auto" else remote
         self.db.execute(
-            "insert into tasks values (%s, 'wf', %s, %s, 'secret text', %s, %s, %s, null)",
+            "insert into tasks (task_id, workflow_id, status, runninghub_task_id, task_description, created_at, started_at,"
+            " completed_at) values (%s, 'wf', %s, %s, 'secret text', %s, %s, %s)",
             [key, status, remote, ended - timedelta(minutes=5), ended - timedelta(minutes=4), ended],
         )
         if remote is not None:
