@@ -45,9 +45,6 @@ class Outcome:
     reason: str | None = None
     inserted: list[JournalRow] = field(default_factory=list)
     skipped: int = 0
-    #: Journal rows of duplicates that were removed again.
-    reverted: list[JournalRow] = field(default_factory=list)
-    duplicates: int = 0
 
 
 class CommitUnknown(Exception):
@@ -168,17 +165,23 @@ class TaskApplier:
             ))  # fmt: skip
         return entries
 
-    def recount(self, task_key: str, inserted: Sequence[JournalRow]) -> tuple[list[JournalRow], int]:
-        """After COMMIT: did the application insert the same output meanwhile (R-405, step 7)?
+    def recount(self, committed: dict[str, list[JournalRow]]) -> tuple[list[JournalRow], int]:
+        """After COMMIT: did the application insert the same outputs meanwhile (R-405, step 7)?
+
+        Args:
+            committed: Rows we inserted, by task.
 
         Returns:
             Our rows that are duplicates and later than the application's, and the number of those that are earlier.
         """
-        found = self.outputs.outputs(self.session.query(self.outputs.sql([task_key])), [task_key])
+        keys = list(committed)
+        places: dict[str, list[tuple[str, ...]]] = {}
+        for output in self.outputs.outputs(self.session.query(self.outputs.sql(keys)), keys):
+            places.setdefault(output.natural_key, []).append(output.pk)
         later, earlier = [], 0
-        for entry in inserted:
+        for entry in (entry for entries in committed.values() for entry in entries):
             ours = tuple(str(value) for value in entry.pk.values())
-            same = [output.pk for output in found if output.natural_key == entry.natural_key]
+            same = places.get(entry.natural_key, [])
             others = [pk for pk in same if pk != ours]
             if ours not in same or not others:
                 continue

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,7 +57,7 @@ class JournalRow:
 
     def record(self) -> dict[str, Any]:
         """The row for the mirror in the state store."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 def image(columns: Sequence[str], row: Sequence[Any]) -> dict[str, str | None]:

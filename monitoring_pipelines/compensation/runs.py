@@ -162,6 +162,8 @@ class _Run:
     _transient_in_a_row: int = 0
     _outcomes: dict[int, tuple[str, str | None]] = field(default_factory=dict)
     _journal_rows: list[JournalRow] = field(default_factory=list)
+    #: Committed tasks of the batch and their rows, until they are counted again.
+    _to_recount: dict[str, list[JournalRow]] = field(default_factory=dict)
 
     def go(self) -> None:
         """Refusals, then batches."""
@@ -199,13 +201,16 @@ class _Run:
             while position < len(items):
                 batch = items[position : position + self.batch_size]
                 failed = 0
-                for item in batch:
-                    throttle.task(self.applier.monotonic)
-                    outcome = self._item(connection, item, done, used)
-                    self._take(item, outcome)
-                    position += 1
-                    failed += outcome.state == FAILED and outcome.reason != "state_changed"
-                    self._stop_if_transient(outcome)
+                try:
+                    for item in batch:
+                        throttle.task(self.applier.monotonic)
+                        outcome = self._item(connection, item, done, used)
+                        self._take(item, outcome)
+                        position += 1
+                        failed += outcome.state == FAILED and outcome.reason != "state_changed"
+                        self._stop_if_transient(outcome)
+                finally:
+                    self._recount(connection)
                 self._save()
                 if self.progress is not None:
                     self.progress(position, len(items), self.counters.as_dict())
@@ -231,9 +236,7 @@ class _Run:
         task = _task_of(item)
         if task.task_key in done:
             if item["run_state"] != COMMITTED:  # it crashed between COMMIT and the recount of R-405 (7)
-                outcome = Outcome(ALREADY_PRESENT, "already_done")
-                connection.settle_duplicates(task, done[task.task_key], outcome)
-                return outcome
+                self._to_recount[task.task_key] = done[task.task_key]
             return Outcome(ALREADY_PRESENT, "already_done")
         if used:
             return Outcome(NOT_REACHED, "approval_used")
@@ -243,11 +246,10 @@ class _Run:
         """Count one outcome (R-410, R-411)."""
         counters = self.counters
         counters.rows_skipped_existing += outcome.skipped
-        counters.rows_self_reverted += len(outcome.reverted)
-        counters.duplicates_reported += outcome.duplicates
-        self._journal_rows += outcome.inserted + outcome.reverted
+        self._journal_rows += outcome.inserted
         stored = (outcome.state, outcome.reason)
         if outcome.state == COMMITTED:
+            self._to_recount[item["task_key"]] = outcome.inserted
             counters.tasks_committed += 1
             counters.rows_inserted += len(outcome.inserted)
         elif outcome.state == ALREADY_PRESENT:
@@ -261,6 +263,15 @@ class _Run:
             counters.not_reached += 1
             stored = (item["run_state"], item["run_reason"])
         self._outcomes[item["seq"]] = stored
+
+    def _recount(self, connection: _Connection) -> None:
+        """Count the outputs of the batch's committed tasks again (R-405 (7)), and settle what is there twice."""
+        if self._to_recount:
+            reverted, duplicates = connection.settle_duplicates(self._to_recount)
+            self.counters.rows_self_reverted += len(reverted)
+            self.counters.duplicates_reported += duplicates
+            self._journal_rows += reverted
+            self._to_recount = {}
 
     def _stop_if_transient(self, outcome: Outcome) -> None:
         if outcome.state == FAILED and (outcome.reason or "").startswith("transient_error"):
@@ -401,8 +412,6 @@ class _Connection:
                 kind = "constraint" if error.number in CONSTRAINT_ERRORS else "db_error"
                 return Outcome(FAILED, f"{kind}: {error.message}"[:500])
             self.run.wrote = self.run.wrote or outcome.state == COMMITTED
-            if outcome.state == COMMITTED:
-                self.settle_duplicates(task, outcome.inserted, outcome)
             return outcome
         return Outcome(FAILED, f"transient_error: {reason}"[:500])
 
@@ -417,24 +426,33 @@ class _Connection:
             happened = journal.is_committed(unknown.rows)
         return Outcome(COMMITTED, inserted=unknown.rows, skipped=unknown.skipped) if happened else None
 
-    def settle_duplicates(self, task: Task, inserted: list[JournalRow], outcome: Outcome) -> None:
-        """Recount after COMMIT, and remove our own later duplicates if we may (R-405 (7), R-406)."""
+    def settle_duplicates(self, committed: dict[str, list[JournalRow]]) -> tuple[list[JournalRow], int]:
+        """Recount after COMMIT, and remove our own later duplicates if we may (R-405 (7), R-406).
+
+        Args:
+            committed: Inserted rows by task.
+
+        Returns:
+            Journal rows of removals, and the number of duplicates that stay.
+        """
+        auto = self.run.applier.settings.repair.self_revert == "auto"
+        reverted: list[JournalRow] = []
         for _ in range(TASK_TRIES):
             try:
-                later, outcome.duplicates = self._applier.recount(task.task_key, inserted)
+                later, stay = self._applier.recount(committed)
                 for entry in later:
-                    auto = self.run.applier.settings.repair.self_revert == "auto"
                     removal = self._applier.self_revert(entry) if auto else None
                     if removal is None:
-                        outcome.duplicates += 1
+                        stay += 1
                     else:
-                        outcome.reverted.append(removal)
-                return
+                        reverted.append(removal)
             except TryAgain:
                 continue
             except ConnectionLost:
                 self._reconnect()
-        raise RunStopped("paused", f"task {task.task_key} is committed, but could not be counted again")
+                continue
+            return reverted, stay
+        raise RunStopped("paused", "committed tasks could not be counted again")
 
     def _reconnect(self) -> None:
         """A new connection with the lock; RunStopped when the server stays away or somebody else took the lock."""
