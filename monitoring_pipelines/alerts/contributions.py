@@ -109,7 +109,7 @@ class Contributions:
             self._known[key] = Contribution(*key, True, found.severity, run.run_id, at, _stored(found))
             self._changed.add(key)
             self._touch(print_, runs=1, seen=True)
-        if outcome.status not in ("passed", "findings", "error"):
+        if outcome.status not in ("passed", "findings", "error") and not _is_empty(outcome):
             return  # no answer: what was bad stays bad (A-202)
         for known in self._of(run.type):
             same = (known.finding["source_id"], known.finding["check_id"]) == (outcome.source_id, outcome.check_id)
@@ -196,6 +196,11 @@ def _raise(book: Book, alert: Row | None, worst: Contribution, runs: int, settin
 def _alertname(settings: Settings, finding: dict[str, Any]) -> str:
     own = (rule.alertname for rule in settings.rules if rule.id == finding["check_id"] and rule.alertname)
     return next(own, finding["alert_type"])
+
+
+def _is_empty(outcome: CheckOutcome) -> bool:
+    """Whether a window held no task to judge: then it holds no loss either (C-002), and a repaired night can end."""
+    return outcome.status == "insufficient_data" and outcome.metrics.get("success_tasks") == 0
 
 
 def _fingerprint(found: Finding) -> str:

@@ -146,7 +146,7 @@ class World:
 
     def check(
         self, type_: str, *findings: Finding | tuple[str, str], status: str | None = None, check: str = "missing_outputs",
-        source: str = "shop", at: float | None = None,
+        source: str = "shop", at: float | None = None, metrics: dict[str, Any] | None = None,
     ) -> str:  # fmt: skip
         """Store an executed run of one check. A finding may be given as (severity, message)."""
         when = self.clock.now() if at is None else T0 + timedelta(seconds=at)
@@ -163,7 +163,7 @@ class World:
                 total_alerts=len(full), count=1,
             ))  # fmt: skip
             con.execute(insert(tables.check_result).values(
-                run_id=run_id, source_id=source, check_id=check, status=outcome, stale=False,
+                run_id=run_id, source_id=source, check_id=check, status=outcome, stale=False, metrics=metrics,
             ))  # fmt: skip
             for seq, f in enumerate(full):
                 con.execute(insert(tables.finding).values(

@@ -65,6 +65,19 @@ def test_a_run_that_failed_resolves_nothing_and_raises_its_own_alert(world):
     assert world.alert(MISSING)["state"] == "firing"
 
 
+def test_a_window_without_tasks_holds_no_loss_and_lets_a_repaired_night_end(world):
+    """C-002, A-002: n = 0 is no alert; another insufficiency is no answer."""
+    world.check("quick", ("critical", "x"))
+    world.check("full", ("critical", "x"))
+    world.run(0)
+    world.check("quick", status="insufficient_data", metrics={"success_tasks": 0})
+    world.run(30)
+    assert world.alert(MISSING)["state"] == "firing"  # the day as a whole still has the loss
+    world.check("full")
+    world.run(60)
+    assert world.alert(MISSING)["state"] == "resolved"
+
+
 def test_skipped_and_missed_runs_say_nothing(world):
     world.check("quick", ("high", "x"))
     world.run(0)
