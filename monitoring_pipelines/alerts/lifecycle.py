@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.alerts.book import Book, Row
+from monitoring_pipelines.alerts.links import runbook_address
 
 if TYPE_CHECKING:
     from monitoring_pipelines.alerts.model import Observation
@@ -66,4 +67,4 @@ def runbook_of(settings: Settings, rule_id: str) -> str:
     for rule in settings.rules:
         if rule.id == rule_id and rule.runbook:
             return rule.runbook
-    return f"{settings.alerts.links.runbooks.rstrip('/')}/{rule_id}.md"
+    return runbook_address(settings, rule_id)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select
 from monitoring_pipelines.alerts import wording
 from monitoring_pipelines.alerts.book import Row, chunks
 from monitoring_pipelines.alerts.contributions import bad_contributions
+from monitoring_pipelines.alerts.links import dashboard_of
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import tables
 
@@ -168,12 +169,6 @@ def _occurrences(con: Connection, alerts: list[Row], now: datetime) -> dict[str,
         table.c.fingerprint.in_([one["fingerprint"] for one in alerts]), table.c.fired_at > now - _DAY
     )
     return {row[0]: row[1] for row in con.execute(query.group_by(table.c.fingerprint))}
-
-
-def dashboard_of(settings: Settings) -> str:
-    """Base address of the pages."""
-    given = settings.alerts.links.dashboard
-    return given.rstrip("/") if given else f"http://{settings.api.host}:{settings.api.port}"
 
 
 def links_of(settings: Settings, alert: Row, run_link: str | None) -> Links:

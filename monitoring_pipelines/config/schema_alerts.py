@@ -263,11 +263,14 @@ class FlapSettings(Block):
 
 
 class AlertLinks(Block):
-    """Where links in messages lead; null: the addresses ``mp up`` serves on this machine."""
+    """Where links in messages lead; null: the addresses ``mp up`` serves on this machine.
+
+    ``runbooks`` is a folder of files ``<id>.md``; null: the page ``/runbooks/<id>`` of the dashboard.
+    """
 
     dashboard: Url | None = None
     dagster: Url | None = None
-    runbooks: Text = "docs/runbooks"
+    runbooks: Text | None = None
 
 
 class AlertmanagerSettings(Block):

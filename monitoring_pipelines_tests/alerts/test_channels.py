@@ -142,7 +142,7 @@ def test_webhook_carries_our_own_json(make_world, clock):
     assert alert["alert_id"] == world.alert()["alert_id"]
     assert (alert["labels"], alert["value"], alert["threshold"]) == ({"target": "collector"}, 0.0, 1.0)
     assert alert["fired_at"] == "2026-02-01T06:00:00.000000Z"
-    assert alert["runbook_url"] == "docs/runbooks/target.down.md"
+    assert alert["runbook_url"] == "http://127.0.0.1:8787/runbooks/target.down"
 
 
 def test_webhook_can_speak_like_alertmanager(make_world, clock):

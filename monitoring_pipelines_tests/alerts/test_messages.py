@@ -30,7 +30,7 @@ def test_a_rule_tells_value_threshold_scope_start_and_where_to_look(world):
         "- Carried by: rule resource.memory",
         "- Occurrences: first time",
         "",
-        f"[Alert](http://127.0.0.1:8787/alerts/{alert_id}) · Runbook: docs/runbooks/resource.memory.md",
+        f"[Alert](http://127.0.0.1:8787/alerts/{alert_id}) · [Runbook](http://127.0.0.1:8787/runbooks/resource.memory)",
     ]
 
 
@@ -49,7 +49,7 @@ def test_a_check_tells_what_carries_it_and_which_tasks(make_world):
     assert "- 次数: 首次, 共 2 次运行发现" in text
     assert "task-9" in text
     assert "task-10" not in text, "at most ten tasks"
-    assert "处置手册: docs/runbooks/missing_outputs.md" in text
+    assert "[处置手册](http://127.0.0.1:8787/runbooks/missing_outputs)" in text
 
 
 def test_the_end_is_told_with_how_long_it_lasted(world):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from monitoring_pipelines.alerts.links import runbook_address
 from monitoring_pipelines.alerts.rules.table import Rule, in_force, plain_number
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def render(settings: Settings, published: str = PUBLISHED, job: str = JOB) -> st
         job: Prometheus job of the collector.
     """
     rules = in_force(settings)
-    base = settings.alerts.links.runbooks.rstrip("/")
     groups = (
         ("collector", _collector(rules, published, job)),
         ("monitoring-pipelines", _product(settings)),
@@ -58,7 +58,7 @@ def render(settings: Settings, published: str = PUBLISHED, job: str = JOB) -> st
                 f"        labels: {{severity: {one.severity}, service: {job if group == 'collector' else group}}}",
                 "        annotations:",
                 f"          summary: {_quoted(one.summary)}",
-                f"          runbook_url: {_quoted(f'{base}/{one.runbook}.md')}",
+                f"          runbook_url: {_quoted(runbook_address(settings, one.runbook))}",
             ]
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,8 @@ What belongs here: HTML. What does not: figures (``published``, ``state``, ``api
 from __future__ import annotations
 
 #: Modules below ``api.pages`` with ``router`` and ``STRINGS``.
-PAGES = ("login", "overview", "endpoints", "tasks", "consistency", "alerts", "scheduler", "repair", "resources", "self")
+PAGES = ("login", "overview", "endpoints", "tasks", "consistency", "alerts", "scheduler", "repair", "resources", "self",
+         "runbooks")  # fmt: skip
 #: Path → key of its title among the strings, in the order of the navigation.
 NAVIGATION = (
     ("/", "nav.overview"),
@@ -23,4 +24,5 @@ NAVIGATION = (
     ("/resources", "nav.resources"),
     ("/ingest", "nav.ingest"),
     ("/self", "nav.self"),
+    ("/runbooks", "nav.runbooks"),
 )

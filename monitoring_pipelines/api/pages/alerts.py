@@ -12,6 +12,7 @@ from monitoring_pipelines.alerts.routing import unheard
 from monitoring_pipelines.api import alert_rows
 from monitoring_pipelines.api.answers import instant_text, missing
 from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.pages.runbooks import page_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.state import alerts as stored
@@ -103,5 +104,6 @@ def one(request: Request, alert_id: Annotated[str, Path(max_length=40)]) -> Resp
     }  # fmt: skip
     return render(
         request, "alert.html", title=alert["alertname"], as_of=view.now, view=view, alert=alert, tones=TONES,
+        runbook=page_of(services_of(request).settings, alert["runbook_url"]),
         events=found["events"], messages=found["notifications"], silence=silence,
     )  # fmt: skip
