@@ -57,6 +57,7 @@ def fill(folder: Path, tasks: int) -> Any:
     from monitoring_pipelines.warehouse.connect import Warehouse
     from monitoring_pipelines.warehouse.core_tables import ensure_core
     from monitoring_pipelines.warehouse.publish import publish
+    from monitoring_pipelines.warehouse.windows import prepare
 
     os.environ["BENCH_DSN"] = "mysql://nobody:none@127.0.0.1:1/none"
     (folder / "monitoring.yaml").write_text(CONFIG, encoding="utf-8")
@@ -88,6 +89,23 @@ def fill(folder: Path, tasks: int) -> Any:
             "INSERT INTO meta.source_state (source_id, as_of, closed_through, origin) VALUES ('shop', ?, ?, ?)",
             [NOW, NOW, NOW - timedelta(days=30)],
         )
+        prepare(con)
+        con.execute(
+            "INSERT INTO raw.endpoint (source_id, endpoint, status, first_seen_at) SELECT 'shop', 'ep-' || i, 'active', ? FROM range(100) AS t(i)",
+            [NOW],
+        )
+        for grain, column, step, count in (
+            ("hourly", "stat_hour", "HOUR", 720),
+            ("minute", "stat_minute", "MINUTE", 1440),
+        ):
+            con.execute(
+                f"INSERT INTO mart.endpoint_{grain}_stats BY NAME SELECT 'shop' AS source_id, 'ep-' || e AS endpoint, "
+                f"$now::TIMESTAMP - (n + 1) * INTERVAL 1 {step} AS {column}, 100 AS tasks_submitted, 98 AS tasks_completed, 2 AS tasks_failed, "
+                "0 AS tasks_timeout, 98 AS execution_n, 1176000 AS execution_sum_ms, 12000 AS min_execution_ms, 12000 AS max_execution_ms, "
+                "12000 AS p95_execution_ms, '{\"469\": 98}' AS exec_hist, 3 AS active_workers, 1 AS idle_workers, 4 AS total_workers, "
+                "'exact' AS quality, 'closed' AS state, 1 AS revision FROM range($n) AS a(n), range(100) AS b(e)",
+                {"now": NOW, "n": count},
+            )
         while True:
             if not publish(con, settings.lake_path, clock, budget_s=600).waiting:
                 break

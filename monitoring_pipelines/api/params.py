@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator
 
 from monitoring_pipelines.api.answers import bad
-from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.config.suggest import did_you_mean
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
@@ -87,10 +87,11 @@ def list_of(known: Sequence[str]) -> Any:
 
 
 def _page(
+    request: Request,
     page: Annotated[Integer, bounded(1, 10_000_000)] = 1,
-    page_size: Annotated[Integer, bounded(1, MAX_PAGE_SIZE)] = 50,
+    page_size: Annotated[Integer | None, bounded(1, MAX_PAGE_SIZE)] = None,
 ) -> Page:
-    return Page(page, page_size)
+    return Page(page, page_size or min(services_of(request).settings.api.page_size, MAX_PAGE_SIZE))
 
 
 PageParam = Annotated[Page, Depends(_page)]

@@ -6,9 +6,11 @@ What belongs here: the container and how routes get it. What does not: answers.
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastapi import Request
 
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
 
 log = logging.getLogger(__name__)
+
+
+Answer = TypeVar("Answer")
+#: An answer is good for this long, unless a new version is published.
+FRESH = timedelta(seconds=5)
+
+
+@dataclass
+class _Answer:
+    """One answer, and the lock of whoever computes it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    known: bool = False
+    value: Any = None
 
 
 @dataclass
@@ -36,6 +52,8 @@ class Services:
     dagster_url: str | None = None
     #: Caches and helpers that live as long as the application, by name.
     shared: dict[str, Any] = field(default_factory=dict)
+    _answers: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock, dagster_url: str | None = None) -> Services:
@@ -46,6 +64,24 @@ class Services:
     def source_ids(self) -> list[str]:
         """Ids of the enabled sources, in the order of the configuration."""
         return [source.id for source in self.settings.enabled_sources]
+
+    def recall(self, version: int, key: tuple[Any, ...], compute: Callable[[], Answer]) -> Answer:
+        """The answer to a question about one version, computed once per five seconds however many ask (E-131).
+
+        Args:
+            version: Version of the published files.
+            key: The question and everything its answer depends on besides files and time.
+            compute: Answers it.
+        """
+        whole = (version, (self.clock.now() - datetime.min) // FRESH, *key)
+        with self._guard:
+            for old in [known for known in self._answers if known[:2] != whole[:2]]:
+                del self._answers[old]
+            entry = self._answers.setdefault(whole, _Answer())
+        with entry.lock:
+            if not entry.known:
+                entry.value, entry.known = compute(), True
+            return cast(Answer, entry.value)
 
     def close(self) -> None:
         """Release files and connections."""

@@ -76,7 +76,10 @@ def window_figures(
     """Completeness figures of a window, settled as of the source's last extraction."""
     as_of = look.manifest.sources.get(source_id, {}).get("as_of") or services.clock.now()
     settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
-    return completeness.figures(look, index_of(services), source_id, start, end, settled)
+    return services.recall(
+        look.lake.version, ("figures", source_id, end - start),
+        lambda: completeness.figures(look, index_of(services), source_id, start, end, settled),
+    )  # fmt: skip
 
 
 def counters(services: Services, look: Look, chosen: Sequence[str]) -> dict[str, Any]:
@@ -109,7 +112,10 @@ def overview(services: Services, chosen: Sequence[str]) -> dict[str, Any]:
             data["as_of"] = look.as_of
             for name in chosen:
                 data["sources"].append(_tile(services, look, name, now))
-            data["endpoints"] = published_overview.busiest_endpoints(look, list(chosen))
+            data["endpoints"] = services.recall(
+                look.lake.version, ("busiest", *chosen),
+                lambda: published_overview.busiest_endpoints(look, list(chosen)),
+            )  # fmt: skip
             data["status"] = _status_counts(services, look, chosen)
     except LakeMissing:
         data["sources"] = [
@@ -130,7 +136,7 @@ def _tile(services: Services, look: Look, name: str, now: datetime) -> dict[str,
         tile["completion"] = found.as_metrics() | {
             "health": health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
         }
-    return tile | published_overview.last_day(look, name)
+    return tile | services.recall(look.lake.version, ("day", name), lambda: published_overview.last_day(look, name))
 
 
 def _status_counts(services: Services, look: Look, chosen: Sequence[str]) -> dict[str, int]:

@@ -53,6 +53,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("export", "export:export", _DATA, "Write metrics, a published table or the life-cycle state."),
     ("import", "export:import_", _DATA, "Read in an exported life-cycle state."),
     ("docs", "docs:app", _CHECKS, "Web pages of the expectation suites over the last hours."),
+    ("completion", "completion:completion", _SETUP, "Print the completion script of a shell."),
     ("status", "status:status", _RUN, "Show how fresh everything is and what is wrong."),
     ("alerts", "alerts:app", _RUN, "Alerts: list, show, acknowledge, silence, history."),
     ("test-alert", "alert_trials:send_test", _RUN, "Send a test message, or run an alert's life cycle as an exercise."),

@@ -92,7 +92,11 @@ def listed(
     chosen = chosen_sources(services, source or None)
     try:
         with services.published.look() as look:
-            rows, as_of = endpoints.listed(look, chosen, q or None), look.as_of
+            text = q or None
+            rows = services.recall(
+                look.lake.version, ("endpoints", *chosen, text), lambda: endpoints.listed(look, chosen, text)
+            )
+            as_of = look.as_of
     except LakeMissing:
         rows = []
     return render(

@@ -53,7 +53,7 @@ def page(request: Request) -> Response:
     strips: dict[tuple[str, str], list[tuple[str, str]]] = {}
     if data["as_of"] is not None:
         with services.published.look() as look:
-            strips = endpoint_strips(look, view)
+            strips = services.recall(look.lake.version, ("strips", view.language), lambda: endpoint_strips(look, view))
     per_source: dict[str, int] = {}
     for row in data["alerts"]["gravest"]:
         per_source[row["source_id"]] = per_source.get(row["source_id"], 0) + 1

@@ -20,7 +20,7 @@ from monitoring_pipelines.api.params import (
     fixed_window,
 )
 from monitoring_pipelines.api.routes.endpoints import check_range
-from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.services import FRESH, Services, services_of
 from monitoring_pipelines.published import completeness
 from monitoring_pipelines.published.endpoints import COLUMN, choose_grain, table_of
 from monitoring_pipelines.published.reader import Look
@@ -82,6 +82,7 @@ def without_output(
     chosen = [name for name in chosen_sources(services, source) if name != "_self"]
     with services.published.look() as look:
         rows, total = missing_rows(services, look, chosen, hours, page.offset, page.size)
+        rows = [dict(row) for row in rows]
         for row in rows:
             row["age_s"] = round((now - row["effective_end"]).total_seconds(), 3)
         return v1(request, page.wrap(rows, total, hours=hours), as_of=look.as_of)
@@ -93,9 +94,12 @@ def missing_rows(
     """A page of the missing list and its total."""
     now = services.clock.now()
     settled = (look.as_of or now) - timedelta(seconds=services.settings.checks.settle_s)
-    return completeness.missing_page(
-        look, summaries.index_of(services), chosen, now - hours * HOUR, now, settled, offset, limit
-    )
+    return services.recall(
+        look.lake.version, ("missing", tuple(chosen), hours, offset, limit),
+        lambda: completeness.missing_page(
+            look, summaries.index_of(services), chosen, now - hours * HOUR, now, settled, offset, limit
+        ),
+    )  # fmt: skip
 
 
 @router.get("/split", responses=responses("v1"))
@@ -127,7 +131,10 @@ def split_row(
     """Days, split and change point of one source (C-108, C-109)."""
     as_of = look.manifest.sources.get(name, {}).get("as_of") or services.clock.now()
     settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
-    found = completeness.pieces(look, summaries.index_of(services), name, start, end, settled)
+    found = services.recall(
+        look.lake.version, ("pieces", name, end - start, start if abs(services.clock.now() - end) > FRESH else None),
+        lambda: completeness.pieces(look, summaries.index_of(services), name, start, end, settled),
+    )  # fmt: skip
     days = completeness.local_days(found, services.settings.timezone)
     return {
         "source_id": name,

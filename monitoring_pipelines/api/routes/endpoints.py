@@ -38,7 +38,8 @@ def listed(
     """Endpoints with their newest closed minute and totals of 24 h."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = endpoints.listed(look, chosen_sources(services, source), q)
+        chosen = chosen_sources(services, source)
+        rows = services.recall(look.lake.version, ("endpoints", *chosen, q), lambda: endpoints.listed(look, chosen, q))
         return v1(request, page.cut(rows), as_of=look.as_of)
 
 

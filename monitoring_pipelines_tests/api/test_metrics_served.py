@@ -1,0 +1,63 @@
+"""``/metrics`` as a Prometheus server sees it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from datetime import timedelta
+
+import pytest
+
+from .conftest import Client, Serve
+from .world import World
+
+SOURCES = [
+    {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"},
+    {"id": "sched", "preset": "scheduler", "read_dsn_env": "SHOP_DSN"},
+]
+
+
+@pytest.fixture
+def client(serve: Serve) -> Client:
+    client = serve({"sources": SOURCES})
+    rows = World(client.settings, client.clock)
+    rows.source()
+    rows.source("sched")
+    rows.job("nightly", 'Billing "A" \\ B', source="sched")
+    rows.job_run("nightly", "success", 1234.5, source="sched")
+    for n in range(3):
+        rows.task(f"t{n}", ago=n * timedelta(hours=1))
+    rows.publish()
+    return client
+
+
+def test_the_linter_of_prometheus_finds_nothing(client: Client) -> None:
+    if shutil.which("promtool") is None and os.environ.get("ALLOW_SKIP") == "1":
+        pytest.skip("promtool is not installed")
+    text = client.get("/metrics").text
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_job_families_have_their_labels_in_order_and_durations_two_decimals(client: Client) -> None:
+    text = client.get("/api/v1/scheduler/metrics/prometheus").text
+    labels = '{job_id="nightly",job_name="nightly",owner="",category="Billing \\"A\\" \\\\ B"}'
+    assert f"scheduler_job_success_total{labels} 1\n" in text
+    assert f"scheduler_job_duration_p95_ms{labels} 1234.50\n" in text
+    assert f"scheduler_job_last_duration_ms{labels} 1234.50\n" in text
+    assert "mp_" not in text
+
+
+def test_what_is_not_known_is_not_exported(client: Client) -> None:
+    text = client.get("/metrics").text
+    assert 'mp_tasks_active{source="shop"} 0\n' in text  # measured zero
+    assert "mp_slots_limit{" not in text  # nothing configured
+    assert "mp_completion_rate_percent{" not in text  # no check has run
+
+
+def test_openmetrics_on_request(client: Client) -> None:
+    answer = client.request("GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+    assert "# TYPE mp_late_events counter" in answer.text
