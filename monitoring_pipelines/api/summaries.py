@@ -15,7 +15,8 @@ from monitoring_pipelines.published import completeness
 from monitoring_pipelines.published import overview as published_overview
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.tasks import TaskIndex
-from monitoring_pipelines.severity import BandLimits, health_of
+from monitoring_pipelines.severity import BandLimits, health_of, highest
+from monitoring_pipelines.state import alerts as stored_alerts
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 HOUR = timedelta(hours=1)
@@ -52,16 +53,24 @@ def _source(services: Services, look: Look | None, source_id: str, now: datetime
 def source_health(services: Services, look: Look | None, source_id: str, now: datetime) -> str:
     """Health of a source: completeness over 24 h by the bands (C-103); unknown while it is not read (C-025).
 
-    A source without outputs is as healthy as its extraction is fresh.
+    A source without outputs is as healthy as its gravest firing alert says.
     """
     as_of = look.manifest.sources.get(source_id, {}).get("as_of") if look else None
     fresh = health.freshness(services, as_of, now)
     if fresh != "healthy" or look is None:
         return "unknown"
     if not has_outputs(services, source_id):
-        return fresh
+        return _health_by_alerts(services, source_id)
     found = window_figures(services, look, source_id, now - 24 * HOUR, now)
     return health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
+
+
+def _health_by_alerts(services: Services, source_id: str) -> str:
+    firing, _ = stored_alerts.list_alerts(services.state, states=["firing"], source_ids=[source_id], page_size=500)
+    worst = highest(alert["severity"] for alert in firing)
+    if worst in ("critical", "high"):
+        return "unhealthy"
+    return "degraded" if worst == "medium" else "healthy"
 
 
 def has_outputs(services: Services, source_id: str) -> bool:
