@@ -33,9 +33,9 @@ _QUERY = """
     ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
       ... on PythonError { message }
       ... on RepositoryLocation { repositories {
-        schedules { name cronSchedule scheduleState { status runningCount ticks(limit: 1) { status timestamp endTimestamp
+        schedules { name cronSchedule defaultStatus scheduleState { status runningCount ticks(limit: 1) { status timestamp endTimestamp
           error { message } } } futureTicks(limit: 2) { results { timestamp } } }
-        sensors { name minIntervalSeconds sensorState { status ticks(limit: 1) { status timestamp error { message } } } }
+        sensors { name minIntervalSeconds defaultStatus sensorState { status ticks(limit: 1) { status timestamp error { message } } } }
       } } } } } } }
 """
 
@@ -150,7 +150,7 @@ def _location(entry: Mapping[str, Any], now: datetime) -> Iterator[Component]:
 def _schedule(said: Mapping[str, Any], now: datetime) -> Component:
     state = said["scheduleState"]
     if state["status"] != "RUNNING":
-        return Component("schedule", said["name"], "stopped", "it is switched off in Dagster")
+        return _off("schedule", said)
     due = [_instant(tick["timestamp"]) for tick in said["futureTicks"]["results"]]
     period = due[1] - due[0] if len(due) > 1 and due[0] and due[1] else None
     return _ticks("schedule", said["name"], state["ticks"], None if period is None else period + LATE, now)
@@ -159,9 +159,16 @@ def _schedule(said: Mapping[str, Any], now: datetime) -> Component:
 def _sensor(said: Mapping[str, Any], now: datetime) -> Component:
     state = said["sensorState"]
     if state["status"] != "RUNNING":
-        return Component("sensor", said["name"], "stopped", "it is switched off in Dagster")
+        return _off("sensor", said)
     allowed = max(timedelta(seconds=said["minIntervalSeconds"]) * SENSOR_INTERVALS, LATE)
     return _ticks("sensor", said["name"], state["ticks"], allowed, now)
+
+
+def _off(kind: Kind, said: Mapping[str, Any]) -> Component:
+    """Something that does not run: somebody switched it off, unless it is off until somebody wants it."""
+    if said.get("defaultStatus", "RUNNING") == "STOPPED":
+        return Component(kind, said["name"], "ok", "it is off until it is switched on")
+    return Component(kind, said["name"], "stopped", "it is switched off in Dagster")
 
 
 def _ticks(

@@ -22,7 +22,7 @@ CHUNK_HOURS = 48
 
 
 def first_run(settings: Settings, clock: Clock, say: Say, log: logging.Logger | None = None) -> Pipeline:
-    """Load all sources and compute every due hour and day.
+    """Load all sources, compute every due hour and day, check once.
 
     Args:
         settings: The configuration.
@@ -48,7 +48,17 @@ def first_run(settings: Settings, clock: Clock, say: Say, log: logging.Logger | 
         pipeline.compute_due(pipe)
         published = pipeline.publish_pending(pipe, everything=True)
         say(f"{published.metadata()['files']} Parquet files published")
+    _check(pipe, say)
     return pipe
+
+
+def _check(pipe: Pipeline, say: Say) -> None:
+    """One full check, so that the first page shows what is missing instead of waiting for the next due time."""
+    from monitoring_pipelines.quality.runs import execute
+    from monitoring_pipelines.state import StateStore
+
+    run = execute(pipe, StateStore.of(pipe.settings), "full", trigger="manual")
+    say(f"full check: {len(run.findings)} findings")
 
 
 class _Told(logging.Handler):

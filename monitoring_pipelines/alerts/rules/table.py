@@ -76,10 +76,12 @@ class _Dashes(dict[str, Any]):
 
 
 def plain_number(value: Any) -> Any:
-    """Numbers as people write them: whole ones without a fraction, others with at most four digits of it."""
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{value:.4f}".rstrip("0")
-    return value
+    """Numbers as people write them: whole ones and large ones without a fraction, others with a few digits of it."""
+    if not isinstance(value, float):
+        return value
+    if value.is_integer() or abs(value) >= 1000:
+        return str(round(value))
+    return f"{value:.{1 if abs(value) >= 10 else 4}f}".rstrip("0").rstrip(".")
 
 
 def _warning(threshold: float | None = None) -> Level:
