@@ -10,20 +10,21 @@ WITH task AS MATERIALIZED (
     SELECT
         t.task_hash,
         (epoch_us(t.effective_end) - epoch_us($window_start::TIMESTAMP)) // 3600000000 AS hour_no,
-        t.status = 'succeeded' AND t.output_expected AS counts,
+        t.status = 'succeeded' AS counts,
         epoch_us($now::TIMESTAMP) - epoch_us(t.effective_end) >= $settle_us::BIGINT AS settled,
         t.ended_at IS NULL AS no_end,
         epoch_us(t.effective_end) AS end_us,
         epoch_us(t.started_at) AS start_us,
         t.ended_at < t.started_at OR t.created_at > $latest::TIMESTAMP OR t.started_at > $latest::TIMESTAMP AS odd
     FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
+    WHERE t.output_expected
 ),
 
 output AS (
     SELECT
         o.task_hash,
         count(*) FILTER (WHERE o.valid AND o.origin <> 'placeholder') AS valid_rows,
-        count(*) AS live_rows,
+        count(*) FILTER (WHERE NOT o.valid) AS invalid_rows,
         min(hash(o.natural_key)) FILTER (WHERE o.valid AND o.origin <> 'placeholder')
         = max(hash(o.natural_key)) FILTER (WHERE o.valid AND o.origin <> 'placeholder') AS one_key,
         max(epoch_us(o.created_at)) FILTER (WHERE o.valid AND o.origin NOT IN ('placeholder', 'repair')) AS last_us,
@@ -47,11 +48,11 @@ SELECT
     coalesce(
         sum(CASE WHEN coalesce(valid_rows, 0) = 0 THEN 0 WHEN one_key THEN 1 ELSE 2 END) FILTER (WHERE settled), 0
     )::BIGINT AS distinct_outputs,
-    coalesce(sum(live_rows - valid_rows) FILTER (WHERE settled), 0)::BIGINT AS invalid_outputs,
+    coalesce(sum(invalid_rows) FILTER (WHERE settled), 0)::BIGINT AS invalid_outputs,
     count(*) FILTER (WHERE counts AND no_end) AS no_end_time,
     count(*) FILTER (WHERE settled AND has_own) AS delay_population,
     count(*) FILTER (WHERE settled AND last_us - end_us > $delay_us::BIGINT) AS delayed_tasks,
-    max(last_us - end_us) FILTER (WHERE settled) AS max_delay_us,
+    max(greatest(last_us - end_us, 0)) FILTER (WHERE settled AND last_us IS NOT NULL) AS max_delay_us,
     count(*) FILTER (WHERE counts AND (odd OR first_us < start_us)) AS odd_times,
     count(*) FILTER (WHERE settled AND valid_rows > 2 AND NOT one_key) AS many_rows
 FROM task

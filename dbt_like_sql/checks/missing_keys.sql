@@ -1,13 +1,14 @@
 /*
 description: >
-  Keys of the settled tasks of the window that have no valid output, by end and key (C-101).
+  Keys of the settled tasks of the window that have no valid output, by end and key (C-101). row_status is NULL where the
+  source's row can say nothing more: of tasks known by their events only, and of those its retention removed (E-610).
 key: [task_key]
 */
 WITH task AS MATERIALIZED (
     SELECT
         t.task_key,
         t.task_hash,
-        t.row_status,
+        CASE WHEN NOT t.is_pruned THEN t.row_status END AS row_status,
         t.effective_end
     FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
     WHERE t.status = 'succeeded' AND t.output_expected

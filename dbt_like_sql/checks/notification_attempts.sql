@@ -8,7 +8,7 @@ SELECT
     count(*) FILTER (WHERE state = 'sent') AS ok,
     coalesce(sum(CASE
         WHEN state = 'sent' THEN greatest(coalesce(attempts, 1) - 1, 0)
-        WHEN state IN ('failed', 'abandoned') THEN greatest(coalesce(attempts, 1), 1)
+        WHEN state IN ('failed', 'abandoned') THEN coalesce(attempts, 1)
         ELSE 0
     END), 0)::BIGINT AS failed
 FROM raw.notification

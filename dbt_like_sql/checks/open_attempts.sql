@@ -23,5 +23,5 @@ LEFT JOIN (
     GROUP BY endpoint
 ) AS e ON e.endpoint = a.endpoint
 WHERE a.source_id = $source_id AND a.outcome = 'open' AND a.started_at <= $now::TIMESTAMP
-    AND coalesce(NOT t.is_deleted, true)
+    AND coalesce(NOT t.is_deleted, true) AND t.deleted_at IS NULL
 ORDER BY a.started_at, a.task_key

@@ -1,5 +1,7 @@
 /*
-description: Tasks created since $oldest by their numbers; is_gone: no longer at the source.
+description: >
+  Tasks created since $oldest by their numbers, and those known by their events only (E-100); is_gone: no longer at the
+  source.
 */
 SELECT
     t.task_hash,
@@ -8,3 +10,10 @@ SELECT
 FROM raw.task AS t
 WHERE t.source_id = $source_id AND coalesce(t.created_at, TIMESTAMP '1970-01-01') >= $oldest::TIMESTAMP
     AND t.task_hash IN (SELECT unnest($hashes::UBIGINT[]))
+UNION ALL
+SELECT
+    s.task_hash,
+    false AS is_deleted,
+    false AS is_gone
+FROM core.task_status AS s
+WHERE s.source_id = $source_id AND NOT s.has_row AND s.task_hash IN (SELECT unnest($hashes::UBIGINT[]))

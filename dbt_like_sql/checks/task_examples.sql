@@ -6,11 +6,8 @@ description: >
 SELECT
     count(*) AS tasks,
     list(t.task_key ORDER BY t.effective_end, t.task_key)[1:10] AS examples
-FROM raw.task AS t
-WHERE t.source_id = $source_id
-        AND t.effective_end >= $window_start::TIMESTAMP AND t.effective_end < $window_end::TIMESTAMP
-        AND t.status = 'succeeded' AND t.output_expected
-        AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
+WHERE t.status = 'succeeded' AND t.output_expected
     AND CASE $kind::VARCHAR
         WHEN 'no_end' THEN t.ended_at IS NULL
         WHEN 'no_remote_id' THEN t.remote_id IS NULL OR t.remote_id = ''

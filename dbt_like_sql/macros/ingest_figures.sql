@@ -107,7 +107,7 @@ part as (
         series,
         kind,
         time_bucket(step, minute) as bucket,
-        is_pair or minute > "at" as existed,
+        is_pair or prev_at is not null or minute > "at" as existed,
         case when is_pair then
             gain_u * (epoch_us(least("at", minute + interval 1 minute)) - epoch_us(prev_at)) // span
             - gain_u * (epoch_us(greatest(prev_at, minute)) - epoch_us(prev_at)) // span

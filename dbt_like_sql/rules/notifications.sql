@@ -1,14 +1,18 @@
 /*
 description: >
   Attempts to deliver of mapped notification tables in the last five minutes, per source and channel (C-350, M-702): a
-  sent one is a success at its sending, one found failed or abandoned is a failure when it was found so.
+  sent one is a success and attempts - 1 failures at its sending, one found failed or abandoned is only failures when it
+  was found so. Where attempts are not mapped, one is meant.
 key: [source_id, channel]
 */
 SELECT
     n.source_id,
     upper(n.channel) AS channel,
     count(*) FILTER (WHERE n.state = 'sent') AS ok,
-    count(*) FILTER (WHERE n.state IN ('failed', 'abandoned')) AS failed
+    coalesce(sum(CASE
+        WHEN n.state = 'sent' THEN greatest(coalesce(n.attempts, 1) - 1, 0)
+        ELSE coalesce(n.attempts, 1)
+    END), 0)::BIGINT AS failed
 FROM raw.notification AS n
 WHERE n.source_id <> '_self'
     AND (

@@ -1,7 +1,7 @@
 /*
 description: >
   Per source and age limit the attempts that run now: those older than $long_s, and those over their own time limit:
-  the task's deadline, else the endpoint's limit, else the source's (C-311, C-320).
+  the task's deadline, else the endpoint's limit, else the source's (C-311, C-320). Deleted tasks run no more.
 key: [source_id]
 */
 WITH open_attempt AS (
@@ -23,6 +23,10 @@ WITH open_attempt AS (
     LEFT JOIN meta.source_setting AS s ON s.source_id = a.source_id
     LEFT JOIN raw.endpoint AS e ON e.source_id = a.source_id AND e.endpoint = a.endpoint AND e.deleted_at IS NULL
     WHERE a.outcome = 'open' AND a.ended_at IS NULL AND a.started_at <= $now::TIMESTAMP
+        AND NOT EXISTS (
+            SELECT 1 FROM raw.task AS t
+            WHERE t.task_hash = a.task_hash AND t.source_id = a.source_id AND (t.is_deleted OR t.deleted_at IS NOT NULL)
+        )
 )
 
 SELECT

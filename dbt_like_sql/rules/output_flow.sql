@@ -1,11 +1,11 @@
 /*
 description: >
   Per source the settled tasks that ended in the last hour and expect an output, and the outputs the application created
-  in it (C-107). Inline outputs carry no time of their own; a valid one of such a task counts.
+  in it, inline ones included, which were created when their task ended (C-107).
 key: [source_id]
 */
 WITH task AS MATERIALIZED (
-    SELECT t.source_id, t.task_hash
+    SELECT t.source_id
     FROM core.task AS t
     WHERE t.effective_end >= $hour_ago::TIMESTAMP AND t.effective_end < $now::TIMESTAMP
         AND t.status = 'succeeded' AND t.output_expected AND NOT t.is_deleted
@@ -19,10 +19,8 @@ SELECT
     (
         SELECT count(*)
         FROM raw.task_output AS o
-        WHERE o.source_id = task.source_id AND o.origin = 'app'
+        WHERE o.source_id = task.source_id AND o.origin IN ('app', 'inline')
             AND o.created_at >= $hour_ago::TIMESTAMP AND o.created_at < $now::TIMESTAMP
-    ) + count(*) FILTER (
-        WHERE task.task_hash IN (SELECT i.task_hash FROM raw.task_output AS i WHERE i.origin = 'inline' AND i.valid)
     ) AS outputs
 FROM task
 INNER JOIN meta.source_setting AS setting ON setting.source_id = task.source_id AND setting.has_output

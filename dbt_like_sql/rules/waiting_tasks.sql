@@ -14,6 +14,7 @@ WHERE w.to_at IS NULL AND w.from_at <= $now::TIMESTAMP
     AND NOT EXISTS (
         SELECT 1
         FROM raw.task AS t
-        WHERE t.task_hash = w.task_hash AND t.source_id = w.source_id AND t.deleted_at IS NOT NULL
+        WHERE t.task_hash = w.task_hash AND t.source_id = w.source_id
+            AND (t.is_deleted OR t.deleted_at IS NOT NULL)
     )
 GROUP BY w.source_id

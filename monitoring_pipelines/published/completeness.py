@@ -21,10 +21,10 @@ from monitoring_pipelines.severity import rounded
 _PIECE = timedelta(minutes=15)
 _FINAL = "('succeeded', 'failed', 'timed_out', 'cancelled')"
 _IN_WINDOW = (
-    "source_id = $source AND effective_end >= $start AND effective_end < $end AND NOT is_deleted "
+    "source_id = $source AND effective_end >= $start AND effective_end < $end AND NOT is_deleted AND output_expected "
     f"AND (deleted_at IS NULL OR deleted_reason = 'retention') AND status IN {_FINAL}"
 )
-_COUNTS = "status = 'succeeded' AND output_expected"
+_COUNTS = "status = 'succeeded'"
 _SETTLED = f"({_COUNTS} AND effective_end <= $settled)"
 
 

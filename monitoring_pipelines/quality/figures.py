@@ -195,13 +195,14 @@ def confirmed(ctx: CheckContext, start: datetime, end: datetime) -> tuple[Figure
         counted = figures(ctx, start, end)
         statuses = missing_keys(ctx, start, end, LOOKUP_MOST) if counted.missing_count else {}
         keys = list(statuses)
+        placeholders = _placeholders(ctx) if keys and ctx.lookup else frozenset()
         ctx.session.close()  # nobody waits for the warehouse while the source is asked
         gone: set[str] = set()
         for at in range(0, len(keys), LOOKUP_BATCH) if ctx.lookup else ():
             chunk = keys[at : at + LOOKUP_BATCH]
             found = ctx.lookup(chunk) if ctx.lookup else {}
             for task_key in chunk:
-                change = _now_at_source(found.get(task_key), statuses[task_key])
+                change = _now_at_source(ctx, found.get(task_key), statuses[task_key], placeholders)
                 if change is not None:
                     counted += change
                     gone.add(task_key)
@@ -238,19 +239,30 @@ def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
     }
 
 
-def _now_at_source(found: SourceTask | None, row_status: str | None) -> Figures | None:
+def _placeholders(ctx: CheckContext) -> frozenset[str]:
+    """Outputs of the source that stand for no file (E-102): the source itself does not tell them from others."""
+    query = "SELECT output_key FROM meta.repaired_output WHERE source_id = ? AND origin = 'placeholder'"
+    return frozenset(key for (key,) in ctx.session.con.execute(query, [ctx.source_id]).fetchall())
+
+
+def _now_at_source(
+    ctx: CheckContext, found: SourceTask | None, row_status: str | None, placeholders: frozenset[str]
+) -> Figures | None:
     """What the source's answer changes about a task that the store has as missing; None: it is missing there too.
 
     A status counts only where the store's row said succeeded: elsewhere events or outputs decide it.
     """
     if row_status is None and found is None:
-        return None  # known by its events only
+        return None  # known by its events only, or removed by the source's retention
     if found is None or found.task["is_deleted"]:
         return Figures(total_tasks=-1, success_tasks=-1)
     if row_status == "succeeded" and found.task["status"] != "succeeded":
         return Figures(success_tasks=-1)
-    valid = [row for row in found.outputs if row["valid"] and not row["is_deleted"]]
-    if not valid and not found.has_inline_output:
+    rows = (row for row in found.outputs if row["output_key"] not in placeholders)
+    valid = [row for row in rows if row["valid"] and not row["is_deleted"]]
+    # The size of an inline output is not known: where one is asked for, it is not valid.
+    inline = found.has_inline_output and ctx.source.min_output_bytes is None
+    if not valid and not inline:
         return None
     distinct = len({row["natural_key"] for row in valid})
     return Figures(tasks_with_outputs=1, total_outputs=len(valid) or 1, distinct_outputs=distinct or 1)

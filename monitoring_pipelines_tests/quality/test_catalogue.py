@@ -7,7 +7,9 @@ from datetime import timedelta
 import pytest
 
 from monitoring_pipelines.config.known import CHECK_IDS
-from monitoring_pipelines.quality import registry
+from monitoring_pipelines.quality import registry, thresholds
+from monitoring_pipelines.quality.context import CheckContext, Session, query
+from monitoring_pipelines.source.lookup import SourceTask
 from monitoring_pipelines_tests.quality.bench import NOW
 
 END = NOW - timedelta(hours=1)
@@ -253,3 +255,149 @@ def test_growth_beyond_three_times_the_median(store):
     done = world.check("source_performance")
     assert {found.labels["table"] for found in done.findings} == {"tasks", "task_outputs"}
     assert done.findings[1].details == {"table": "tasks", "value": 7, "median_7d": 2}
+
+
+# --- what events, deletions and repairs decide ---------------------------------------------------------------------------
+
+
+def by_events(world, key, status="succeeded", **more):
+    """A task whose events decided another status than its row shows, or that has no row."""
+    row = {"task_key": key, "endpoint": "e", "status": status, "created_at": END, "ended_at": END, "has_row": False}
+    world.add("core.task_status", **row | more)
+
+
+def hashed(world):
+    world.flush()
+    with world.pipe.warehouse.writer("test") as con:
+        con.execute("UPDATE core.task_status SET task_hash = md5_number_lower(concat_ws(chr(31), source_id, task_key))")
+
+
+def test_tasks_known_by_their_events_are_tasks_of_the_ratio(store):
+    world = store()
+    by_events(world, "t")
+    for number in range(11):
+        world.output("t", END, natural_key=str(number))
+    hashed(world)
+    assert world.check("ratio").metrics == {"total_outputs": 11, "total_tasks": 1, "ratio": "11.0", "ratio_value": 11.0}
+
+
+def test_inline_outputs_are_deleted_with_their_task(store):
+    world = store()
+    for key, row in (
+        ("soft", {"is_deleted": True}), ("hard", {"deleted_at": NOW, "deleted_reason": "hard"}),
+        ("pruned", {"deleted_at": NOW, "deleted_reason": "retention"}),
+    ):  # fmt: skip
+        world.task(key, END, **row)
+        world.output(key, END, origin="inline")
+    metrics = world.check("ratio").metrics
+    assert (metrics["total_outputs"], metrics["total_tasks"]) == (1, 1)
+    assert world.check("orphans").metrics == {"orphan_outputs": 0, "outputs_of_deleted_tasks": 0}
+
+
+def test_outputs_of_tasks_known_by_their_events_are_no_orphans(store):
+    world = store()
+    by_events(world, "t")
+    world.output("t", END)
+    hashed(world)
+    assert world.check("orphans").metrics["orphan_outputs"] == 0
+
+
+def test_a_task_that_timed_out_first_lacks_no_end(store):
+    world = store()
+    world.task("t", END, ended_at=None, created_at=END)
+    by_events(world, "t", "timed_out", has_row=True)
+    hashed(world)
+    assert world.check("no_end_time").metrics == {"no_end_time": 0}
+
+
+def test_totals_leave_out_tasks_that_owe_no_output_and_placeholders_are_not_invalid(store):
+    world = store()
+    world.task("owes", END, status="failed")
+    world.task("owes nothing", END, output_expected=False)
+    world.task("placeholder", END)
+    world.output("placeholder", END, origin="placeholder")
+    world.output("placeholder", END, valid=False)
+    metrics = world.check("missing_outputs").metrics
+    assert (metrics["total_tasks"], metrics["success_tasks"], metrics["invalid_outputs"]) == (2, 1, 1)
+
+
+def test_a_delay_is_never_negative(store):
+    world = store()
+    world.task("t", END)
+    world.output("t", END - HOUR)
+    assert world.check("creation_delay").metrics["max_delay_s"] == 0
+
+
+def test_a_run_with_nothing_but_an_end_is_a_run_and_removed_jobs_are_exempt(store):
+    world = store()
+    for job, more in (("kept", {}), ("removed", {"deleted_at": NOW, "deleted_reason": "hard"})):
+        world.add("raw.job", job_id=job, enabled=True, risk_level="high", first_seen_at=END, **more)
+        world.add("raw.job_run", run_key=job, job_id=job, outcome="failure", ended_at=END)
+    world.flush()
+    with world.pipe.warehouse.reader("test") as con:
+        rows = query(con, "jobs", {"source_id": "shop", "now": NOW})
+    assert [(row["job_id"], row["enabled"], row["failures"], row["last_run_at"]) for row in rows] == [
+        ("kept", True, 1, END),
+        ("removed", False, 1, END),
+    ]
+
+
+@pytest.mark.parametrize(("worker", "leaked"), [("w", 0), (None, 0), ("other", 1)])
+def test_a_slot_is_leaked_until_its_own_executor_reports_an_end(store, worker, leaked):
+    world = store()
+    world.add("core.task_attempt", task_key="t", attempt_no=1, worker_key="w", started_at=END - HOUR, ended_at=END,
+              outcome="timeout", counted=True, task_hash=1)  # fmt: skip
+    world.add("raw.task_event", event_key="e", task_key="t", event_type="completed", at=END + timedelta(seconds=1),
+              worker_key=worker, task_hash=1, raw_type="c", anomalies=[])  # fmt: skip
+    world.flush()
+    with world.pipe.warehouse.reader("test") as con:
+        assert query(con, "leaked_slots", {"source_id": "shop", "now": NOW}) == [{"leaked": leaked}]
+
+
+# --- the second look at the source (E-612) -------------------------------------------------------------------------------
+
+
+def looked_up(store, row, at_source, **setting):
+    """Metrics of missing outputs where the store lacks an output of task ``t``, and the source answers."""
+    world = store()
+    world.task("t", END, **row)
+    world.add("meta.repaired_output", output_key="p", origin="placeholder", recorded_at=NOW)
+    world.flush()
+    session = Session(world.pipe.warehouse)
+    source = world.settings.source("shop").model_copy(update=setting)
+    try:
+        context = CheckContext(
+            registry.checks()["missing_outputs"], world.settings, source, thresholds.effective(world.settings, None), NOW,
+            NOW - DAY, NOW, session, lookup=lambda keys: at_source,
+        )  # fmt: skip
+        return context.check.load()(context).metrics
+    finally:
+        session.close()
+
+
+def of_source(*keys, inline=False):
+    rows = [{"output_key": key, "valid": True, "is_deleted": False, "natural_key": key} for key in keys]
+    return {"t": SourceTask({"status": "succeeded", "is_deleted": False}, rows, inline)}
+
+
+def test_a_placeholder_found_at_the_source_completes_nothing(store):
+    assert looked_up(store, {}, of_source("p"))["missing_count"] == 1
+
+
+def test_an_output_found_at_the_source_completes_its_task(store):
+    assert looked_up(store, {}, of_source("p", "q"))["missing_count"] == 0
+
+
+@pytest.mark.parametrize(("least", "missing"), [(None, 0), (1, 1)])
+def test_an_inline_output_of_unknown_size_completes_nothing_where_a_size_is_asked_for(store, least, missing):
+    assert looked_up(store, {}, of_source(inline=True), min_output_bytes=least)["missing_count"] == missing
+
+
+def test_tasks_the_retention_of_the_source_removed_stay_in_the_figures(store):
+    pruned = looked_up(store, {"deleted_at": NOW, "deleted_reason": "retention"}, {})
+    assert (pruned["success_tasks"], pruned["missing_count"]) == (1, 1)
+
+
+def test_tasks_that_vanished_from_the_source_leave_the_figures(store):
+    vanished = looked_up(store, {}, {})
+    assert (vanished["success_tasks"], vanished["missing_count"]) == (0, 0)

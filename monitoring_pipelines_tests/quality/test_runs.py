@@ -213,8 +213,8 @@ def test_a_crash_in_one_check_is_an_error_of_that_check_alone(platform):
     fill(world, 4, 4)
     world.run("quick")
     with world.pipe.warehouse.writer("break") as con:
-        con.execute("DROP TABLE core.task_attempt")
-        con.execute("CREATE VIEW core.task_attempt AS SELECT 1 AS nothing")
+        con.execute("DROP TABLE core.task_instant")
+        con.execute("CREATE VIEW core.task_instant AS SELECT 1 AS nothing")
     outcomes = runs.evaluate(world.pipe, world.state, ["tasks.failure_rate", "tasks.backlog"])
     by_check = {o.check_id: o for o in outcomes if o.source_id == "shop"}
     assert by_check["tasks.failure_rate"].status == "error"

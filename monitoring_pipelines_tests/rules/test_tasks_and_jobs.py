@@ -47,7 +47,18 @@ def waiting(world: World, count: int, since: float) -> None:
 def attempt(world: World, key: str, start: float, end: float | None = None, outcome: str = "open", **more) -> None:
     row = {"source_id": "shop", "task_key": key, "attempt_no": 1, "started_at": world.at(start), "outcome": outcome,
            "counted": outcome != "open", "ended_at": None if end is None else world.at(end), "task_hash": hash(key) % 2**31}  # fmt: skip
-    world.put("core.task_attempt", row | more)
+    made = row | more
+    world.put("core.task_attempt", made)
+    if made["counted"]:
+        outcome_of(world, key, made["ended_at"], outcome)
+
+
+def outcome_of(world: World, key: str, at, kind: str) -> None:
+    """A counted outcome, with or without an attempt."""
+    world.put(
+        "core.task_instant",
+        {"source_id": "shop", "task_key": key, "at": at, "kind": kind, "task_hash": hash(key) % 2**31},
+    )
 
 
 def test_a_backlog_is_more_than_fifty_waiting_tasks(shop: World):
@@ -62,7 +73,17 @@ def test_a_backlog_is_more_than_fifty_waiting_tasks(shop: World):
 def test_tasks_deleted_while_waiting_are_no_backlog(shop: World):
     waiting(shop, 51, 0)
     shop.put("raw.task", {"source_id": "shop", "task_key": "t7", "task_hash": 7, "deleted_at": shop.at(3)})
-    assert say(shop, 10, "tasks.backlog").value == 50
+    shop.put("raw.task", {"source_id": "shop", "task_key": "t8", "task_hash": 8, "is_deleted": True})
+    assert say(shop, 10, "tasks.backlog").value == 49
+
+
+def test_attempts_of_deleted_tasks_run_no_more(shop: World):
+    attempt(shop, "gone", 0, task_hash=7)
+    attempt(shop, "hidden", 0, task_hash=8)
+    shop.put("raw.task", {"source_id": "shop", "task_key": "gone", "task_hash": 7, "deleted_at": shop.at(3)})
+    shop.put("raw.task", {"source_id": "shop", "task_key": "hidden", "task_hash": 8, "is_deleted": True})
+    assert say(shop, 4000, "tasks.long_running").condition == "false"
+    assert say(shop, 4000, "tasks.timeouts").condition == "false"
 
 
 def test_the_oldest_waiting_task_decides(shop: World):
@@ -113,6 +134,14 @@ def test_shares_of_the_last_day_are_exact_and_leave_unfinished_tasks_out(shop: W
     assert say(shop, 86400 + 4, "tasks.failure_rate").condition == "false"  # the window is half-open and moves on
 
 
+def test_tasks_that_failed_before_they_started_are_in_the_rates(shop: World):
+    attempt(shop, "good", 0, 1, "completed")
+    outcome_of(shop, "never started", shop.at(2), "failed")
+    outcome_of(shop, "never started", shop.at(0), "submitted")
+    outcome_of(shop, "called off", shop.at(2), "cancelled")
+    assert say(shop, 10, "tasks.failure_rate").value == pytest.approx(1 / 2)
+
+
 def test_without_an_ended_task_no_rate_is_judged(shop: World):
     attempt(shop, "open", 0)
     assert say(shop, 100, "tasks.failure_rate").condition == "insufficient_data"
@@ -156,6 +185,19 @@ def test_no_output_for_five_ended_tasks_is_told_at_every_tick(shop: World):
     assert say(shop, 400, "output_flow").condition == "false"
 
 
+@pytest.mark.parametrize(
+    ("created", "condition"), [(-3200.001, "true"), (-3200, "false"), (399.999, "false"), (400, "true")]
+)
+def test_an_inline_output_flows_when_it_was_created(shop: World, created: float, condition: str):
+    shop.put("raw.task", *[
+        {"source_id": "shop", "task_key": f"k{n}", "task_hash": n, "status": "succeeded", "output_expected": True,
+         "is_deleted": False, "effective_end": shop.at(10)} for n in range(5)
+    ])  # fmt: skip
+    shop.put("raw.task_output", {"source_id": "shop", "output_key": "o", "task_key": "other", "origin": "inline",
+                                 "created_at": shop.at(created)})  # fmt: skip
+    assert say(shop, 400, "output_flow").condition == condition
+
+
 def job(world: World, **more) -> None:
     row = {
         "source_id": "shop",
@@ -197,6 +239,18 @@ def test_disabled_jobs_are_exempt_and_unregistered_ones_are_not(shop: World):
         "true",
         "medium",
     )
+
+
+def test_a_job_removed_from_its_source_is_exempt(shop: World):
+    job(shop, deleted_at=shop.at(1))
+    run(shop, 0, "failure")
+    assert say(shop, 10, "jobs.failing", job="nightly") is None
+
+
+def test_a_job_of_which_is_not_known_whether_it_is_enabled_is_judged(shop: World):
+    job(shop, enabled=None)
+    run(shop, 0, "failure")
+    assert say(shop, 10, "jobs.failing", job="nightly").condition == "true"
 
 
 def test_a_duration_is_compared_with_its_agreement_strictly(shop: World):
@@ -282,3 +336,14 @@ def test_mapped_notifications_count_apart(shop: World):
     said = say(shop, 311, "notify.channel_down", channel="SMS")
     assert (said.source_id, said.condition, said.value) == ("shop", "true", 2)
     assert START + timedelta(seconds=311) == shop.clock.now()
+
+
+def test_mapped_notifications_count_every_attempt(shop: World):
+    """Sent after three attempts: one success and two failures; abandoned after five: five failures (M-702)."""
+    shop.put("raw.notification", {"source_id": "shop", "notification_id": "s", "channel": "sms", "state": "sent", "attempts": 3,
+                                  "sent_at": shop.at(10), "changed_at": shop.at(20)})  # fmt: skip
+    said = say(shop, 60, "notify.failure_ratio", channel="SMS")
+    assert (said.condition, said.value) == ("true", 2)
+    shop.put("raw.notification", {"source_id": "shop", "notification_id": "a", "channel": "sms", "state": "abandoned", "attempts": 5,
+                                  "changed_at": shop.at(20)})  # fmt: skip
+    assert say(shop, 60, "notify.failure_ratio", channel="SMS").value == 7

@@ -44,7 +44,7 @@ class Tasks:
 
     def look(self, con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
         """Waiting, running and ended tasks, and the flow of outputs."""
-        if not {"core.task_wait", "core.task_attempt"} <= scope.tables:
+        if not {"core.task_wait", "core.task_attempt", "core.task_instant"} <= scope.tables:
             return
         limit = scope.rules["tasks.long_running"].levels[0].threshold or 0
         times: dict[str, Any] = {

@@ -179,7 +179,7 @@ def _open(ctx: CheckContext) -> list[dict[str, Any]]:
 def _executed(ctx: CheckContext) -> tuple[dict[str, int], int]:
     """Counted outcomes of the last 24 h, and e = completed + failed + timeout."""
     window = {"window_start": ctx.now - timedelta(hours=24), "window_end": ctx.now}
-    ended = {row["outcome"]: row["ended"] for row in ctx.rows("attempts", **window)}
+    ended = {row["kind"]: row["n"] for row in ctx.rows("outcomes", **window)}
     done = {name: ended.get(name, 0) for name in ("completed", "failed", "timeout")}
     return done, sum(done.values())
 
