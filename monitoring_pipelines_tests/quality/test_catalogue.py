@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from monitoring_pipelines.config.known import CHECK_IDS
-from monitoring_pipelines.quality import registry, thresholds
+from monitoring_pipelines.quality import figures, registry, thresholds
 from monitoring_pipelines.quality.context import CheckContext, Session, query
 from monitoring_pipelines.source.lookup import SourceTask
 from monitoring_pipelines_tests.quality.bench import NOW
@@ -401,3 +401,27 @@ def test_tasks_the_retention_of_the_source_removed_stay_in_the_figures(store):
 def test_tasks_that_vanished_from_the_source_leave_the_figures(store):
     vanished = looked_up(store, {}, {})
     assert (vanished["success_tasks"], vanished["missing_count"]) == (0, 0)
+
+
+@pytest.mark.parametrize("reason", ["hard", "retention"])
+def test_days_of_a_trend_leave_out_tasks_deleted_hard_though_statistics_keep_them(store, reason):
+    world = store()
+    hour = END - 5 * HOUR
+    world.task("kept", hour, 1)
+    world.task("gone", hour, deleted_at=NOW, deleted_reason=reason)
+    world.add("meta.source_state", origin=NOW - 9 * DAY, closed_through=NOW, output_closed_through=NOW)
+    world.add("meta.window_progress", family="output", computed_through=NOW)
+    world.flush()
+    with world.pipe.warehouse.writer("test") as con:
+        con.execute(
+            "CREATE TABLE mart.output_hourly_stats AS SELECT 'shop' AS source_id, ?::TIMESTAMP AS stat_hour, "
+            "'closed' AS state, 2 AS success_tasks, 1 AS tasks_with_outputs",
+            [hour],
+        )
+    session = Session(world.pipe.warehouse)
+    context = CheckContext(
+        registry.checks()["trend"], world.settings, world.settings.source("shop"), thresholds.effective(world.settings, None),
+        NOW, NOW - DAY, NOW, session,
+    )  # fmt: skip
+    assert figures.history(context, NOW - DAY, NOW) == [(hour, 1 if reason == "hard" else 2, 1)]
+    session.close()
