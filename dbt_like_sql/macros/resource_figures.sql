@@ -6,7 +6,7 @@ closed as (
     select * from closed_window(window_start, window_end)
 ),
 
--- Samples of the window and of the day before.
+-- Samples of the closed part of the window and of the day before.
 known as (
     select
         sample.source_id,
@@ -25,6 +25,7 @@ known as (
         case when sample.fds_max > 0 then cast(100.0 * sample.fds / sample.fds_max as decimal(20, 6)) end as fd_usage_pct,
         case when sample.effective_cores > 0 then cast(sample.load1 / sample.effective_cores as decimal(20, 6)) end as load_ratio
     from raw.process_sample as sample
+    inner join closed on sample.source_id = closed.source_id and sample."at" < closed.to_at
     where sample."at" >= window_start - interval 1 day and sample."at" < window_end
 ),
 

@@ -425,3 +425,14 @@ def test_days_of_a_trend_leave_out_tasks_deleted_hard_though_statistics_keep_the
     )  # fmt: skip
     assert figures.history(context, NOW - DAY, NOW) == [(hour, 1 if reason == "hard" else 2, 1)]
     session.close()
+
+
+@pytest.mark.parametrize(("duration_ms", "status"), [(1001, "passed"), (1001.001, "findings")])
+def test_a_duration_is_compared_with_its_agreement_exactly(store, duration_ms, status):
+    """1000 · 1.001 is less than 1001 as a float."""
+    world = store(preset="scheduler")
+    world.add("raw.job", job_id="j", enabled=True, risk_level="high", first_seen_at=END, sla_seconds=1.001)
+    world.add(
+        "raw.job_run", run_key="r", job_id="j", outcome="success", started_at=END, ended_at=END, duration_ms=duration_ms
+    )
+    assert world.check("jobs.duration_over_sla").status == status

@@ -1,7 +1,8 @@
 /*---
 description: >
   One row per claimed task of which anything is known: endpoint, submission (M-201), enqueue of its first attempt
-  (M-214), whether it waits from the beginning, and its limit for derived timeouts (M-217, E-508). `row_end_at` is the
+  (M-214), whether it waits from the beginning, and its limit for derived timeouts (M-217: its deadline, else that of the
+  endpoint, else the configured one, C-320). `row_end_at` is the
   instant at which a row that is not running closes what is open, `row_outcome` the outcome of a final row (M-210 a).
 ---*/
 with
@@ -58,11 +59,11 @@ select
     coalesce(joined.queued_at, joined.submitted_at) as first_enqueued_at,
     not joined.has_start and joined.row_started_at is not null as row_attempt,
     case
-        when setting.timeout_mode = 'derive'
-            then coalesce(setting.timeout_limit_s, case when joined.deadline_at is null then endpoint.task_timeout_s end)
+        when setting.timeout_mode = 'derive' and joined.deadline_at is null
+            then coalesce(endpoint.task_timeout_s, setting.timeout_limit_s)
     end as limit_s,
     case
-        when setting.timeout_mode = 'derive' and setting.timeout_limit_s is null then joined.deadline_at
+        when setting.timeout_mode = 'derive' then joined.deadline_at
     end as limit_at
 from joined
 cross join claim_setting as setting

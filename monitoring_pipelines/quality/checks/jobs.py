@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.cron import schedule_period
@@ -48,7 +49,7 @@ def duration_over_sla(ctx: CheckContext) -> CheckOutcome:
     def judge(job: Row) -> tuple[Severity, str, Row] | None:
         if job["sla_seconds"] is None or job["last_duration_ms"] is None:
             return None
-        if float(job["last_duration_ms"]) <= 1000 * job["sla_seconds"]:
+        if Fraction(str(job["last_duration_ms"])) <= 1000 * Fraction(str(job["sla_seconds"])):
             return None
         seconds = float(job["last_duration_ms"]) / 1000
         text = ctx.say(
