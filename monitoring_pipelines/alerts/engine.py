@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, select
 
 from monitoring_pipelines.alerts import alertmanager, recovery, self_config
-from monitoring_pipelines.alerts import runs as stored_runs
 from monitoring_pipelines.alerts.book import Book
 from monitoring_pipelines.alerts.contributions import TICK_TYPES, Contributions
 from monitoring_pipelines.alerts.drills import drill_observations
@@ -28,6 +27,7 @@ from monitoring_pipelines.alerts.lifecycle import observe
 from monitoring_pipelines.alerts.model import Observation
 from monitoring_pipelines.alerts.plan import Plan
 from monitoring_pipelines.alerts.standing import settle
+from monitoring_pipelines.state import checks as stored_runs
 from monitoring_pipelines.state import tables
 from monitoring_pipelines.state.heartbeats import beat, heartbeat_age
 from monitoring_pipelines.state.store import upsert
@@ -112,13 +112,12 @@ def _take_runs(con: Connection, book: Book, settings: Settings, now: datetime, t
         return 0
     contributions = Contributions(con, None if waiting else [one.fingerprint for one in ticks])
     for run_id in waiting:
-        run = stored_runs.load(con, run_id)
+        run = stored_runs.take(con, run_id, now)
         contributions.take(run, run.ended_at or now)
     for one in ticks:
         contributions.take_tick(one, now)
     contributions.apply(book, settings)
     contributions.write(con)
-    stored_runs.mark_taken(con, waiting, now)
     return len(waiting)
 
 

@@ -147,27 +147,27 @@ _CHECKS = (
     ),
     Check(
         "tasks.backlog", "C-311", "tasks.backlog", "The queue is short", "排队任务不多",
-        "tasks:backlog", _ATTEMPTS, _LIVE, "medium",
+        "live:observed", _ATTEMPTS, _LIVE, "medium",
     ),
     Check(
         "tasks.queue_wait", "C-311", "tasks.queue_wait", "No task waits too long", "没有任务等待过久",
-        "tasks:queue_wait", _ATTEMPTS, _LIVE, "high",
+        "live:observed", _ATTEMPTS, _LIVE, "high",
     ),
     Check(
         "tasks.long_running", "C-311", "tasks.long_running", "No task runs too long", "没有任务运行过久",
-        "tasks:long_running", _ATTEMPTS, _LIVE, "medium",
+        "live:observed", _ATTEMPTS, _LIVE, "medium",
     ),
     Check(
         "tasks.failure_rate", "C-312", "tasks.failure_rate", "Few tasks fail", "失败率不高",
-        "tasks:failure_rate", _ATTEMPTS, _LIVE, "high",
+        "live:observed", _ATTEMPTS, _LIVE, "high",
     ),
     Check(
         "tasks.success_rate", "C-312", "tasks.success_rate", "Most tasks succeed", "成功率足够",
-        "tasks:success_rate", _ATTEMPTS, _LIVE, "medium",
+        "live:observed", _ATTEMPTS, _LIVE, "medium",
     ),
     Check(
         "tasks.timeouts", "C-320", "tasks.timeouts", "No task is over its limit", "没有任务超时",
-        "tasks:timeouts", _ATTEMPTS, _LIVE, "high",
+        "live:observed", _ATTEMPTS, _LIVE, "high",
     ),
     Check(
         "tasks.slots", "C-330", "tasks.slots", "Slots in use and leaked", "并发槽位",
@@ -175,31 +175,31 @@ _CHECKS = (
     ),
     Check(
         "jobs.failing", "C-340", "jobs.failing", "Jobs succeed", "定时任务成功",
-        "jobs:failing", _RUNS, _LIVE,
+        "live:observed", _RUNS, _LIVE,
     ),
     Check(
         "jobs.duration_over_sla", "C-340", "jobs.duration_over_sla", "Jobs keep their SLA", "定时任务符合 SLA",
-        "jobs:duration_over_sla", _JOBS, _LIVE,
+        "live:observed", _JOBS, _LIVE,
     ),
     Check(
         "jobs.missed", "C-340", "jobs.missed", "Jobs run when due", "定时任务按时运行",
-        "jobs:missed", _JOBS, _LIVE,
+        "live:observed", _JOBS, _LIVE,
     ),
     Check(
         "jobs.never_ran", "C-340", "jobs.never_ran", "Every job has run", "定时任务均已运行",
-        "jobs:never_ran", _JOBS, _LIVE, "low",
+        "live:observed", _JOBS, _LIVE, "low",
     ),
     Check(
         "jobs.failure_rate", "C-341", "jobs.failure_rate", "Few job runs fail", "定时任务失败率不高",
-        "jobs:failure_rate", _RUNS, _LIVE, "medium",
+        "live:observed", _RUNS, _LIVE, "medium",
     ),
     Check(
         "notify.channel_down", "C-350", "notify.channel_down", "Channels deliver", "通知通道可用",
-        "jobs:channel_down", ("notification(channel)",), _LIVE, "high",
+        "live:observed", ("notification(channel)",), _LIVE, "high",
     ),
     Check(
         "notify.failure_ratio", "C-350", "notify.failure_ratio", "Few deliveries fail", "通知失败率不高",
-        "jobs:failure_ratio", ("notification(channel)",), _LIVE, "high",
+        "live:observed", ("notification(channel)",), _LIVE, "high",
     ),
     Check(
         "expectations.task", "E-201", "expectations_failed", "Rows of tasks are what they must be", "任务数据符合预期",

@@ -22,7 +22,6 @@ from monitoring_pipelines.state.tables import (
     check_result,
     check_run,
     finding,
-    notification_attempt,
     repair_item,
     repair_plan,
 )
@@ -130,6 +129,19 @@ def load(state: StateStore, run_id: str) -> CheckRun | None:
         return None if row is None else _with_outcomes(con, row)
 
 
+def not_taken(con: Connection) -> list[str]:
+    """Ids of ended runs no evaluation of alerts has seen, in the order in which they ended (A-002)."""
+    waiting = select(check_run.c.run_id).where(check_run.c.alerted_at.is_(None), check_run.c.status != "running")
+    return list(con.execute(waiting.order_by(check_run.c.ended_at, check_run.c.run_id)).scalars())
+
+
+def take(con: Connection, run_id: str, now: datetime) -> CheckRun:
+    """A run with its outcomes and findings, which an evaluation of alerts takes in and which is not offered again."""
+    row = con.execute(select(check_run).where(check_run.c.run_id == run_id)).one()
+    con.execute(update(check_run).where(check_run.c.run_id == run_id).values(alerted_at=now))
+    return _with_outcomes(con, row)
+
+
 def page(
     state: StateStore, *, run_type: str | None = None, status: str | None = None, source_id: str | None = None,
     before: datetime | None = None, number: int = 1, size: int = 50,
@@ -225,18 +237,6 @@ def remote_failures(state: StateStore, source_id: str, start: datetime, end: dat
     with state.read() as con:
         found = {row.task_key: row.remote_code for row in con.execute(wanted.order_by(repair_plan.c.created_at))}
     return sorted(found.items())
-
-
-def own_deliveries(state: StateStore, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
-    """Channel in upper case → (successful, failed) attempts of the product itself in ``[start, end)`` (C-350)."""
-    at = notification_attempt.c.at
-    wanted = select(notification_attempt.c.channel, notification_attempt.c.ok).where(at >= start, at < end)
-    found: dict[str, tuple[int, int]] = {}
-    with state.read() as con:
-        for row in con.execute(wanted.order_by(notification_attempt.c.channel)):
-            ok, failed = found.get(row.channel.upper(), (0, 0))
-            found[row.channel.upper()] = (ok + 1, failed) if row.ok else (ok, failed + 1)
-    return found
 
 
 def prune(state: StateStore, now: datetime, days: int) -> int:

@@ -328,20 +328,6 @@ def test_a_delay_is_never_negative(store):
     assert world.check("creation_delay").metrics["max_delay_s"] == 0
 
 
-def test_a_run_with_nothing_but_an_end_is_a_run_and_removed_jobs_are_exempt(store):
-    world = store()
-    for job, more in (("kept", {}), ("removed", {"deleted_at": NOW, "deleted_reason": "hard"})):
-        world.add("raw.job", job_id=job, enabled=True, risk_level="high", first_seen_at=END, **more)
-        world.add("raw.job_run", run_key=job, job_id=job, outcome="failure", ended_at=END)
-    world.flush()
-    with world.pipe.warehouse.reader("test") as con:
-        rows = query(con, "jobs", {"source_id": "shop", "now": NOW})
-    assert [(row["job_id"], row["enabled"], row["failures"], row["last_run_at"]) for row in rows] == [
-        ("kept", True, 1, END),
-        ("removed", False, 1, END),
-    ]
-
-
 @pytest.mark.parametrize(("worker", "leaked"), [("w", 0), (None, 0), ("other", 1)])
 def test_a_slot_is_leaked_until_its_own_executor_reports_an_end(store, worker, leaked):
     world = store()
@@ -425,14 +411,3 @@ def test_days_of_a_trend_leave_out_tasks_deleted_hard_though_statistics_keep_the
     )  # fmt: skip
     assert figures.history(context, NOW - DAY, NOW) == [(hour, 1 if reason == "hard" else 2, 1)]
     session.close()
-
-
-@pytest.mark.parametrize(("duration_ms", "status"), [(1001, "passed"), (1001.001, "findings")])
-def test_a_duration_is_compared_with_its_agreement_exactly(store, duration_ms, status):
-    """1000 · 1.001 is less than 1001 as a float."""
-    world = store(preset="scheduler")
-    world.add("raw.job", job_id="j", enabled=True, risk_level="high", first_seen_at=END, sla_seconds=1.001)
-    world.add(
-        "raw.job_run", run_key="r", job_id="j", outcome="success", started_at=END, ended_at=END, duration_ms=duration_ms
-    )
-    assert world.check("jobs.duration_over_sla").status == status

@@ -178,7 +178,7 @@ def test_a_sweep_beats_and_times_out_what_is_over_its_limit(world, capsys):
     world.run("quick")
     data = call(capsys, "sweep", code=1)
     figures = {row["check_id"]: row for row in data}
-    assert figures["tasks.timeouts"]["timeouts"] == 1
+    assert figures["tasks.timeouts"]["value"] == 1
     assert figures["tasks.slots"]["slots"] == {"limit": None, "in_use": 1, "available": None, "leaked": 1}
     with world.state.read() as con:
         assert con.exec_driver_sql("select component, period_s from component_heartbeat").all() == [("sweeper", 60.0)]

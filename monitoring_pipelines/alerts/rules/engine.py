@@ -24,7 +24,7 @@ from monitoring_pipelines.alerts.rules.resource import Resources
 from monitoring_pipelines.alerts.rules.scope import Family, Scope
 from monitoring_pipelines.alerts.rules.table import in_force
 from monitoring_pipelines.alerts.rules.targets import Targets
-from monitoring_pipelines.alerts.rules.tasks import Tasks
+from monitoring_pipelines.alerts.rules.tasks import Flow, Tasks
 from monitoring_pipelines.alerts.rules.trend import SAMPLES
 from monitoring_pipelines.collect.own import SELF
 from monitoring_pipelines.errors import WarehouseBusy
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: Longest wait for the warehouse, seconds; a tick that does not get it judges what needs no warehouse.
 WAREHOUSE_WAIT_S = 10.0
 _FAMILIES: tuple[Callable[[], Family], ...] = (
-    Own, OwnResults, Targets, Resources, Ingest, Tasks, Jobs, Notifications, Configured,
+    Own, OwnResults, Targets, Resources, Ingest, Tasks, Flow, Jobs, Notifications, Configured,
 )  # fmt: skip
 
 

@@ -85,10 +85,10 @@ def _judge_duration(scope: Scope, job: Row, severity: Severity) -> None:
     limit, last = job["sla_seconds"], job["last_duration_ms"]
     if limit is None or last is None:
         return
-    over = Fraction(last) > 1000 * exact(limit)
+    over = exact(last) > 1000 * exact(limit)
     scope.say(
         "jobs.duration_over_sla", job["source_id"], {"job": job["job_id"]}, "true" if over else "false",
-        value=Fraction(last) / 1000, threshold=limit, severity=severity,
+        value=exact(last) / 1000, threshold=limit, severity=severity,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, func, select
 
 from monitoring_pipelines.alerts.rules.queries import rows
-from monitoring_pipelines.alerts.rules.scope import Scope
+from monitoring_pipelines.alerts.rules.scope import Scope, exact
 from monitoring_pipelines.collect.own import SELF
 from monitoring_pipelines.state.tables import notification_attempt
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 WINDOW = timedelta(minutes=5)
+RULES = ("notify.channel_down", "notify.failure_ratio")
 
 
 @dataclass
@@ -49,10 +50,9 @@ class Notifications:
         for (source_id, channel), (ok, failed) in sorted(self.attempts.items()):
             details = {"ok": ok, "failed": failed}
             down = failed > 0 and ok == 0
-            # 10 · failed > 3 · (ok + 1) with the configured share instead of 3 / 10.
-            share = scope.rules["notify.failure_ratio"].levels[0].threshold or 0
-            often = 10 * failed > round(10 * share, 6) * (ok + 1)
-            for rule_id, holds in (("notify.channel_down", down), ("notify.failure_ratio", often)):
+            # 10 · failed > 3 · (ok + 1) with the configured share instead of 3 / 10, exactly.
+            often = failed > exact(scope.rules["notify.failure_ratio"].levels[0].threshold or 0) * (ok + 1)
+            for rule_id, holds in zip(RULES, (down, often), strict=True):
                 scope.say(
                     rule_id, source_id, {"channel": channel}, "true" if holds else "false", value=failed,
                     details=details if holds else None,

@@ -119,7 +119,7 @@ class Scope:
     expected: dict[tuple[str, str, str], Expected] = field(default_factory=dict)
     samples: list[collected.Sample] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
-    #: Tables of the warehouse, ``schema.name``.
+    #: Tables and views of the warehouse, ``schema.name``.
     tables: set[str] = field(default_factory=set)
     #: Rules that answered for every scope there is: an open alert without an answer has lost its scope.
     complete: set[str] = field(default_factory=set)
@@ -361,6 +361,6 @@ def look(con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
     names = "source_id, as_of, closed_through, last_error, last_error_code, last_error_at, clock_offset_s, clock_at"
     for row in con.execute(f"SELECT {names} FROM meta.source_state").fetchall():
         scope.sources[row[0]] = SourceSeen(*row)
-    found = con.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+    found = con.execute("SELECT table_schema || '.' || table_name FROM information_schema.tables").fetchall()
     scope.tables = {row[0] for row in found}
     scope.has_warehouse = True

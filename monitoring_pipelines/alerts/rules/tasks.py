@@ -6,6 +6,7 @@ outputs and the other checks, which run on their own schedule (``quality``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import SourceSettings
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-RULES = (
-    "tasks.backlog", "tasks.queue_wait", "tasks.long_running", "tasks.failure_rate", "tasks.success_rate",
-    "tasks.timeouts",
-)  # fmt: skip
+#: Rules by what they read.
+READ_TOGETHER = (
+    ("tasks.backlog", "tasks.queue_wait"),
+    ("tasks.long_running",),
+    ("tasks.failure_rate", "tasks.success_rate"),
+    ("tasks.timeouts",),
+)
+RULES = tuple(rule for group in READ_TOGETHER for rule in group)
 
 
 @dataclass
@@ -36,14 +41,13 @@ class Tasks:
     waiting: dict[str, Row] = field(default_factory=dict)
     running: dict[str, Row] = field(default_factory=dict)
     ended: dict[str, Row] = field(default_factory=dict)
-    flow: dict[str, Row] = field(default_factory=dict)
     looked: bool = False
 
     def recall(self, con: Connection, scope: Scope) -> None:
         """Thresholds are in the rules."""
 
     def look(self, con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
-        """Waiting, running and ended tasks, and the flow of outputs."""
+        """Waiting, running and ended tasks, as far as a rule in force asks for them."""
         if not {"core.task_wait", "core.task_attempt", "core.task_instant"} <= scope.tables:
             return
         limit = scope.rules["tasks.long_running"].levels[0].threshold or 0
@@ -52,29 +56,25 @@ class Tasks:
             "hour_ago": scope.now - HOUR,
             "day_ago": scope.now - DAY,
             "long_before": scope.now - timedelta(seconds=limit),
-            "settle_us": int(scope.settings.checks.settle_s * 1_000_000),
         }
-        for name, found in (
-            ("waiting_tasks", self.waiting), ("open_attempts", self.running), ("ended_attempts", self.ended),
-        ):  # fmt: skip
-            found.update({row["source_id"]: row for row in rows(con, name, **times)})
-        if "output_flow" not in scope.settings.checks.disabled:
-            self.flow.update({row["source_id"]: row for row in rows(con, "output_flow", **times)})
+        for name, found, rules in (
+            ("waiting_tasks", self.waiting, ("tasks.backlog", "tasks.queue_wait")),
+            ("open_attempts", self.running, ("tasks.long_running", "tasks.timeouts")),
+            ("ended_attempts", self.ended, ("tasks.failure_rate", "tasks.success_rate", "tasks.timeouts")),
+        ):
+            if scope.is_on(*rules):
+                found.update({row["source_id"]: row for row in rows(con, name, **times)})
         self.looked = True
 
     def judge(self, scope: Scope) -> None:
-        """Every source that maps tasks and is being read; nothing new is known of the others."""
+        """Every source that maps tasks and is being read."""
         if not self.looked:
             return
-        for source in scope.settings.enabled_sources:
-            seen = scope.sources.get(source.id)
-            if seen is None or scope.is_late(seen) or not (source.mapped("task") or source.mapped("task_event")):
-                continue
+        for source in _read_sources(scope):
             self._judge_waiting(scope, source.id)
             self._judge_running(scope, source.id)
             self._judge_ended(scope, source.id)
             self._judge_timeouts(scope, source)
-            self._judge_flow(scope, source.id)
         scope.complete.update(RULES)
 
     def _judge_waiting(self, scope: Scope, source_id: str) -> None:
@@ -114,18 +114,46 @@ class Tasks:
             return
         scope.judge("tasks.timeouts", source.id, {}, count, task_ids=keys or ())
 
-    def _judge_flow(self, scope: Scope, source_id: str) -> None:
-        """C-107 as one more contribution to the alert of the check (A-002)."""
-        row = self.flow.get(source_id)
-        if "output_flow" in scope.settings.checks.disabled:
+
+@dataclass
+class Flow:
+    """C-107 as one more contribution to the alert of the check (A-002)."""
+
+    flow: dict[str, Row] | None = None
+
+    def recall(self, con: Connection, scope: Scope) -> None:
+        """Nothing is stored."""
+
+    def look(self, con: duckdb.DuckDBPyConnection, scope: Scope) -> None:
+        """Tasks that ended and outputs that were created in the last hour."""
+        if "output_flow" in scope.settings.checks.disabled or "core.task_attempt" not in scope.tables:
             return
-        tasks, outputs = (row["tasks"], row["outputs"]) if row else (0, 0)
-        stopped = tasks >= scope.settings.checks.flow_min_tasks and outputs == 0
-        english = f"{tasks} tasks ended in the last hour and no output was created"
-        chinese = f"近一小时 {tasks} 个任务结束，但没有产生任何输出"
-        observation = Observation(
-            "output_flow", source_id, "true" if stopped else "false", "critical", "critical", "output_flow",
-            chinese if scope.settings.language == "zh-CN" else english,
-            value=float(outputs), details={"tasks": tasks} if stopped else {},
-        )  # fmt: skip
-        scope.observations.append(observation)
+        settle_us = int(scope.settings.checks.settle_s * 1_000_000)
+        found = rows(con, "output_flow", now=scope.now, hour_ago=scope.now - HOUR, settle_us=settle_us)
+        self.flow = {row["source_id"]: row for row in found}
+
+    def judge(self, scope: Scope) -> None:
+        """Every source that maps tasks and is being read."""
+        if self.flow is None:
+            return
+        for source in _read_sources(scope):
+            row = self.flow.get(source.id, {"tasks": 0, "outputs": 0})
+            tasks, outputs = row["tasks"], row["outputs"]
+            stopped = tasks >= scope.settings.checks.flow_min_tasks and outputs == 0
+            text = scope.word(
+                f"{tasks} tasks ended in the last hour and no output was created",
+                f"近一小时 {tasks} 个任务结束，但没有产生任何输出",
+            )
+            observation = Observation(
+                "output_flow", source.id, "true" if stopped else "false", "critical", "critical", "output_flow", text,
+                value=float(outputs), details={"tasks": tasks} if stopped else {},
+            )  # fmt: skip
+            scope.observations.append(observation)
+
+
+def _read_sources(scope: Scope) -> Iterator[SourceSettings]:
+    """Sources that map tasks and are being read; nothing new is known of the others."""
+    for source in scope.settings.enabled_sources:
+        seen = scope.sources.get(source.id)
+        if seen and not scope.is_late(seen) and (source.mapped("task") or source.mapped("task_event")):
+            yield source

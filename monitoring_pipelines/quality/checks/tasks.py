@@ -1,15 +1,12 @@
-"""Checks of attempts: invariants, backlog, rates, timeouts, slots (C-310 to C-330).
+"""Checks of attempts that need a memory or raise nothing: invariants and slots (C-310, C-330).
 
-What belongs here: rules over ``core``. What does not: outputs (``completeness``), deriving attempts (``dbt_like_sql/core``).
+What belongs here: counters of attempts. What does not: rules of the alert tick (``live``), outputs (``completeness``),
+deriving attempts (``dbt_like_sql/core``).
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
-
-from monitoring_pipelines.severity import rate_number
 
 if TYPE_CHECKING:
     from monitoring_pipelines.quality.context import CheckContext
@@ -70,95 +67,6 @@ def invariants(ctx: CheckContext) -> CheckOutcome:
     return ctx.outcome(findings=[ctx.finding("high", message, {"violations": broken})], metrics=metrics)
 
 
-def backlog(ctx: CheckContext) -> CheckOutcome:
-    """More tasks wait than ``max_pending_tasks`` (C-311)."""
-    rows = ctx.rows("waiting")
-    waiting = sum(row["waiting"] for row in rows)
-    limit = ctx.thresholds.max_pending_tasks
-    metrics: dict[str, Any] = {"waiting": waiting, "threshold": limit}
-    if waiting <= limit:
-        return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{waiting} 个任务在排队（阈值 {limit}）", f"{waiting} tasks are waiting (threshold {limit})")
-    details = metrics | {"by_endpoint": {row["endpoint"]: row["waiting"] for row in rows[:10]}}
-    found = ctx.finding("medium", message, details, [row["oldest_task"] for row in rows])
-    return ctx.outcome(findings=[found], metrics=metrics)
-
-
-def queue_wait(ctx: CheckContext) -> CheckOutcome:
-    """The oldest waiting task waits longer than ``max_queue_wait_time`` (C-311)."""
-    rows = sorted(ctx.rows("waiting"), key=lambda row: row["oldest_at"])
-    limit = timedelta(seconds=ctx.thresholds.max_queue_wait_time)
-    if not rows:
-        return ctx.outcome(metrics={"oldest_wait_s": None, "threshold": limit.total_seconds()})
-    waited = ctx.now - rows[0]["oldest_at"]
-    metrics = {"oldest_wait_s": waited.total_seconds(), "threshold": limit.total_seconds()}
-    if waited <= limit:
-        return ctx.outcome(metrics=metrics)
-    seconds = int(waited.total_seconds())
-    message = ctx.say(f"最久的任务已排队 {seconds} 秒", f"the oldest waiting task has waited {seconds} s")
-    details = metrics | {"endpoint": rows[0]["endpoint"], "since": rows[0]["oldest_at"]}
-    found = ctx.finding("high", message, details, [row["oldest_task"] for row in rows])
-    return ctx.outcome(findings=[found], metrics=metrics)
-
-
-def long_running(ctx: CheckContext) -> CheckOutcome:
-    """An open attempt is older than ``max_execution_time`` (C-311)."""
-    limit = ctx.thresholds.max_execution_time
-    rows = [row for row in _open(ctx) if ctx.now - row["started_at"] > timedelta(seconds=limit)]
-    metrics: dict[str, Any] = {"long_running": len(rows), "threshold": limit}
-    if not rows:
-        return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{len(rows)} 个任务运行超过 {limit:g} 秒", f"{len(rows)} tasks run for more than {limit:g} s")
-    details = metrics | {"oldest_started_at": rows[0]["started_at"]}
-    return ctx.outcome(findings=[ctx.finding("medium", message, details, _keys(rows))], metrics=metrics)
-
-
-def failure_rate(ctx: CheckContext) -> CheckOutcome:
-    """(failed + timeout) / e over 24 h above ``max_failed_rate`` (C-312), exact."""
-    done, executed = _executed(ctx)
-    bad = done["failed"] + done["timeout"]
-    limit = Fraction(str(ctx.thresholds.max_failed_rate))
-    metrics = done | {"executed": executed, "failed_rate": rate_number(bad, executed), "threshold": float(limit)}
-    if not executed:
-        return ctx.outcome("insufficient_data", metrics=metrics)
-    if Fraction(bad, executed) <= limit:
-        return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"24 小时失败率 {metrics['failed_rate']}%", f"{metrics['failed_rate']}% of 24 h failed")
-    return ctx.outcome(findings=[ctx.finding("high", message, metrics)], metrics=metrics)
-
-
-def success_rate(ctx: CheckContext) -> CheckOutcome:
-    """Completed / e over 24 h below ``min_success_rate`` (C-312), exact."""
-    done, executed = _executed(ctx)
-    limit = Fraction(str(ctx.thresholds.min_success_rate))
-    rate = rate_number(done["completed"], executed)
-    metrics = done | {"executed": executed, "success_rate": rate, "threshold": float(limit)}
-    if not executed:
-        return ctx.outcome("insufficient_data", metrics=metrics)
-    if Fraction(done["completed"], executed) >= limit:
-        return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"24 小时成功率 {rate}%", f"{rate}% of 24 h succeeded")
-    return ctx.outcome(findings=[ctx.finding("medium", message, metrics)], metrics=metrics)
-
-
-def timeouts(ctx: CheckContext) -> CheckOutcome:
-    """Attempts over their limit (mode source) or timed out by it in the last hour (mode derive) (C-320)."""
-    mode = ctx.source.timeouts.mode
-    if mode == "off":
-        return ctx.outcome("not_applicable", message="timeouts.mode is off")
-    if mode == "derive":
-        row = ctx.row("timeouts", window_start=ctx.now - timedelta(hours=1), window_end=ctx.now)
-        count, keys = row["timed_out"], row["examples"] or []
-    else:
-        rows = [row for row in _open(ctx) if row["limit_at"] is not None and ctx.now > row["limit_at"]]
-        count, keys = len(rows), _keys(rows)
-    metrics = {"timeouts": count, "mode": mode}
-    if not count:
-        return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{count} 个任务超时", f"{count} tasks are over their time limit")
-    return ctx.outcome(findings=[ctx.finding("high", message, metrics, keys)], metrics=metrics)
-
-
 def slots(ctx: CheckContext) -> dict[str, int | None]:
     """Limit, in use, available and leaked slots (C-330); without a configured limit it and ``available`` are None."""
     limit = ctx.source.slots.limit
@@ -172,24 +80,8 @@ def slot_state(ctx: CheckContext) -> CheckOutcome:
     return ctx.outcome(metrics={"slots": slots(ctx), "counters": counters(ctx)})
 
 
-def _open(ctx: CheckContext) -> list[dict[str, Any]]:
-    return ctx.rows("open_attempts", limit_s=ctx.source.timeouts.limit_s)
-
-
-def _executed(ctx: CheckContext) -> tuple[dict[str, int], int]:
-    """Counted outcomes of the last 24 h, and e = completed + failed + timeout."""
-    window = {"window_start": ctx.now - timedelta(hours=24), "window_end": ctx.now}
-    ended = {row["kind"]: row["n"] for row in ctx.rows("outcomes", **window)}
-    done = {name: ended.get(name, 0) for name in ("completed", "failed", "timeout")}
-    return done, sum(done.values())
-
-
 def _raw_from(ctx: CheckContext) -> Any:
     row = ctx.session.con.execute(
         "SELECT raw_from FROM meta.source_state WHERE source_id = ?", [ctx.source_id]
     ).fetchone()
     return row[0] if row else None
-
-
-def _keys(rows: list[dict[str, Any]]) -> list[str]:
-    return [row["task_key"] for row in rows]
