@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
+
+import pytest
+
+from monitoring_pipelines_tests.deploy.test_runbooks import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,3 +39,24 @@ def test_links_between_documents_lead_to_files():
             if "://" not in link and not link.startswith("mailto:") and not (document.parent / link).exists():
                 broken.append(f"{document.relative_to(ROOT)}: {link}")
     assert broken == []
+
+
+def commands(name: str) -> list[str]:
+    """Command lines of a document: inline ones that have options or arguments, and lines of shell blocks."""
+    text = (ROOT / name).read_text("utf-8")
+    shell = [
+        line.split("  #")[0] for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    found = re.findall(r"`(mp [^`]+)`", text) + [part for line in shell for part in line.split("&&")]
+    starts = [re.sub(r"^\s*(?:\w+='[^']*'\s+)?", "", line).strip() for line in found]
+    return sorted({line for line in starts if line.startswith("mp ") and "…" not in line})
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/operations.md", "docs/decisions.md"]
+)
+def test_commands_of_the_documents_exist_with_their_options(name):
+    for line in commands(name):
+        words = shlex.split(line)[1:]
+        if len(words) > 1:
+            parse(line, words)
