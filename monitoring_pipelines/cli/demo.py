@@ -253,7 +253,8 @@ def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], 
         prepare_storage(home)
         threads.append(_known_partitions_thread(file, home, stop))
         # The part behind # stays in the browser: no server log ever holds the token.
-        entry = f"/login#token={folder.page_token.read_text('utf-8').strip()}"
+        token = folder.page_token
+        entry = f"/login#token={token.read_text('utf-8').strip()}" if token.exists() else ""
         return run_services(file, home, host, port, level, page=page, entry=entry, on_stop=end_threads, pages=_PAGES)
 
 
