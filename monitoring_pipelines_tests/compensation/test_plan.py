@@ -8,6 +8,8 @@ import pytest
 
 from monitoring_pipelines.compensation.model import HASHED_ITEM_COLUMNS, RepairRefused, plan_hash
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.pipeline import Pipeline
+from monitoring_pipelines.quality import runs
 from monitoring_pipelines.state import repair as store
 from monitoring_pipelines_tests.compensation.platform import DAY, NOW
 
@@ -271,3 +273,19 @@ def test_planning_writes_nothing_at_all_to_the_source(shop):
     assert any(text.startswith("set session transaction read only") for text in ours)
     assert {text.split()[0] for text in ours} <= {"select", "set", "start", "show", "commit", "rollback"}
     assert shop.db.execute(checksum) == before
+
+
+def test_a_task_a_plan_found_failed_remotely_is_a_status_mismatch_of_the_next_full_check(shop):
+    """C-116: a locally succeeded task of class remote_failed, with the remote code."""
+    shop.task("lost")
+    shop.task("failed there")
+    shop.api.results["r-failed there"] = ANSWERS["remote_failed"]
+    assert classes(shop, shop.plan()) == {"lost": "eligible", "failed there": "remote_failed"}
+    shop.clock.advance(60)
+    run = runs.execute(Pipeline.of(shop.settings, shop.clock), shop.state, "full")
+    (found,) = [one for one in run.findings if one.check_id == "status_mismatch"]
+    assert (found.alert_type, found.severity, found.task_ids) == ("status_mismatch", "medium", ("failed there",))
+    assert found.details == {"count": 1, "examples": [{"task": "failed there", "remote_code": "805"}]}
+    shop.clock.advance(86400)
+    later = runs.execute(Pipeline.of(shop.settings, shop.clock), shop.state, "full")
+    assert {o.check_id: o.status for o in later.outcomes}["status_mismatch"] == "passed"
