@@ -39,4 +39,4 @@ SELECT
     count(*) FILTER (WHERE missing) AS missing
 FROM judged
 GROUP BY GROUPING SETS ((endpoint), (worker), (status), (origin), (path), (hour_of_day))
-ORDER BY dimension, missing DESC, value
+ORDER BY dimension ASC, missing DESC, value ASC

@@ -16,10 +16,10 @@ UNION ALL
 SELECT
     s.task_key, s.task_hash, coalesce(t.endpoint, s.endpoint, source), coalesce(s.worker_key, t.worker_key), t.raw_status,
     t.status, t.src_table, t.remote_id, s.status, coalesce(s.created_at, t.created_at), s.started_at, s.ended_at,
-    coalesce(s.ended_at, s.created_at, t.created_at), coalesce(t.output_expected, true),
+    coalesce(s.ended_at, s.created_at, t.created_at), coalesce(t.output_expected, TRUE),
     t.deleted_at IS NOT NULL
 FROM core.task_status AS s
 LEFT JOIN raw.task AS t ON t.source_id = source AND t.task_hash = s.task_hash
 WHERE s.source_id = source AND coalesce(s.ended_at, s.created_at) >= since AND coalesce(s.ended_at, s.created_at) < until
     AND s.status IN ('succeeded', 'failed', 'timed_out', 'cancelled')
-    AND coalesce(NOT t.is_deleted, true) AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+    AND coalesce(NOT t.is_deleted, TRUE) AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')

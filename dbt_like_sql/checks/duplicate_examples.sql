@@ -21,5 +21,5 @@ WHERE o.source_id = $source_id AND o.valid AND o.origin <> 'placeholder'
     AND (o.created_at >= $outputs_from::TIMESTAMP OR o.created_at IS NULL)
 GROUP BY task.task_key
 HAVING count(*) > count(DISTINCT o.natural_key)
-ORDER BY surplus DESC, task.task_key
+ORDER BY surplus DESC, task.task_key ASC
 LIMIT 10

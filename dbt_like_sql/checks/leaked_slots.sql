@@ -9,7 +9,7 @@ WHERE a.source_id = $source_id AND a.outcome = 'timeout' AND a.executor_ended_at
     AND NOT EXISTS (
         SELECT 1 FROM raw.task_event AS e
         WHERE e.source_id = a.source_id AND e.task_hash = a.task_hash AND e."at" > a.ended_at AND e."at" <= $now::TIMESTAMP
-            AND e.event_type IN ('completed', 'failed', 'cancelled') AND coalesce(e.worker_key = a.worker_key, true)
+            AND e.event_type IN ('completed', 'failed', 'cancelled') AND coalesce(e.worker_key = a.worker_key, TRUE)
     )
     AND NOT EXISTS (
         SELECT 1 FROM raw.worker_snapshot AS s

@@ -20,7 +20,7 @@ WITH task AS (
     FROM core.task_status AS s
     LEFT JOIN raw.task AS t ON t.source_id = s.source_id AND t.task_hash = s.task_hash
     WHERE s.source_id = $source_id AND s.status IN ('failed', 'timed_out', 'cancelled')
-        AND coalesce(NOT t.is_deleted, true) AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+        AND coalesce(NOT t.is_deleted, TRUE) AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
 )
 
 SELECT

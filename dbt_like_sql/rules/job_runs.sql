@@ -52,7 +52,7 @@ SELECT
     coalesce(job.job_id, figure.job_id) AS job_id,
     job.name,
     job.schedule,
-    job.job_id IS NULL OR (coalesce(job.enabled, true) AND job.deleted_at IS NULL) AS enabled,
+    job.job_id IS NULL OR (coalesce(job.enabled, TRUE) AND job.deleted_at IS NULL) AS enabled,
     coalesce(job.risk_level, 'medium') AS risk_level,
     job.sla_seconds,
     job.first_seen_at,
