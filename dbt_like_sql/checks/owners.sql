@@ -13,7 +13,7 @@ WHERE t.source_id = $source_id AND coalesce(t.created_at, TIMESTAMP '1970-01-01'
 UNION ALL
 SELECT
     s.task_hash,
-    false AS is_deleted,
-    false AS is_gone
+    FALSE AS is_deleted,
+    FALSE AS is_gone
 FROM core.task_status AS s
 WHERE s.source_id = $source_id AND NOT s.has_row AND s.task_hash IN (SELECT unnest($hashes::UBIGINT[]))
