@@ -115,6 +115,8 @@
       if (method !== "DELETE") { options.body = JSON.stringify(body); }
       const answer = await fetch(url, options);
       const found = await answer.json().catch(() => ({}));
+      const place = (button.dataset.goto || "").replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent((found.data || {})[name] || ""));
+      if (answer.ok && place && !place.endsWith("/")) { location.assign(place); return; }
       say((answer.ok ? button.dataset.done || "✓" : "✗ " + answer.status) + " " + (answer.ok ? "" : found.message || found.error || ""), answer.ok);
     } catch (error) { say("✗ " + error.message, false); }
     button.disabled = false;

@@ -10,8 +10,10 @@ What belongs here: HTML. What does not: figures (``published``, ``state``, ``api
 from __future__ import annotations
 
 #: Modules below ``api.pages`` with ``router`` and ``STRINGS``.
-PAGES = ("login", "overview", "endpoints", "tasks", "consistency", "alerts", "scheduler", "repair", "resources", "self",
-         "runbooks")  # fmt: skip
+PAGES = (
+    "login", "overview", "endpoints", "tasks", "consistency", "alerts", "scheduler", "repair", "resources", "self",
+    "partitions", "downloads", "runbooks",
+)  # fmt: skip
 #: Path → key of its title among the strings, in the order of the navigation.
 NAVIGATION = (
     ("/", "nav.overview"),
@@ -23,6 +25,7 @@ NAVIGATION = (
     ("/scheduler-monitoring", "nav.jobs"),
     ("/resources", "nav.resources"),
     ("/ingest", "nav.ingest"),
+    ("/partitions", "nav.partitions"),
     ("/self", "nav.self"),
     ("/runbooks", "nav.runbooks"),
 )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
+from monitoring_pipelines.alerts.messages import REPAIRED
 from monitoring_pipelines.alerts.routing import unheard
 from monitoring_pipelines.api import alert_rows
 from monitoring_pipelines.api.answers import instant_text, missing
 from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES
 from monitoring_pipelines.api.pages.runbooks import page_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.state import alerts as stored
+from monitoring_pipelines.state.repair import list_plans
 
 STRINGS = {
     "alerts.title": ("告警", "Alerts"),
@@ -47,6 +51,18 @@ STRINGS = {
         "Nobody is configured to receive these severities; their alerts reach nobody: {names}",
     ),
     "alerts.channel": ("通道", "Channel"),
+    "alerts.rows": ("数据行", "Rows"),
+    "alerts.plan": ("制定修复计划", "Make a repair plan"),
+    "alerts.confirm_plan": (
+        "为 {source} 最近 {hours} 小时的缺失输出制定计划？不写入数据源。",
+        "Plan what {source} lost in the last {hours} h? Nothing is written to the source.",
+    ),
+    "alerts.plans": ("修复计划", "Repair plans"),
+    "alerts.silences": ("静默规则", "Silences"),
+    "alerts.until": ("至", "Until"),
+    "alerts.matches": ("匹配", "Matches"),
+    "alerts.end_silence": ("结束静默", "End"),
+    "alerts.confirm_end": ("现在结束此静默？", "End this silence now?"),
     "alerts.reason": ("原因", "Reason"),
     "alerts.kind": ("种类", "Kind"),
     "alerts.attempts": ("尝试", "Attempts"),
@@ -59,6 +75,9 @@ STRINGS = {
     "alertstate.resolved": ("已恢复", "Resolved"),
 }
 router = APIRouter(include_in_schema=False)
+#: First letters of a type → where its figures are shown.
+_ROWS = (("resource.", "/resources"), ("leak.", "/resources"), ("fd.", "/resources"), ("ingest.", "/ingest"), ("self.", "/self"),
+         ("tasks.", "/tasks"), ("jobs.", "/scheduler-monitoring"), ("target.", "/self"))  # fmt: skip
 TONES = {"firing": "bad", "pending": "warning", "resolved": "good"}
 
 
@@ -78,12 +97,25 @@ def listed(
         source_ids=chosen_sources(services, source) if source else (), page=page.number, page_size=page.size,
     )  # fmt: skip
     messages, _ = stored.list_notifications(services.state, page_size=20)
+    silences, _ = stored.list_silences(services.state, view.now, active=True)
     return render(
         request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(alert_rows.urgent(rows), total),
-        show=show, severity=severity, source=source, tones=TONES, messages=messages,
+        show=show, severity=severity, source=source, tones=TONES, messages=messages, silences=silences,
         query={"show": show, "severity": severity, "source": source},
         unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),
     )  # fmt: skip
+
+
+def rows_at(alert: dict[str, Any]) -> str | None:
+    """The page with the rows an alert speaks of."""
+    source, labels = alert["source_id"], alert["labels"]
+    if alert["type"] == REPAIRED:
+        return f"/consistency?source={quote(source)}#missing"
+    if "endpoint" in labels:
+        return f"/endpoints/{quote(labels['endpoint'], safe='')}?source={quote(source)}"
+    if "job" in labels:
+        return f"/scheduler-monitoring/jobs/{quote(labels['job'], safe='')}?source={quote(source)}"
+    return next((page for prefix, page in _ROWS if alert["type"].startswith(prefix)), None)
 
 
 @router.get("/alerts/{alert_id}")
@@ -102,8 +134,14 @@ def one(request: Request, alert_id: Annotated[str, Path(max_length=40)]) -> Resp
         "matchers": matchers, "comment": "", "starts_at": instant_text(view.now),
         "ends_at": instant_text(view.now + timedelta(hours=2)),
     }  # fmt: skip
+    source = next((one for one in services_of(request).settings.enabled_sources if one.id == alert["source_id"]), None)
+    is_repairable = alert["type"] == REPAIRED and source is not None and bool(source.mapped("task_output"))
+    with services_of(request).state.read() as con:
+        plans = list_plans(con, alert["source_id"], (), 5) if is_repairable else []
     return render(
         request, "alert.html", title=alert["alertname"], as_of=view.now, view=view, alert=alert, tones=TONES,
         runbook=page_of(services_of(request).settings, alert["runbook_url"]),
+        plans=plans,
+        plan_hours=PLAN_HOURS if is_repairable else None, plan_tones=PLAN_TONES, rows_at=rows_at(alert),
         events=found["events"], messages=found["notifications"], silence=silence,
     )  # fmt: skip

@@ -30,6 +30,8 @@ from monitoring_pipelines.api.services import Services, services_of
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "static"
 LANGUAGES = ("zh-CN", "en")
+#: Name of the code location in the Dagster UI.
+LOCATION = "monitoring_pipelines"
 THEMES = ("auto", "light", "dark")
 #: What is shown where a value is not known; never 0 (S-802).
 UNKNOWN = "–"
@@ -138,6 +140,14 @@ class View:
         """A link into the Dagster UI; None when its address is not known."""
         base = self.services.dagster_url
         return None if base is None else f"{base.rstrip('/')}{path}"
+
+    def launchpad(self, job: str, op: str, config: dict[str, Any], tags: dict[str, str] | None = None) -> str | None:
+        """A link to the Launchpad of a job with its configuration filled in; None without a Dagster UI."""
+        text = json.dumps({"ops": {op: {"config": config}}}, ensure_ascii=False)
+        query = {"config": text}
+        for number, (name, value) in enumerate((tags or {}).items()):
+            query |= {f"tags[{number}][key]": name, f"tags[{number}][value]": value}
+        return self.dagster(f"/locations/{LOCATION}/jobs/{job}/playground/setup?{urlencode(query)}")
 
     def may(self, role: str) -> bool:
         """Whether the reader has a role."""

@@ -14,6 +14,7 @@ from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.published.endpoints import closed_through, table_of
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import health_of
+from monitoring_pipelines.state import alerts as stored
 
 STRINGS = {
     "overview.title": ("总览", "Overview"),
@@ -41,6 +42,9 @@ STRINGS = {
     "overview.count": ("数量", "Count"),
 }
 router = APIRouter(include_in_schema=False)
+#: Status → colour of its slice.
+SLICES = {"succeeded": "ok", "failed": "bad", "timed_out": "warn", "running": "s1", "queued": "s5", "created": "s5"}
+GRAVEST = ("unhealthy", "unknown", "degraded", "healthy")
 HOUR = timedelta(hours=1)
 
 
@@ -55,11 +59,18 @@ def page(request: Request) -> Response:
         with services.published.look() as look:
             strips = services.recall(look.lake.version, ("strips", view.language), lambda: endpoint_strips(look, view))
     per_source: dict[str, int] = {}
-    for row in data["alerts"]["gravest"]:
-        per_source[row["source_id"]] = per_source.get(row["source_id"], 0) + 1
+    for row in stored.counts_by_state(services.state):
+        if row["state"] != "pending":
+            per_source[row["source_id"]] = per_source.get(row["source_id"], 0) + row["n"]
+    slices = [
+        (view.word("status", status), n, SLICES.get(status, "none"))
+        for status, n in sorted(data["status"].items(), key=lambda item: -item[1])
+    ]
     return render(
         request, "overview.html", title=view.t("overview.title"), as_of=data["as_of"], view=view, data=data,
-        verdict=verdict(view, data), strips=strips, total=sum(data["status"].values()),
+        verdict=verdict(view, data), strips=strips, per_source=per_source,
+        slices=slices, slice_tones=SLICES, tiles=sorted(data["sources"], key=lambda tile: GRAVEST.index(tile["health"])),
+        total=sum(data["status"].values()),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ COMMON: dict[str, tuple[str, str]] = {
     "nav.resources": ("采集器资源", "Resources"),
     "nav.ingest": ("业务采集", "Ingest"),
     "nav.self": ("自监控", "Self-monitoring"),
+    "nav.partitions": ("统计分区", "Statistics"),
     "nav.runbooks": ("处理手册", "Runbooks"),
     "common.skip": ("跳到内容", "Skip to content"),
     "common.language": ("语言", "Language"),
