@@ -12,6 +12,7 @@ from typing import Any
 from monitoring_pipelines.published.endpoints import closed_through
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.families import HOUR_TABLES
+from monitoring_pipelines.warehouse.sql_models import load_model
 
 HOUR = timedelta(hours=1)
 
@@ -42,7 +43,7 @@ def hourly(
 
 
 def _rows(look: Look, table: str, sources: Sequence[str], start: datetime, end: datetime) -> list[dict[str, Any]]:
-    names = set(look.columns(table))
+    names, bucket = set(look.columns(table)), load_model(table).bucket
     partial = "bool_or(state = 'partial')" if "state" in names else "false"
     unknown = "bool_or(quality = 'unknown')" if "quality" in names else "false"
     revision = "max(revision)" if "revision" in names else "NULL"
@@ -51,9 +52,10 @@ def _rows(look: Look, table: str, sources: Sequence[str], start: datetime, end: 
         for name in ("tasks_with_outputs", "success_tasks")
     )
     return look.rows(
-        f"SELECT source_id, stat_hour, count(*) AS rows, {revision} AS revision, {done} AS done, {total} AS total, "
+        f'SELECT source_id, "{bucket}" AS stat_hour, count(*) AS rows, '
+        f" {revision} AS revision, {done} AS done, {total} AS total, "
         f"CASE WHEN {partial} THEN 'partial' WHEN {unknown} THEN 'unknown' ELSE 'closed' END AS state "
         f"FROM {look.table(table, start, end)} "
-        "WHERE source_id IN (SELECT unnest($sources)) AND stat_hour >= $start AND stat_hour < $end GROUP BY ALL",
+        f'WHERE source_id IN (SELECT unnest($sources)) AND "{bucket}" >= $start AND "{bucket}" < $end GROUP BY ALL',
         {"sources": list(sources), "start": start, "end": end},
     )

@@ -65,9 +65,9 @@ def add_repair(state: StateStore, alert_id: str | None) -> list[str]:
             "counters": {"candidates": 2, "eligible": 1, "remote_failed": 1, "rows_planned": 1},
         })  # fmt: skip
         repair.add_items(con, [
-            {"plan_id": plan_id, "seq": 1, "task_key": "t-1", "class": "eligible", "remote_status": "SUCCESS", "tries": 1,
+            {"plan_id": plan_id, "seq": 1, "task_key": "t-1", "class": "eligible", "reason": None, "remote_status": "SUCCESS", "tries": 1,
              "rows": [row], "run_state": "committed"},
-            {"plan_id": plan_id, "seq": 2, "task_key": "t-2", "class": "remote_failed", "reason": "FAILED at the service",
+            {"plan_id": plan_id, "seq": 2, "task_key": "t-2", "class": "remote_failed", "reason": "FAILED at the service", "remote_status": "FAILED",
              "tries": 1, "rows": [], "run_state": "not_reached"},
         ])  # fmt: skip
         repair.save_approval(
@@ -95,7 +95,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     site.write_config()
     pipeline.tick(site.pipe)
     settings, state = site.settings, StateStore.of(site.settings)
-    checks.record_unexecuted(state, "quick", NOW - timedelta(hours=1), "missed", now=NOW, reason="the daemon stood still")
+    checks.record_unexecuted(state, "quick", "missed", NOW - timedelta(hours=1), NOW, reason="the daemon stood still")
     engine.apply(settings, state, NOW - timedelta(minutes=5), [
         Observation("missing_task_outputs", "shop", "true", "critical", "critical", "MissingOutputs", "12 of 40 tasks have no output",
                     {"endpoint": "e"}, value=70.0, threshold=95.0, details={"rate": "70%"}, task_ids=("t-1",)),
