@@ -1,20 +1,23 @@
-"""A synthetic platform of exactly known volume, as rows of a MariaDB source and as history of a warehouse.
+"""A synthetic platform of exactly known volume, as rows of a MariaDB source.
 
-What belongs here: filling both sides with the same arithmetic sequence of tasks. What does not: measuring.
+What belongs here: the arithmetic sequence of tasks and the source's rows of it. What does not: the same rows as history
+of a warehouse (``_history``) and measuring.
 
-Task ``i`` is created at ``ORIGIN + 80 ms * i``, assigned 1.5 s later to worker ``i % workers``, completed 30 s after that:
-750 tasks and 3,000 events a minute, every one of 520 workers busy 30 s of 41.6 s, workers spread over 100 endpoints.
+Task ``i`` is created at ``ORIGIN + 80 ms * i``, assigned 1.5 s later to worker ``i % 500``, completed 30 s after that:
+750 tasks and 3,000 events a minute, 500 of 520 workers busy 30 s of 40 s, 20 never, workers spread over 100 endpoints.
+A day holds a whole number of rounds over the workers, so that all days are alike.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 STEP_MS = 80
 ENDPOINTS = 100
 WORKERS = 520
+#: Workers that get tasks.
+BUSY = 500
 DDL = (
     """create table tasks (id bigint primary key, task_id varchar(255) not null, endpoint varchar(255), status varchar(50),
        worker_id varchar(255), output text, error text, created_at datetime(3), started_at datetime(3), completed_at datetime(3),
@@ -48,20 +51,21 @@ class Platform:
         """First task created at or after ``at``."""
         return int((at - self.origin) / timedelta(milliseconds=self.step_ms))
 
-    def _is_idle(self, minute: str, worker: str) -> str:
+    def is_idle(self, minute: str, worker: str) -> str:
         """SQL of a snapshot's ``is_idle``, 7 s into a minute: no task of the worker is running at that instant."""
-        period = WORKERS * self.step_ms
+        period = BUSY * self.step_ms
         # One period more, so that the remainder is never taken of a negative number.
-        return f"({minute} * 60000 + 7000 - 1500 + {period} - {worker} * {self.step_ms}) % {period} >= 30000"
+        since = f"({minute} * 60000 + 7000 - 1500 + {period} - {worker} * {self.step_ms}) % {period}"
+        return f"({worker} >= {BUSY} or {since} >= 30000)"
 
     def tasks_sql(self, first: int, last: int, now: datetime) -> str:
         """Insert tasks ``first <= i < last`` as the platform shows them at ``now`` (MariaDB sequence engine)."""
         created = f"'{self.origin}' + interval (seq * {self.step_ms * 1000}) microsecond"
         return (
             "insert into tasks (id, task_id, endpoint, status, worker_id, output, created_at, started_at, completed_at, "
-            f"updated_at) select seq + 1, concat('task-', lpad(hex(seq), 12, '0')), concat('ep-', (seq % {WORKERS}) % {ENDPOINTS}), "
+            f"updated_at) select seq + 1, concat('task-', lpad(hex(seq), 12, '0')), concat('ep-', (seq % {BUSY}) % {ENDPOINTS}), "
             "if(done <= n, 'COMPLETED', if(got <= n, 'IN_PROGRESS', 'PENDING')), "
-            f"if(got <= n, concat('w-', seq % {WORKERS}), ''), if(done <= n, '{{}}', null), c, if(got <= n, got, null), "
+            f"if(got <= n, concat('w-', seq % {BUSY}), ''), if(done <= n, '{{}}', null), c, if(got <= n, got, null), "
             "if(done <= n, done, null), if(done <= n, done, if(got <= n, got, c)) from "
             f"(select seq, {created} c, {created} + interval 1500000 microsecond got, {created} + interval 31500000 microsecond done, "
             f"cast('{now}' as datetime(3)) n from seq_{first}_to_{last - 1}) x"
@@ -72,7 +76,7 @@ class Platform:
         created = f"('{self.origin}' + interval ((id - 1) * {self.step_ms * 1000}) microsecond)"
         return (
             f"update tasks set status = if({created} + interval 31500000 microsecond <= '{now}', 'COMPLETED', 'IN_PROGRESS'), "
-            f"worker_id = concat('w-', (id - 1) % {WORKERS}), started_at = {created} + interval 1500000 microsecond, "
+            f"worker_id = concat('w-', (id - 1) % {BUSY}), started_at = {created} + interval 1500000 microsecond, "
             f"completed_at = if({created} + interval 31500000 microsecond <= '{now}', {created} + interval 31500000 microsecond, null), "
             f"output = if({created} + interval 31500000 microsecond <= '{now}', '{{}}', null), updated_at = '{now}' "
             f"where id between {first + 1} and {last} and status <> 'COMPLETED' and {created} + interval 1500000 microsecond <= '{now}'"
@@ -85,9 +89,9 @@ class Platform:
         return (
             "insert into task_events (id, event_id, task_id, endpoint, event_type, event_time, worker_id) "
             "select id, concat('e', id), concat('task-', lpad(hex(s), 12, '0')), concat('ep-', (s % "
-            f"{WORKERS}) % {ENDPOINTS}), kind, t, w from (select (seq - 400 + o.ahead) * 4 + o.k + 1 id, seq s, o.kind, "
+            f"{BUSY}) % {ENDPOINTS}), kind, t, w from (select (seq - 400 + o.ahead) * 4 + o.k + 1 id, seq s, o.kind, "
             f"'{self.origin}' + interval (seq * {self.step_ms * 1000} + o.delay) microsecond t, "
-            f"if(o.k = 0, '', concat('w-', seq % {WORKERS})) w from seq_{first}_to_{last} join "
+            f"if(o.k = 0, '', concat('w-', seq % {BUSY})) w from seq_{first}_to_{last} join "
             "(select 0 k, 'TASK_CREATED' kind, 0 delay, 400 ahead union all select 1, 'TASK_ASSIGNED', 1500000, 418 "
             "union all select 2, 'TASK_STARTED', 1600000, 420 union all select 3, 'TASK_COMPLETED', 31500000, 793) o) x "
             f"where t >= '{start}' and t < '{end}' order by id"
@@ -111,60 +115,6 @@ class Platform:
             "insert into worker_resource_snapshots (id, worker_id, endpoint, snapshot_at, is_idle, gpu_utilization, "
             "gpu_memory_used_mb, gpu_memory_total_mb, cpu_utilization, memory_used_mb, memory_total_mb) "
             f"select m.seq * {WORKERS} + w.seq + 1, concat('w-', w.seq), concat('ep-', w.seq % {ENDPOINTS}), "
-            f"'{self.origin}' + interval (m.seq * 60 + 7) second, {self._is_idle('m.seq', 'w.seq')}, 40 + w.seq % 50, 20000, 24000, 35, 8000, 16000 "
+            f"'{self.origin}' + interval (m.seq * 60 + 7) second, {self.is_idle('m.seq', 'w.seq')}, 40 + w.seq % 50, 20000, 24000, 35, 8000, 16000 "
             f"from seq_{first}_to_{last - 1} m join seq_0_to_{WORKERS - 1} w"
         )
-
-
-def fill_history(con: Any, platform: Platform, end: datetime, source_id: str) -> None:
-    """Write ``[origin, end)`` into the raw tables of a warehouse, as extraction would have left it.
-
-    Args:
-        con: open DuckDB connection to the warehouse.
-        platform: the sequence to write.
-        end: UTC instant up to which events exist (a whole minute).
-        source_id: source the rows belong to.
-    """
-    last = platform.task_number(end)
-    created = f"(timestamp '{platform.origin}' + to_milliseconds(i * {platform.step_ms}))"
-    done = f"{created} + interval 31500 millisecond"
-    con.execute(
-        f"""create or replace temp view seq as select i, {created} c, {created} + interval 1500 millisecond got, {done} done,
-            'task-' || lpad(upper(to_hex(i)), 12, '0') task_key, 'ep-' || ((i % {WORKERS}) % {ENDPOINTS}) endpoint,
-            'w-' || (i % {WORKERS}) w from range({last}) t(i)"""
-    )
-    con.execute(
-        f"""insert into raw.task by name select '{source_id}' source_id, task_key, endpoint,
-            case when done <= timestamp '{end}' then 'succeeded' when got <= timestamp '{end}' then 'running' else 'queued' end status,
-            case when done <= timestamp '{end}' then 'COMPLETED' when got <= timestamp '{end}' then 'IN_PROGRESS' else 'PENDING' end raw_status,
-            case when got <= timestamp '{end}' then w end worker_key, c created_at, case when got <= timestamp '{end}' then got end started_at,
-            case when done <= timestamp '{end}' then done end ended_at, least(done, timestamp '{end}') updated_at, true output_expected,
-            false is_deleted, c status_seen_at, case when done <= timestamp '{end}' then done end effective_end, i + 1 row_id, 'tasks' src_table,
-            c first_seen_at, done changed_at, md5(task_key) row_hash, []::varchar[] anomalies,
-            md5_number_lower(concat_ws(chr(31), '{source_id}', task_key)) key_hash,
-            md5_number_lower(concat_ws(chr(31), '{source_id}', task_key)) task_hash from seq"""
-    )
-    con.execute(
-        f"""insert into raw.task_event by name select *, md5_number_lower(concat_ws(chr(31), '{source_id}', event_key)) key_hash from (
-            select '{source_id}' source_id, 'e' || id event_key, task_key, endpoint, kind event_type, 'TASK_' || upper(kind) raw_type, t "at",
-            case when k = 0 then null else w end worker_key, id row_id, 'task_events' src_table, t first_seen_at, t changed_at, md5(id::varchar) row_hash,
-            []::varchar[] anomalies, md5_number_lower(concat_ws(chr(31), '{source_id}', task_key)) task_hash from (
-            select (i - 400 + ahead) * 4 + k + 1 id, k, kind, task_key, endpoint, w, c + to_microseconds(delay) t from seq,
-            (values (0, 'created', 0, 400), (1, 'assigned', 1500000, 418), (2, 'started', 1600000, 420), (3, 'completed', 31500000, 793))
-            o(k, kind, delay, ahead)) where t < timestamp '{end}') order by row_id"""
-    )
-    minutes = int((end - platform.origin) / timedelta(minutes=1))
-    for origin, offset, extra in (("source", 7, ""), ("poll", 30, "")):
-        con.execute(
-            f"""insert into raw.worker_snapshot by name select '{source_id}' source_id,
-                case when '{origin}' = 'source' then (m * {WORKERS} + w + 1)::varchar else 'poll-' || m || '-' || w end snapshot_key, 'w-' || w worker_key,
-                'ep-' || (w % {ENDPOINTS}) endpoint, timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) "at",
-                case when '{origin}' = 'source' then {platform._is_idle("m", "w")} end is_idle, case when '{origin}' = 'source' then 40.0 + w % 50 end gpu_utilization,
-                '{origin}' origin, case when '{origin}' = 'poll' then 'online' end polled_status,
-                case when '{origin}' = 'poll' then timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) end heartbeat_at,
-                case when '{origin}' = 'source' then m * {WORKERS} + w + 1 end row_id, 'worker_resource_snapshots' src_table,
-                md5_number_lower(concat_ws(chr(31), '{source_id}', case when '{origin}' = 'source' then (m * {WORKERS} + w + 1)::varchar else 'poll-' || m || '-' || w end)) key_hash,
-                []::varchar[] anomalies, md5(m::varchar) row_hash, timestamp '{platform.origin}' + to_seconds(m * 60 + {offset}) first_seen_at
-                {extra} from range({minutes}) t(m), range({WORKERS}) v(w)"""
-        )
-    con.execute("drop view seq")

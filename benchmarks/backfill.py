@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from benchmarks._common import Sample, in_child, machine, measure, table
-from benchmarks.minute_tick import CONFIG, MIDNIGHT, build_day, build_history
+from benchmarks._history import MIDNIGHT, build_day, build_history
+from benchmarks.minute_tick import CONFIG
 
 MODULE = "benchmarks.backfill"
 PER_RUN = 168

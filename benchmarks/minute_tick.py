@@ -5,7 +5,8 @@
 
 Every tick is a process of its own that loads the code location and executes ``minute_tick_job``: all CPU time counts,
 imports too. The peer is the same job over the same tables without rows: what Dagster and the imports cost. Building the
-store computes core and statistics of every day from raw rows, which is the figure "rebuild of a day".
+store computes core and statistics of its newest day from raw rows, which is the figure "rebuild of a day"; of a longer
+store all raw rows are generated, and core and statistics of the older days are that day's, moved in time.
 """
 
 from __future__ import annotations
@@ -21,98 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import Sample, in_child, machine, measure, median, table, test_server
-from benchmarks._platform import DDL, Platform, fill_history
+from benchmarks._history import MIDNIGHT, build_day, build_history, copy_days
+from benchmarks._platform import DDL, Platform
 
 MODULE = "benchmarks.minute_tick"
-SOURCE = "shop"
-#: History of whole days ends here; the source holds only what comes later.
-MIDNIGHT = datetime(2026, 2, 11)
 CONFIG = """\
 version: 1
 stats: {start: 2026-02-01, backfill_days: 1}
 sources: [{id: shop, preset: waverless, read_dsn_env: BENCH_DSN}]
 """
-
-
-def build_day(path: str, day: str) -> dict[str, Any]:
-    """Core and statistics of one stored day from its raw rows; the slowest transaction in seconds."""
-    from monitoring_pipelines.clock import FixedClock
-    from monitoring_pipelines.warehouse.connect import Warehouse
-    from monitoring_pipelines.warehouse.core_refresh import refresh_core
-    from monitoring_pipelines.warehouse.windows import refresh_day, refresh_hours
-
-    start = datetime.fromisoformat(day)
-    span = f"BETWEEN TIMESTAMP '{start}' AND TIMESTAMP '{start + timedelta(days=1)}'"
-    now = MIDNIGHT + timedelta(minutes=2)
-    parts = {}
-    with Warehouse(path, clock=FixedClock(now)).writer("rebuild") as con:
-        con.execute(
-            f"INSERT INTO meta.dirty_task SELECT source_id, task_key, NULL FROM raw.task WHERE created_at {span}"
-        )
-        con.execute(
-            "INSERT INTO meta.dirty_worker SELECT source_id, worker_key, ?::TIMESTAMP, NULL FROM raw.worker", [start]
-        )
-        began = time.perf_counter()
-        refresh_core(con, SOURCE)
-        parts["core_s"] = time.perf_counter() - began
-        began = time.perf_counter()
-        for family in ("endpoint", "output"):
-            refresh_hours(con, [start + timedelta(hours=hour) for hour in range(24)], now, family=family)
-            refresh_day(con, start, now, family=family)
-        parts["mart_s"] = time.perf_counter() - began
-        con.execute("DELETE FROM meta.dirty_hour")
-        con.execute("CHECKPOINT")
-    return parts
-
-
-def build_history(path: str, days: str, step_ms: str = "80") -> None:
-    """Raw rows of whole days up to ``MIDNIGHT``, with marks that say everything before was read and closed."""
-    from monitoring_pipelines.clock import FixedClock
-    from monitoring_pipelines.warehouse.connect import Warehouse
-    from monitoring_pipelines.warehouse.core_tables import ensure_core
-    from monitoring_pipelines.warehouse.families import activate
-    from monitoring_pipelines.warehouse.windows import prepare
-
-    platform = Platform(MIDNIGHT - timedelta(days=int(days)), int(step_ms))
-    with Warehouse(path, clock=FixedClock(MIDNIGHT)).writer("fill") as con:
-        fill_history(con, platform, MIDNIGHT, SOURCE)
-        con.execute(
-            "UPDATE raw.task SET status = 'succeeded', ended_at = created_at + INTERVAL 31500 MILLISECOND, "
-            "effective_end = ended_at WHERE status <> 'succeeded'"
-        )
-        con.execute("UPDATE raw.task SET effective_end = ended_at WHERE effective_end IS DISTINCT FROM ended_at")
-        con.execute(
-            "INSERT INTO raw.worker BY NAME SELECT ? AS source_id, 'w-' || i AS worker_key, 1 AS life_no, "
-            "'ep-' || i % 100 AS endpoint, 'online' AS status, 1 AS concurrency, ?::TIMESTAMP AS ready_at, "
-            "md5_number_lower(concat_ws(chr(31), ?, 'w-' || i)) AS key_hash, 'workers' AS src_table "
-            "FROM range(520) AS t(i)",
-            [SOURCE, platform.origin - timedelta(hours=1), SOURCE],
-        )
-        con.execute(
-            "INSERT INTO meta.source_state (source_id, as_of, closed_through, origin) VALUES (?, ?, ?, ?)",
-            [SOURCE, MIDNIGHT, MIDNIGHT, platform.origin],
-        )
-        con.execute(
-            "INSERT INTO raw.task_output BY NAME SELECT source_id, 'inline ' || task_key AS output_key, task_key, ended_at "
-            "AS created_at, false AS is_deleted, 'inline' AS origin, true AS valid, md5(task_key) AS natural_key, src_table, "
-            "first_seen_at, changed_at, md5_number_lower(concat_ws(chr(31), source_id, 'inline ' || task_key)) AS key_hash, "
-            "task_hash FROM raw.task WHERE status = 'succeeded' ORDER BY changed_at"
-        )
-        con.execute(
-            "INSERT INTO meta.source_setting BY NAME SELECT ? AS source_id, 60 AS settle_s, 60 AS snapshot_interval_s, "
-            "180 AS snapshot_tolerance_s, 300 AS clock_skew_max_s, 168 AS max_duration_h, 'source' AS timeout_mode, "
-            "3600 AS timeout_limit_s, 5 AS future_tolerance_s, true AS has_task, true AS has_task_times, "
-            "true AS has_task_event, true AS has_worker, true AS has_worker_snapshot, false AS has_worker_event, "
-            "true AS has_cold_start, false AS has_endpoint, true AS has_output",
-            [SOURCE],
-        )
-        ensure_core(con)
-        prepare(con)
-        activate(con, SOURCE, ["task_output"])
-        con.execute("INSERT INTO meta.window_progress VALUES (?, 'endpoint', ?)", [SOURCE, MIDNIGHT])
-        con.execute(
-            "INSERT INTO meta.window_progress VALUES (?, 'output', ?)", [SOURCE, MIDNIGHT - timedelta(minutes=5)]
-        )
 
 
 def run_job(now: str) -> dict[str, Any]:
@@ -153,7 +71,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.child:
         name, *arguments = given.child
-        measure(lambda: {"build_day": build_day, "build_history": build_history, "run_job": run_job}[name](*arguments))
+        functions = {
+            "build_day": build_day, "build_history": build_history, "copy_days": copy_days, "run_job": run_job,
+        }  # fmt: skip
+        measure(lambda: functions[name](*arguments))
         return
     print(f"{machine()}; medians of {given.minutes} ticks")
     with tempfile.TemporaryDirectory() as scratch:
@@ -161,14 +82,30 @@ def main() -> None:
         ticks: dict[str, list[Sample]] = {}
         builds: list[Sample] = []
         with test_server(None) as database:
-            ticks["no rows"] = _ticks(root / "empty", database, 0, given.minutes, builds)
+            ticks["no rows"] = _ticks(root / "empty", database, 0, given.minutes)
         for days in given.days:
+            builds += _build(root, days)
             with test_server(None) as database:
-                ticks[f"{days} days"] = _ticks(root / f"days-{days}", database, days, given.minutes, builds)
+                ticks[f"{days} days"] = _ticks(root / f"days-{days}", database, days, given.minutes)
     _report(ticks, builds)
 
 
-def _ticks(root: Path, database: Any, days: int, minutes: int, builds: list[Sample]) -> list[Sample]:
+def _build(root: Path, days: int) -> list[Sample]:
+    """``history.duckdb`` of one day, and from it of ``days`` days, where missing; samples of computed days."""
+    builds: list[Sample] = []
+    one, store = (root / f"days-{number}" / "history.duckdb" for number in (1, days))
+    for path in (one, store):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not one.exists():
+        in_child(MODULE, ["--child", "build_history", str(one), "1"])
+        builds.append(in_child(MODULE, ["--child", "build_day", str(one), (MIDNIGHT - timedelta(days=1)).isoformat()]))
+    if not store.exists():
+        in_child(MODULE, ["--child", "build_history", str(store), str(days)])
+        in_child(MODULE, ["--child", "copy_days", str(store), str(one), str(days)])
+    return builds
+
+
+def _ticks(root: Path, database: Any, days: int, minutes: int) -> list[Sample]:
     """Ticks of ``minutes`` minutes after midnight, on a store of so many days; the first ones warm up and load."""
     env = {"MP_CONFIG": str(root / "monitoring.yaml"), "BENCH_DSN": database.dsn, "DAGSTER_HOME": str(root / "dagster")}
     path = root / "data" / "warehouse.duckdb"
@@ -176,11 +113,6 @@ def _ticks(root: Path, database: Any, days: int, minutes: int, builds: list[Samp
     (root / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     (root / "monitoring.yaml").write_text(CONFIG)
     store = root / "history.duckdb"
-    if days and not store.exists():
-        in_child(MODULE, ["--child", "build_history", str(store), str(days)])
-        for number in range(days, 0, -1):
-            day = MIDNIGHT - timedelta(days=number)
-            builds.append(in_child(MODULE, ["--child", "build_day", str(store), day.isoformat()]))
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob("*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()

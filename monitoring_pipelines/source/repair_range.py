@@ -179,7 +179,6 @@ class RangeRepair:
                     with self._open([(memory, staged)]) as con, transaction(con):
                         apply_batch(con, staged, self.clock.now())
                     outcome.rows_written += staged.rows
-                    memory.execute(f'DELETE FROM "{_STAGE}"')
         return self._typed(memory, _STAGE, read_at) if self._staged(memory) else None
 
     def _lacking(self, memory: duckdb.DuckDBPyConnection) -> str:
@@ -207,8 +206,9 @@ class RangeRepair:
         )  # fmt: skip
 
     def _typed(self, memory: duckdb.DuckDBPyConnection, stage: str, read_at: datetime) -> Staged:
-        """The typed rows of the stage, noted as written."""
+        """The typed rows of the stage, noted as written; the stage is empty afterwards."""
         staged = self._convert(memory, stage, read_at)
+        memory.execute(f'TRUNCATE "{stage}"')
         rejected = " OR ".join(f'"{name}" IS NULL' for name in entities()[staged.entity].key)
         memory.execute(f'INSERT INTO written SELECT key_hash, {rejected} FROM "{staged.relation}"')
         return staged
@@ -216,12 +216,18 @@ class RangeRepair:
     @contextmanager
     def _open(self, batches: Sequence[tuple[duckdb.DuckDBPyConnection, Staged]]) -> Iterator[duckdb.DuckDBPyConnection]:
         """The warehouse, with the typed rows in temporary tables of it; all else is done before the lock is taken."""
-        tables = [(s.relation, m.execute(f'SELECT * FROM "{s.relation}"').to_arrow_table()) for m, s in batches]
+        tables = []
+        for memory, staged in batches:
+            tables.append((staged.relation, memory.execute(f'SELECT * FROM "{staged.relation}"').to_arrow_table()))
+            # Every row is held in one place at a time: this is where a load needs the most memory.
+            memory.execute(f'DROP TABLE "{staged.relation}"')
         with self.warehouse.writer(f"reconcile: {self.scope.plan.table}") as con:
-            for relation, rows in tables:
+            while tables:
+                relation, rows = tables.pop()
                 con.register("typed_rows", rows)
                 con.execute(f'CREATE OR REPLACE TEMP TABLE "{relation}" AS SELECT * FROM typed_rows')
                 con.unregister("typed_rows")
+                del rows
             yield con
 
     # -- rows the range no longer has ---------------------------------------------------------------------------------
