@@ -10,10 +10,13 @@ SELECT
 FROM raw.task_output AS o
 WHERE o.source_id = $source_id AND o.origin <> 'inline' AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
     AND ((o.created_at >= $window_start::TIMESTAMP AND o.created_at < $window_end::TIMESTAMP) OR o.created_at IS NULL)
-    AND NOT EXISTS (
-        SELECT 1 FROM raw.task AS t
-        WHERE t.task_hash = o.task_hash AND t.source_id = $source_id
-            AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
-            AND t.created_at >= $tasks_from::TIMESTAMP
+    AND coalesce(
+        o.task_hash NOT IN (
+            SELECT t.task_hash FROM raw.task AS t
+            WHERE t.source_id = $source_id AND t.task_hash IS NOT NULL
+                AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
+                AND t.created_at >= $tasks_from::TIMESTAMP AND t.created_at < $window_end::TIMESTAMP
+        ),
+        true
     )
 ORDER BY o.task_key, o.output_key

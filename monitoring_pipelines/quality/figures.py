@@ -232,7 +232,10 @@ def latest(ctx: CheckContext) -> datetime:
 
 def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
     """The parameters ``settle_us`` and ``outputs_from`` of a window."""
-    oldest = ctx.row("oldest_task", window_start=start, window_end=end)["created_at"]
+    key = ("oldest", start, end)
+    if key not in ctx.memo:
+        ctx.memo[key] = ctx.row("oldest_task", window_start=start, window_end=end)["created_at"]
+    oldest = ctx.memo[key]
     return {
         "settle_us": int(ctx.settle / timedelta(microseconds=1)),
         "outputs_from": min(oldest or start, start) - OUTPUT_SLACK,
