@@ -17,6 +17,6 @@ WHERE o.source_id = $source_id AND o.origin <> 'inline' AND NOT o.is_deleted AND
                 AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
                 AND t.created_at >= $tasks_from::TIMESTAMP AND t.created_at < $window_end::TIMESTAMP
         ),
-        true
+        TRUE
     )
 ORDER BY o.task_key, o.output_key
