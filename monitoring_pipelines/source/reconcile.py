@@ -50,6 +50,8 @@ FAN_OUT = 16
 LOOK_AGE_S = 5.0
 #: Row ids of one range where ids are the only order; few queries, each far below the statement limit.
 ID_STEP = 200_000
+#: At most so many ranges: ids made of clocks and machine numbers lie far apart. A range that differs is cut further.
+MOST_ID_RANGES = 400
 #: Rows, digest sum and rows with a digest of one range in the store.
 Counts = tuple[int, int, int]
 NOTHING: Counts = (0, 0, 0)
@@ -464,7 +466,7 @@ class _Table:
             return [base]
         low, high = min(bounds), max(bounds) + 1
         whole = Range(base.start, base.end, low, high, base.undated)
-        return whole.parts(-(-(high - low) // ID_STEP))
+        return whole.parts(min(-(-(high - low) // ID_STEP), MOST_ID_RANGES))
 
     # -- comparing ----------------------------------------------------------------------------------------------------
 

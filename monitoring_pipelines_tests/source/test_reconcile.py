@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.errors import SourceUnavailable
 from monitoring_pipelines.source.lookup import lookup_tasks
-from monitoring_pipelines.source.reconcile import ReconcileResult, reconcile_day, reconcile_undated, verify_source
+from monitoring_pipelines.source.reconcile import (
+    MOST_ID_RANGES,
+    ReconcileResult,
+    reconcile_day,
+    reconcile_undated,
+    verify_source,
+)
 from monitoring_pipelines.warehouse.connect import Warehouse
 from monitoring_pipelines_tests.support.mysql_server import TestDatabase, TestServer
 from monitoring_pipelines_tests.support.source_tables import TABLES, VARIABLE, settings_for
@@ -437,6 +443,20 @@ def test_a_slow_statement_is_cut_into_smaller_ranges(bench: Callable[..., Bench]
     )
     # A view shows no index; the ids of its base table still bound each statement.
     assert b.day(entity="task")["task:tasks"].equal
+
+
+def test_ids_made_of_clocks_do_not_become_a_million_ranges(bench: Callable[..., Bench]) -> None:
+    """E-609: far-apart row ids are compared in a bounded number of ranges, and a difference between them is found."""
+    b = bench("waverless")
+    add_tasks(b.db, 1, 60)
+    b.db.execute("update tasks set id = id * 100000000000000000 + 7 where id <= 60")
+    b.all()
+    found = b.undated("task")["task:tasks"]
+    assert (found.equal, found.ranges) == (True, MOST_ID_RANGES)
+    b.db.execute("delete from tasks where task_id = 't-9'")
+    b.db.execute("update tasks set status = 'FAILED' where task_id = 't-11'")
+    assert all(r.equal for r in b.all())
+    assert b.raw("select count(*) from raw.task where deleted_at is null") == [(59,)]
 
 
 def test_verify_compares_and_writes_nothing(bench: Callable[..., Bench]) -> None:
