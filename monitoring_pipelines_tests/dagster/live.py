@@ -119,7 +119,7 @@ class LiveDagster:
         answer = self.ask(PARTITIONS, k={"path": asset.split("/")})["assetNodeOrError"]
         return answer["partitionStats"]["numMaterialized"]
 
-    def wait(self, what: str, ready: Callable[[], Any], limit_s: float = 120.0) -> Any:
+    def wait(self, what: str, ready: Callable[[], Any], limit_s: float = 400.0) -> Any:
         """Poll until ``ready`` returns something true; the limit only ends a test that hangs."""
         until = time.monotonic() + limit_s
         while time.monotonic() < until:

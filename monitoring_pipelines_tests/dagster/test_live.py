@@ -13,6 +13,8 @@ from monitoring_pipelines.warehouse.windows import extend_origin
 from monitoring_pipelines_tests.dagster.conftest import NOW, Site, _copy, hour
 from monitoring_pipelines_tests.dagster.live import LiveDagster, live_dagster
 
+#: Several waits of ``LiveDagster`` may follow each other on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
 STATISTICS = ["mart/endpoint_minute_stats", "mart/endpoint_hourly_stats"]
 #: Most hours hold no task, which is enough for many slices.
 DAYS = 10

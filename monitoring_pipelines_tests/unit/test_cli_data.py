@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from monitoring_pipelines.cli.app import run
+from monitoring_pipelines.warehouse.families import FAMILIES
 from monitoring_pipelines_tests.support.mysql_server import TestDatabase
 from monitoring_pipelines_tests.support.source_tables import WAVERLESS
 
@@ -106,7 +107,7 @@ def test_rebuild_gives_the_same_rows(shop: TestDatabase, capsys: pytest.CaptureF
                       "2026-02-01T12:00:00Z", "--endpoint", "flux")  # fmt: skip
     assert code == 0, data
     assert data["rows"][0]["tasks_completed"] == 2
-    assert {w["table"] for w in data["windows"]} == {"mart.endpoint_hourly_stats"}
+    assert {w["table"] for w in data["windows"]} == {f"mart.{family}_hourly_stats" for family in FAMILIES}
 
 
 def test_reconcile_finds_and_repairs_a_changed_row(shop: TestDatabase, capsys: pytest.CaptureFixture[str]) -> None:
