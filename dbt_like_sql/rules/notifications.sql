@@ -17,6 +17,10 @@ FROM raw.notification AS n
 WHERE n.source_id <> '_self'
     AND (
         (n.state = 'sent' AND n.sent_at > $since::TIMESTAMP AND n.sent_at <= $now::TIMESTAMP)
-        OR (n.state IN ('failed', 'abandoned') AND n.changed_at > $since::TIMESTAMP AND n.changed_at <= $now::TIMESTAMP)
+        OR (
+            n.state IN ('failed', 'abandoned') AND n.changed_at > $since::TIMESTAMP AND n.changed_at <= $now::TIMESTAMP
+            -- The first load of a source finds the failures of its whole history at once: only recent ones happened now.
+            AND (n.first_seen_at IS DISTINCT FROM n.changed_at OR n.created_at > $since::TIMESTAMP - INTERVAL 15 MINUTE)
+        )
     )
 GROUP BY n.source_id, upper(n.channel)

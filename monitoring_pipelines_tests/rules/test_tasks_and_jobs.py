@@ -347,3 +347,12 @@ def test_mapped_notifications_count_every_attempt(shop: World):
     shop.put("raw.notification", {"source_id": "shop", "notification_id": "a", "channel": "sms", "state": "abandoned", "attempts": 5,
                                   "changed_at": shop.at(20)})  # fmt: skip
     assert say(shop, 60, "notify.failure_ratio", channel="SMS").value == 7
+
+
+def test_the_failures_of_a_history_loaded_at_once_did_not_happen_now(shop: World):
+    """C-350: the first load of a source is no burst of failures; a row first seen as failed counts if it is recent."""
+    for n, created in (("old", -86_400), ("new", 10)):
+        shop.put("raw.notification", {"source_id": "shop", "notification_id": n, "channel": "sms", "state": "abandoned", "attempts": 1,
+                                      "created_at": shop.at(created), "first_seen_at": shop.at(20), "changed_at": shop.at(20)})  # fmt: skip
+    said = say(shop, 60, "notify.channel_down", channel="SMS")
+    assert (said.condition, said.value) == ("true", 1)
