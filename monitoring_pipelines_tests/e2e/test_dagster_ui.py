@@ -126,13 +126,16 @@ def test_partitions_view_lists_hours(running: Running) -> None:
     assert "endpoint_hourly_stats" in dom
 
 
-def test_the_page_starts_a_job_through_dagster_and_refuses_one_that_is_off(running: Running) -> None:
-    """S-425: one run more in Dagster, with who started it; 404 for an unknown job, 409 for one of a mapped scheduler."""
+def test_the_page_starts_a_job_through_dagster_and_its_administrator_switches_it(running: Running) -> None:
+    """S-425, S-426: one run more in Dagster, with who started it; 404 for an unknown job, 409 for one of a mapped scheduler."""
     import requests
 
     session = requests.Session()
     session.trust_env = False
     base = f"{running.page_url}/api/v1/scheduler"
+    assert session.get(f"{running.page_url}/", timeout=60).status_code == 401
+    token = (running.folder / "demo" / "secrets" / "page.token").read_text().strip()
+    session.headers["Authorization"] = f"Bearer {token}"
     assert session.get(f"{running.page_url}/", timeout=60).status_code == 200
     listed = session.get(f"{base}/jobs?scope=self", timeout=60).json()["data"]["jobs"]
     assert "maintenance_job" in {job["id"] for job in listed}
@@ -147,11 +150,12 @@ def test_the_page_starts_a_job_through_dagster_and_refuses_one_that_is_off(runni
         "runOrError"
     ]
     assert found["jobName"] == "maintenance_job"
-    assert {"key": "actor", "value": "local"} in found["tags"]
+    assert {"key": "actor", "value": "demo"} in found["tags"]
     after = session.get(f"{base}/jobs?scope=self", timeout=60).json()["data"]["jobs"]
     assert {job["id"]: job["next_run_time"] for job in after}["maintenance_job"] == before["maintenance_job"]
-    refused = session.post(f"{base}/jobs/batch", json={"action": "disable", "job_ids": ["maintenance_job"]}, timeout=60)
-    assert refused.status_code == 403  # without tokens nobody is an admin
+    for action in ("disable", "enable"):
+        done = session.post(f"{base}/jobs/batch", json={"action": action, "job_ids": ["maintenance_job"]}, timeout=60)
+        assert (done.status_code, done.json()["data"]["succeeded"]) == (200, 1), done.text
 
 
 def test_second_command_on_the_same_home_is_refused(running: Running) -> None:
