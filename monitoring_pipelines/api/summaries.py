@@ -74,7 +74,9 @@ def _health_by_alerts(services: Services, source_id: str) -> str:
 
 
 def has_outputs(services: Services, source_id: str) -> bool:
-    """Whether completeness applies to the source (E-510)."""
+    """Whether completeness applies to the source (E-510); the product itself has no tasks."""
+    if source_id == "_self":
+        return False
     source = services.settings.source(source_id)
     return bool(source.mapped("task")) and bool(source.mapped("task_output"))
 

@@ -297,3 +297,11 @@ def test_pages_show_unknown_as_a_dash_in_both_languages_and_keep_a_strict_policy
             assert "style=" not in page.text
             assert "<script>" not in page.text
     assert "0.0%" in client.get("/consistency", lang="en").text
+
+
+def test_the_product_itself_has_no_completeness_and_that_is_no_error(world: tuple[Client, World]) -> None:
+    """S-412: no task, no rate, status unknown, HTTP 200."""
+    client, rows = world
+    rows.publish()
+    found = data(client, "/api/monitoring/data-consistency/metrics", source="_self")
+    assert (found["health_status"]["status"], found["task_metrics"]["completion_rate"]) == ("unknown", None)
