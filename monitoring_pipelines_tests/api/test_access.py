@@ -105,3 +105,10 @@ def test_health_is_graceful_only_while_young(serve: Serve) -> None:
     old = client.get("/health")
     assert old.status_code == 503
     assert "grace" not in old.json()
+
+
+def test_without_tokens_nobody_switches_jobs(serve: Serve) -> None:
+    """S-004, S-426: enabling and disabling need an administrator, also on the loopback address."""
+    for action in ("disable", "enable"):
+        body = {"action": action, "job_ids": ["maintenance_job"]}
+        assert serve().post("/api/v1/scheduler/jobs/batch", body).status_code == 403
