@@ -53,9 +53,9 @@ _SQLITE_TYPES = {
     "decimal": "numeric",
     "bool": "integer",
 }
-# Byte-wise comparison (E-401). MariaDB compares trailing blanks too; MySQL ignores them before 8.0 whatever is chosen.
+# Byte-wise comparison, trailing blanks included (E-401).
 _TAIL = {
-    "mysql": " engine=InnoDB default charset=utf8mb4 collate=utf8mb4_bin",
+    "mysql": " engine=InnoDB default charset=utf8mb4 collate=utf8mb4_0900_bin",
     "mariadb": " engine=InnoDB default charset=utf8mb4 collate=utf8mb4_nopad_bin",
     "sqlite": "",
 }

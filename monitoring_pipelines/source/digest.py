@@ -38,9 +38,10 @@ def digest_sql(expressions: Iterable[str], dialect: str) -> str:
     parts = list(expressions)
     if dialect == "sqlite":
         return f"{_SQLITE_FUNCTION}({', '.join(parts)})"
-    # Unit and record separators as binary strings: no collation is involved, and NULL differs from ''.
+    # SHA-2, because MySQL 9 may have no md5(). Unit and record separators as binary strings: no collation is involved,
+    # and NULL differs from ''.
     fields = ", ".join(f"ifnull({part}, char(30))" for part in parts)
-    return f"cast(conv(left(md5(concat_ws(char(31), {fields})), {_DIGITS}), 16, 10) as signed)"
+    return f"cast(conv(left(sha2(concat_ws(char(31), {fields}), 256), {_DIGITS}), 16, 10) as signed)"
 
 
 def register_sqlite(connection: Any) -> None:

@@ -25,7 +25,7 @@ NOW = datetime(2026, 2, 3, 10, 30, 0, 123456)
 
 @pytest.fixture
 def recorder(mariadb_db: TestDatabase) -> client.Recorder:
-    for statement in ddl(None, "mariadb").split(";\n"):
+    for statement in ddl(None, mariadb_db.server.dialect).split(";\n"):
         if statement.strip():
             mariadb_db.execute(statement)
     recorder = client.Recorder(mariadb_db.dsn, strict=True, clock=FixedClock(NOW))
@@ -40,7 +40,7 @@ def test_ddl_creates_exactly_the_unified_columns_on_the_server(recorder: client.
 
 
 def test_ddl_text_is_valid_for_mysql_names_and_sqlite(tmp_path: Path):
-    assert "utf8mb4_bin" in ddl("task_event", "mysql")
+    assert "utf8mb4_0900_bin" in ddl("task_event", "mysql")
     recorder = client.Recorder(f"sqlite:///{tmp_path / 'r.db'}", strict=True)
     with recorder.engine.begin() as connection:
         for statement in ddl(None, "sqlite").split(";\n"):

@@ -1,4 +1,4 @@
-"""A MariaDB server for tests, and databases on it.
+"""A MariaDB server for tests, or with ``MP_TEST_MYSQLD=/path/to/mysqld`` one of MySQL, and databases on it.
 
 What belongs here: starting and stopping a real server, making and dropping test databases.
 What does not: tables of a platform or assertions (the tests' own), anything a product module needs.
@@ -27,6 +27,8 @@ import pymysql
 START_LIMIT_S = 60
 _SERVER_NAMES = ("mariadbd", "mysqld")
 _INSTALL_NAMES = ("mariadb-install-db", "mysql_install_db")
+#: The program of a MySQL server to test with instead.
+_MYSQLD = "MP_TEST_MYSQLD"
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
@@ -80,6 +82,13 @@ class TestServer:
         return cls(parts.hostname or "127.0.0.1", parts.port or 3306, unquote(parts.username or "root"),
                    unquote(parts.password or ""))  # fmt: skip
 
+    @property
+    def dialect(self) -> str:
+        """``mysql`` or ``mariadb``."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("select version()")
+            return "mariadb" if "mariadb" in cursor.fetchone()[0].lower() else "mysql"
+
     @classmethod
     def start(cls) -> TestServer:
         """Install a data directory, start a server on a free port and wait until it answers."""
@@ -98,19 +107,22 @@ class TestServer:
 
     def _install(self) -> None:
         assert self.directory is not None
-        command = [
-            find_binary(_INSTALL_NAMES), "--no-defaults", f"--datadir={self.directory / 'data'}", "--skip-test-db",
-            "--auth-root-authentication-method=normal", *self._as_user(),
-        ]  # fmt: skip
+        data = f"--datadir={self.directory / 'data'}"
+        if mysqld := os.environ.get(_MYSQLD):
+            command = [mysqld, "--no-defaults", "--initialize-insecure", data, *self._as_user()]
+        else:
+            command = [
+                find_binary(_INSTALL_NAMES), "--no-defaults", data, "--skip-test-db",
+                "--auth-root-authentication-method=normal", *self._as_user(),
+            ]  # fmt: skip
         # Two installations at once must not share the directory of temporary tables.
         own = os.environ | {"TMPDIR": str(self.directory)}
         done = subprocess.run(command, capture_output=True, cwd=self.directory, check=False, env=own)
         if done.returncode:
-            raise RuntimeError(
-                f"mariadb-install-db failed: {done.stdout.decode()[-2000:]}{done.stderr.decode()[-2000:]}"
-            )
+            raise RuntimeError(f"{command[0]} failed: {done.stdout.decode()[-2000:]}{done.stderr.decode()[-2000:]}")
         (self.directory / "init.sql").write_text(
-            f"create or replace user '{self.user}'@'%' identified by '{self.password}';\n"
+            f"drop user if exists '{self.user}'@'%';\n"
+            f"create user '{self.user}'@'%' identified by '{self.password}';\n"
             f"grant all privileges on *.* to '{self.user}'@'%' with grant option;\n"
         )
 
@@ -118,15 +130,21 @@ class TestServer:
         """Start the server process on the existing data directory (also after ``kill``)."""
         assert self.directory is not None
         # A server zone far from UTC: a reader that forgets SET time_zone gets wrong instants here.
+        mysqld = os.environ.get(_MYSQLD)
+        own = [
+            "--mysqlx=OFF", f"--secure-file-priv={self.directory}",
+        ] if mysqld else [
+            "--innodb-log-file-size=16M", "--aria-pagecache-buffer-size=1M",
+        ]  # fmt: skip
         command = [
-            find_binary(_SERVER_NAMES), "--no-defaults", *self._as_user(), f"--datadir={self.directory / 'data'}",
+            mysqld or find_binary(_SERVER_NAMES), "--no-defaults", *self._as_user(), f"--datadir={self.directory / 'data'}",
             "--bind-address=127.0.0.1", f"--port={self.port}", f"--socket={self.directory / 'sock'}",
             f"--pid-file={self.directory / 'pid'}", f"--tmpdir={self.directory}",
             f"--init-file={self.directory / 'init.sql'}",
             "--default-time-zone=+09:00", "--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci",
-            "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--innodb-log-buffer-size=4M",
+            "--innodb-buffer-pool-size=64M", "--innodb-log-buffer-size=4M", *own,
             "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-fast-shutdown=2",
-            "--aria-pagecache-buffer-size=1M", "--key-buffer-size=1M", "--performance-schema=OFF", "--skip-log-bin",
+            "--key-buffer-size=1M", "--performance-schema=OFF", "--skip-log-bin",
             "--skip-name-resolve", "--max-connections=60", "--thread-cache-size=4", "--max-allowed-packet=64M",
         ]  # fmt: skip
         with open(self.directory / "server.log", "ab") as log:
