@@ -26,13 +26,9 @@ known as (
         tid,
         min(first_seen_at) as known_at
     from (
-        select claim_task.tid, event.first_seen_at
-        from scope_event as event
-        inner join claim_task on event.task_hash = claim_task.task_hash and event.task_key = claim_task.task_key
+        select tid, first_seen_at from scope_event
         union all
-        select claim_task.tid, task.first_seen_at
-        from scope_task as task
-        inner join claim_task on task.key_hash = claim_task.task_hash and task.task_key = claim_task.task_key
+        select tid, first_seen_at from scope_task
     )
     group by tid
 ),
@@ -49,8 +45,7 @@ judged as (
     from step_task_subject as subject
     inner join claim_task on subject.tid = claim_task.tid
     left join step_task_row as row_now on subject.tid = row_now.tid
-    left join scope_task as task
-        on claim_task.task_hash = task.key_hash and claim_task.task_key = task.task_key
+    left join scope_task as task on subject.tid = task.tid
     left join step_task_status as decided
         on claim_task.task_hash = decided.task_hash and claim_task.task_key = decided.task_key
     left join known on subject.tid = known.tid

@@ -91,9 +91,5 @@ select
     claim_task.task_hash
 from resolved
 inner join claim_task on resolved.tid = claim_task.tid
-left join scope_task as task
-    on
-        claim_task.task_hash = task.key_hash
-        and claim_task.source_id = task.source_id
-        and claim_task.task_key = task.task_key
+left join scope_task as task on resolved.tid = task.tid
 where not resolved.has_row or resolved.found_status is distinct from task.status

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 #: Every opener replays the log (10 to 15 ms a megabyte); merging it costs 0.05 to 0.2 s once. Merging at close from
 #: 2 MB on keeps both small; a transaction that writes more merges when it commits.
 CLOSE_LOG_LIMIT = 2_000_000
-COMMIT_LOG_LIMIT = "16MB"
+COMMIT_LOG_LIMIT = "128MB"
 _NO_SPACE = re.compile(r"No space left|Disk quota exceeded|File too large|disk is full|EFBIG|ENOSPC", re.IGNORECASE)
 _CONFLICT = re.compile(r"Could not set lock on file|Conflicting lock|being used by another process", re.IGNORECASE)
 _FOREIGN_PID = re.compile(r"PID (\d+)")
@@ -117,7 +117,7 @@ class Warehouse:
         path: The database file; its directory is created by the first writer.
         lock_timeout_s: Longest wait for the lock, seconds.
         clock: Where ``meta.schema_version.applied_at`` comes from.
-        memory_limit: DuckDB's limit, e.g. ``1200MB``; larger work spills to ``<path>.tmp``.
+        memory_limit: DuckDB's limit, e.g. ``1000MB``; larger work spills to ``<path>.tmp``.
         threads: Worker threads of DuckDB; default: the machine's cores, at most 4.
     """
 
@@ -127,7 +127,7 @@ class Warehouse:
         lock_timeout_s: float = 120.0,
         *,
         clock: Clock | None = None,
-        memory_limit: str = "1200MB",
+        memory_limit: str = "1000MB",
         threads: int | None = None,
     ) -> None:
         self.path = Path(path).absolute()

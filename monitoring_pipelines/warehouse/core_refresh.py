@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Tasks per transaction: bounds memory (about 1 KB a task) and the time the writer is held.
-CHUNK_TASKS = 100_000
+CHUNK_TASKS = 150_000
 #: Up to this many claimed tasks, rows are first looked for in a hot window; above, one pass over everything is cheaper.
 HOT_CLAIMS = 50_000
 #: Hot windows, tried in this order. Clocks of one task's events may disagree; a task counts as wholly inside a window
@@ -47,6 +47,15 @@ AT = '"at"'
 SUBMITTED = 'min("at")'
 #: Cascades end by themselves (workers never depend on how attempts ended); more rounds than this is a defect.
 MAX_ROUNDS = 20
+
+#: Columns of raw rows that the steps of tasks read.
+_TASK_COLUMNS = (
+    "endpoint", "status", "worker_key", "created_at", "queued_at", "started_at", "ended_at", "updated_at",
+    "status_seen_at", "first_seen_at", "deadline_at", "is_deleted", "output_expected",
+)  # fmt: skip
+_EVENT_COLUMNS = (
+    "event_key", "event_type", "at", "row_id", "src_table", "worker_key", "endpoint", "src_queue_wait_ms", "first_seen_at",
+)  # fmt: skip
 
 WORKER_STEPS = ("worker_task_event", "worker_offline_known", "worker_point", "worker_offline", "worker_span")
 TASK_STEPS = ("task_subject", "task_input", "task_role", "task_resolved", "task_anomaly")
@@ -328,27 +337,52 @@ def _scope_by_claim(
     con: duckdb.DuckDBPyConnection, name: str, table: str, hash_column: str, claim: str, since: datetime,
     time_column: str,
 ) -> None:  # fmt: skip
-    """A view of the claimed tasks' rows: those of recent tasks ``since`` the hot window began, those of others anywhere.
-
-    Few rows are fetched once, because several steps read them.
-    """
-    hot = f"SELECT task_hash, source_id, task_key FROM {claim} WHERE NOT is_cold"
-    cold = f"SELECT task_hash, source_id, task_key FROM {claim} WHERE is_cold"
-    parts = []
-    few = True
-    for keys, bound in ((hot, since), (cold, None)):
-        if count := _value(con, f"SELECT count(*) FROM ({keys})"):
-            few = few and count <= HOT_CLAIMS
-            parts.append(
-                f"SELECT r.* FROM {table} AS r SEMI JOIN ({keys}) AS c ON r.{hash_column} = c.task_hash "
-                "AND r.source_id = c.source_id AND r.task_key = c.task_key "
-                f"WHERE {_since(time_column, bound)}"
-            )
-    rows = " UNION ALL ".join(parts) if parts else f"SELECT * FROM {table} WHERE false"
-    if few:
+    """A view of the claimed tasks' rows; few rows are fetched once, because several steps read them."""
+    rows, count = _rows_of_claim(con, table, hash_column, claim, since, time_column, "r.*")
+    if count <= HOT_CLAIMS:
         con.execute(f"CREATE OR REPLACE TEMP TABLE {name}_found AS {rows}")
         rows = f"SELECT * FROM {name}_found"
     con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {rows}")
+
+
+def _rows_of_claim(
+    con: duckdb.DuckDBPyConnection, table: str, hash_column: str, claim: str, since: datetime, time_column: str,
+    columns: str,
+) -> tuple[str, int]:  # fmt: skip
+    """A query of the claimed tasks' rows (``r``; the claim is ``c``), and how many tasks are claimed.
+
+    Rows of recent tasks are looked for ``since`` the hot window began, those of others anywhere.
+    """
+    parts = []
+    total = 0
+    for cold, bound in (("NOT c.is_cold", since), ("c.is_cold", None)):
+        if count := int(_value(con, f"SELECT count(*) FROM {claim} AS c WHERE {cold}")):
+            total += count
+            parts.append(
+                f"SELECT {columns} FROM {table} AS r INNER JOIN {claim} AS c ON r.{hash_column} = c.task_hash "
+                f"AND r.source_id = c.source_id AND r.task_key = c.task_key AND {cold} "
+                f"WHERE {_since(f'r.{time_column}', bound)}"
+            )
+    empty = f"SELECT {columns} FROM {table} AS r, {claim} AS c WHERE false"
+    return " UNION ALL ".join(parts) or empty, total
+
+
+def _scope_chunk(con: duckdb.DuckDBPyConnection, since: datetime, *, everything: bool) -> None:
+    """``scope_task`` and ``scope_event``: rows of the claimed tasks with their ``tid``, fetched once for all steps.
+
+    Args:
+        con: Connection with ``claim_task``.
+        since: Where the hot window begins.
+        everything: The claim is all of ``claim_dirty``, whose rows may have been fetched.
+    """
+    for name, table, hash_column, time_column, columns in (
+        ("task", "raw.task", "key_hash", "created_at", _TASK_COLUMNS),
+        ("event", "raw.task_event", "task_hash", AT, _EVENT_COLUMNS),
+    ):
+        wanted = ", ".join(["c.tid", *(f'r."{column}"' for column in columns)])
+        source = f"scope_claimed_{name}" if everything else table
+        rows, _ = _rows_of_claim(con, source, hash_column, "claim_task", since, time_column, wanted)
+        con.execute(f"CREATE OR REPLACE TEMP TABLE scope_{name} AS {rows}")
 
 
 def _judge_cold(con: duckdb.DuckDBPyConnection, claim: str, source_id: str, as_of: datetime) -> datetime:
@@ -489,12 +523,8 @@ def _refresh_tasks(
         return 0
     if unknown:
         since = min(since, _judge_cold(con, "claim_task", source_id, as_of))
-    if not unknown and count == _value(con, "SELECT count(*) FROM claim_dirty"):
-        for name in ("task", "event"):
-            con.execute(f"CREATE OR REPLACE TEMP VIEW scope_{name} AS SELECT * FROM scope_claimed_{name}")
-    else:
-        _scope_by_claim(con, "scope_task", "raw.task", "key_hash", "claim_task", since, "created_at")
-        _scope_by_claim(con, "scope_event", "raw.task_event", "task_hash", "claim_task", since, AT)
+    everything = not unknown and count == _value(con, "SELECT count(*) FROM claim_dirty")
+    _scope_chunk(con, since, everything=everything)
     for name in ("task_row", "task_event"):
         _step(con, name, source_id)
     _scope_idle(con, source_id)

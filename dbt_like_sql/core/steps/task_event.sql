@@ -7,7 +7,7 @@ description: >
 with
 read as (
     select
-        claim_task.tid,
+        event.tid,
         event.event_key,
         event.event_type,
         case event.event_type
@@ -27,15 +27,10 @@ read as (
         coalesce(lag(event."at") over in_order = event."at", false) as follows,
         coalesce(lead(event."at") over in_order = event."at", false) as precedes
     from scope_event as event
-    inner join claim_task
-        on
-            event.task_hash = claim_task.task_hash
-            and event.source_id = claim_task.source_id
-            and event.task_key = claim_task.task_key
     cross join claim_setting as setting
     where event.event_type <> 'info' and event."at" <= setting.horizon
     window in_order as (
-        partition by claim_task.tid
+        partition by event.tid
         order by event."at", event.row_id nulls last, event.src_table, event.event_key
     )
 ),

@@ -4,7 +4,7 @@ description: >
   whose end lies in the future is running until then (M-218).
 ---*/
 select
-    claim_task.tid,
+    task.tid,
     task.endpoint,
     case when task.ended_at > setting.horizon then 'running' else task.status end as status,
     nullif(task.worker_key, '') as worker_key,
@@ -16,9 +16,4 @@ select
     least(coalesce(task.status_seen_at, task.first_seen_at), setting.as_of) as seen_at,
     task.deadline_at
 from scope_task as task
-inner join claim_task
-    on
-        task.key_hash = claim_task.task_hash
-        and task.source_id = claim_task.source_id
-        and task.task_key = claim_task.task_key
 cross join claim_setting as setting
