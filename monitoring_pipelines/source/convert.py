@@ -41,6 +41,7 @@ from monitoring_pipelines.source.select import (
     time_kind,
 )
 from monitoring_pipelines.warehouse.ingest import hash_sql, key_hash_sql, key_text_sql, row_hash_sql
+from monitoring_pipelines.warehouse.output_refresh import valid_output_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -480,7 +481,7 @@ class _Converter:
             return {
                 "canonical_uri": uri,
                 "natural_key": f"sha256({identity})",
-                "valid": "NOT t.is_deleted" + ("" if size is None else f" AND coalesce(t.size_bytes >= {size}, false)"),
+                "valid": valid_output_sql("t", size),
             }
         if self.entity.name == "worker_snapshot":
             columns = ("gpu_utilization", "gpu_memory_used_mb", "gpu_memory_total_mb")

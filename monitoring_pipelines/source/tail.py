@@ -31,6 +31,7 @@ from monitoring_pipelines.warehouse import families
 from monitoring_pipelines.warehouse.connect import WarehouseMissing, transaction
 from monitoring_pipelines.warehouse.entity_rules import write_polls
 from monitoring_pipelines.warehouse.ingest import BatchResult, apply_batch, mark_deleted
+from monitoring_pipelines.warehouse.output_refresh import revalidate_outputs
 
 if TYPE_CHECKING:
     import duckdb
@@ -476,8 +477,10 @@ def _write_settings(
         "has_output_created": "created_at" in mapped.get("task_output", set()),
         "output_settle_s": settings.checks.settle_s,
         "output_delay_s": settings.checks.delay_s,
+        "min_output_bytes": source.min_output_bytes,
     }
     families.activate(con, source.id, [*mapped, *(["task_output"] if inline else [])])
+    revalidate_outputs(con, source.id, source.min_output_bytes)
     con.execute("DELETE FROM meta.source_setting WHERE source_id = ?", [source.id])
     columns = ", ".join(values)
     con.execute(

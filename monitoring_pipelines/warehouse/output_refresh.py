@@ -25,6 +25,47 @@ NOT_BY_THE_APP = ("repair", "placeholder")
 LIVE = "NOT is_deleted AND coalesce(deleted_reason, '') NOT IN ('soft', 'hard')"
 
 
+def valid_output_sql(alias: str, least_bytes: int | None) -> str:
+    """Condition under which an output row is valid (E-102): not soft-deleted and, where configured, large enough.
+
+    Args:
+        alias: Alias of the row.
+        least_bytes: ``min_output_bytes`` of the source; None: any size, also an unknown one.
+    """
+    large = "" if least_bytes is None else f" AND coalesce({alias}.size_bytes >= {least_bytes}, false)"
+    return f"NOT {alias}.is_deleted{large}"
+
+
+def revalidate_outputs(con: duckdb.DuckDBPyConnection, source_id: str, least_bytes: int | None) -> int:
+    """Judge stored outputs anew when ``min_output_bytes`` is not what it was in the last cycle (E-102).
+
+    The rows are as they were at the source, so no comparison would read them again. Their tasks become dirty.
+
+    Args:
+        con: Read-write connection in the transaction that writes ``meta.source_setting`` afterwards.
+        source_id: The source.
+        least_bytes: The limit now.
+
+    Returns:
+        How many outputs changed.
+    """
+    known = con.execute("SELECT min_output_bytes FROM meta.source_setting WHERE source_id = ?", [source_id]).fetchone()
+    if known is None or known[0] == least_bytes:
+        return 0
+    changed = f"FROM raw.task_output AS o WHERE o.source_id = $s AND o.valid IS DISTINCT FROM ({valid_output_sql('o', least_bytes)})"
+    con.execute(
+        f"INSERT INTO meta.dirty_task (source_id, task_key, marked_at) SELECT $s, o.task_key, min(o.changed_at) {changed} "
+        "GROUP BY o.task_key",
+        {"s": source_id},
+    )
+    found = con.execute(
+        f"UPDATE raw.task_output AS o SET valid = ({valid_output_sql('o', least_bytes)}) "
+        f"WHERE o.source_id = $s AND o.valid IS DISTINCT FROM ({valid_output_sql('o', least_bytes)})",
+        {"s": source_id},
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
 def is_active(con: duckdb.DuckDBPyConnection, source_id: str) -> bool:
     """Whether outputs of the source are mapped, or were."""
     row = con.execute(

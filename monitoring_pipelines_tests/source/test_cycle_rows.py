@@ -273,3 +273,34 @@ def test_what_the_sql_models_need_to_know_is_written_every_cycle(tail: Make) -> 
     bench.cycle()
     flags = "has_task, has_task_times, has_task_event, has_worker, has_output, settle_s"
     assert bench.raw(f"select {flags} from meta.source_setting") == [(True, True, False, False, False, 60.0)]
+
+
+OUTPUT = """  task_output:
+    table: result
+    row_id: id
+    key: id
+    columns: {task_key: task, uri: url, size_bytes: bytes, created_at: made}
+"""
+
+
+def test_another_min_output_bytes_is_applied_to_stored_outputs_too(tail: Make) -> None:
+    """E-102: rows that are equal at the source are not read again, but whether they are valid follows the setting."""
+    bench = tail(tables=TASK.format(more="") + OUTPUT)
+    bench.db.execute(
+        "create table result (id bigint auto_increment primary key, task varchar(64), url varchar(99), bytes int, made datetime(6))"
+    )
+    for key, size in (("small", 5), ("large", 50), ("unknown", None)):
+        bench.task(key)
+        bench.db.execute("insert into result (task, url, bytes, made) values (%s, 'u', %s, %s)", (key, size, NOW))
+    valid = "select task_key from raw.task_output where valid order by 1"
+    bench.cycle()
+    assert bench.raw(valid) == [("large",), ("small",), ("unknown",)]
+    for limit, expected in ((10, {"large"}), (10, {"large"}), (None, {"large", "small", "unknown"})):
+        with bench.warehouse.writer("test") as con:
+            con.execute("delete from meta.dirty_task")
+        before = {row[0] for row in bench.raw(valid)}
+        bench.source = bench.source.model_copy(update={"min_output_bytes": limit})
+        bench.cycle(60)
+        assert {row[0] for row in bench.raw(valid)} == expected
+        dirty = {row[0] for row in bench.raw("select task_key from meta.dirty_task")}
+        assert dirty == before ^ expected
