@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, select, update
 
-from monitoring_pipelines.alerts import routing
+from monitoring_pipelines.alerts import merging, routing
 from monitoring_pipelines.alerts.book import Row, chunks
 from monitoring_pipelines.alerts.plan import QUIET, WAITING
 from monitoring_pipelines.alerts.standing import active_silences, silenced_by
@@ -52,10 +52,15 @@ def due_rows(now: datetime) -> list[ColumnElement[bool]]:
 def claim(con: Connection, settings: Settings, channel: str, now: datetime, owner: str) -> Claim | None:
     """Take the next message of ``channel``; None when none is due or no slot is free."""
     _lock(con, channel, now)
+    merged = False
     while True:
         due = con.execute(select(func.count()).where(*due_rows(now), _note.c.channel == channel)).scalar_one()
         if not due:
             return None
+        if due > 1 and not merged:
+            merging.merge(con, channel, due_rows(now), now)
+            merged = True
+            continue
         free = _free_slots(con, settings, channel, now)
         if free <= 0:
             return None
