@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
+import ssl
 import threading
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -19,6 +22,7 @@ from monitoring_pipelines.alerts.channels import build_channel
 from monitoring_pipelines.alerts.channels.web import MOST_BYTES, markdown_body, signature
 from monitoring_pipelines.alerts.messages import Message
 from monitoring_pipelines.alerts.wording import cut
+from monitoring_pipelines.errors import ConfigError
 from monitoring_pipelines_tests.alerts.conftest import T0
 from monitoring_pipelines_tests.support.receiver import Receiver
 
@@ -229,6 +233,116 @@ def test_mail_without_a_server_is_a_failure(make_world):
     world.run(10)
     assert world.notes()[0]["state"] == "failed"
     assert "refused" in world.notes()[0]["error"].lower()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A certificate of 127.0.0.1 that nobody but itself signed, with its key, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail of the tests")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(made.public_bytes(pem) + secret)
+    (path.parent / "ca.pem").write_bytes(made.public_bytes(pem))
+    return path
+
+
+@contextmanager
+def secure_smtp(box: Mailbox, certificate: Path, tls: str):
+    """A server that takes mail over TLS from ``mp`` with the password ``right`` only."""
+    from aiosmtpd.controller import Controller
+    from aiosmtpd.smtp import AuthResult
+
+    def login(server, session, envelope, mechanism, data):
+        return AuthResult(success=(data.login, data.password) == (b"mp", b"right"), handled=False)
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    starttls = {"tls_context": context, "require_starttls": True}
+    options = starttls if tls == "starttls" else {"ssl_context": context, "auth_require_tls": False}
+    controller = Controller(
+        box, hostname="127.0.0.1", port=free_port(), authenticator=login, auth_required=True, **options
+    )
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+def secure_mail(port: int, tls: str, more: str = ", smtp_ca_file: ca.pem") -> str:
+    plain = MAIL.format(port=port).replace("smtp_tls: none", f"smtp_tls: {tls}").removesuffix("}")
+    return plain + ", username_env: MP_TEST_USER, password_env: MP_TEST_PASSWORD" + more + "}"
+
+
+@pytest.fixture
+def mail_world(make_world, certificate, monkeypatch):
+    def make(port: int, tls: str, password: str = "right", more: str = ", smtp_ca_file: ca.pem"):
+        monkeypatch.setenv("MP_TEST_USER", "mp")
+        monkeypatch.setenv("MP_TEST_PASSWORD", password)
+        world = make_world(critical="mail", more=secure_mail(port, tls, more))
+        (world.root / "ca.pem").write_bytes((certificate.parent / "ca.pem").read_bytes())
+        world.says(message="采集器的指标端点没有响应")
+        world.run(10)
+        return world.notes()[0]
+
+    return make
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_mail_is_sent_over_tls_after_a_login(mail_world, certificate, tls):
+    box = Mailbox()
+    with secure_smtp(box, certificate, tls) as port:
+        row = mail_world(port, tls)
+    assert row["state"] == "sent", row["error"]
+    assert "采集器的指标端点没有响应" in message_from_bytes(box.mails[0].content, policy=policy.default).get_content()
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_a_wrong_password_is_a_failure_that_says_so_and_not_what_it_was(mail_world, certificate, tls):
+    with secure_smtp(Mailbox(), certificate, tls) as port:
+        row = mail_world(port, tls, password="wrong-0815")
+    assert (row["state"], row["provider_code"]) == ("failed", "535")
+    assert "refuses the login" in row["error"]
+    assert "wrong-0815" not in row["error"]
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_a_certificate_of_nobody_known_is_refused_and_nothing_is_sent(mail_world, certificate, tls):
+    box = Mailbox()
+    with secure_smtp(box, certificate, tls) as port:
+        row = mail_world(port, tls, more="")
+    assert row["state"] == "failed"
+    assert "certificate is not accepted: self-signed certificate" in row["error"].replace("self signed", "self-signed")
+    assert box.mails == []
+
+
+@pytest.mark.parametrize(("tls", "error"), [("starttls", "STARTTLS"), ("tls", "does not speak TLS")])
+def test_a_server_without_tls_gets_neither_password_nor_mail(mail_world, tls, error):
+    box = Mailbox()
+    with smtp(box) as port:
+        row = mail_world(port, tls)
+    assert row["state"] == "failed"
+    assert error in row["error"]
+    assert box.mails == []
+
+
+def test_half_a_login_is_an_error_of_the_configuration(make_world):
+    with pytest.raises(ConfigError, match="a login needs username_env"):
+        _ = make_world(more=secure_mail(25, "tls").replace(", password_env: MP_TEST_PASSWORD", "")).settings
 
 
 def test_apprise_reaches_what_it_knows(make_world, clock):

@@ -31,6 +31,7 @@ class Email:
         path = f"channels[{given.id}]"
         self._user = settings.secret(given.username_env, None, f"{path}.username")
         self._password = settings.secret(given.password_env, given.password_file, f"{path}.password")
+        self._ca = settings.secret(None, given.smtp_ca_file, f"{path}.smtp_ca_file")
 
     def send(self, message: Message, clock: Clock) -> Result:
         """Connect, log in, send, leave."""
@@ -39,20 +40,19 @@ class Email:
         try:
             with self._connect() as server:
                 if given.smtp_tls == "starttls":
-                    server.starttls(context=ssl.create_default_context())
+                    server.starttls(context=self._tls())
                 if self._user and self._password:
                     server.login(self._user, self._password)
                 refused = server.send_message(self._mail(message, clock))
         except smtplib.SMTPResponseException as error:
-            return Result(
-                False, provider_code=str(error.smtp_code), error=f"{target}: {_text(error.smtp_error)}", target=target
-            )
+            what = " refuses the login" if isinstance(error, smtplib.SMTPAuthenticationError) else ""
+            text = f"{target}{what}: {_text(error.smtp_error)}"
+            return Result(False, provider_code=str(error.smtp_code), error=text, target=target)
         except smtplib.SMTPRecipientsRefused as error:
             code = next(iter(error.recipients.values()))[0]
             return Result(False, provider_code=str(code), error=f"{target} refuses the recipients", target=target)
         except (smtplib.SMTPException, OSError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            return Result(False, error=f"{target}: {reason}", target=target)
+            return Result(False, error=f"{target}: {_reason(error)}", target=target)
         if refused:
             return Result(
                 False, provider_code="partial", error=f"{target} refuses {len(refused)} recipients", target=target
@@ -63,8 +63,12 @@ class Email:
         given = self._given
         host, port, timeout = given.smtp_host or "", given.smtp_port, given.timeout_s
         if given.smtp_tls == "tls":
-            return smtplib.SMTP_SSL(host, port, timeout=timeout, context=ssl.create_default_context())
+            return smtplib.SMTP_SSL(host, port, timeout=timeout, context=self._tls())
         return smtplib.SMTP(host, port, timeout=timeout)
+
+    def _tls(self) -> ssl.SSLContext:
+        """Checks the certificate and its name: against ``smtp_ca_file`` if given, else the system's authorities."""
+        return ssl.create_default_context(cadata=self._ca)
 
     def _mail(self, message: Message, clock: Clock) -> EmailMessage:
         given = self._given
@@ -80,6 +84,17 @@ class Email:
             mail["X-Priority"] = _PRIORITY[message.severity]
         mail.set_content(message.text)
         return mail
+
+
+def _reason(error: Exception) -> str:
+    """Why a conversation with the server failed, for somebody who can change the configuration."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message} (smtp_ca_file names one's own authority)"
+    if isinstance(error, ssl.SSLError):
+        return "it does not speak TLS on this port (smtp_tls: starttls, tls or none)"
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return str(error)
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _text(raw: bytes | str) -> str:
