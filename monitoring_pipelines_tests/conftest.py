@@ -1,4 +1,4 @@
-"""Fixtures every test area may use: a real MySQL-compatible server and databases on it.
+"""Fixtures every test area may use: real MySQL-compatible and PostgreSQL servers and databases on them.
 
 What belongs here: fixtures shared by several areas. What does not: fixtures of one area (its own conftest),
 and stand-ins for a server: tests talk to a real one or fail.
@@ -13,6 +13,7 @@ import pytest
 
 from monitoring_pipelines.config import secrets
 from monitoring_pipelines_tests.support.mysql_server import ServerMissing, TestDatabase, TestServer
+from monitoring_pipelines_tests.support.postgres_server import PostgresServer
 
 
 def _start() -> TestServer:
@@ -58,6 +59,21 @@ def mariadb_db(mariadb: TestServer) -> Iterator[TestDatabase]:
 def own_mariadb() -> Iterator[TestServer]:
     """A server of this test alone, which it may ``kill()`` and ``boot()`` again."""
     server = _start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this test session."""
+    try:
+        server = PostgresServer.start()
+    except ServerMissing as missing:
+        if os.environ.get("ALLOW_SKIP") == "1":
+            pytest.skip(str(missing))
+        pytest.fail(str(missing), pytrace=False)
     try:
         yield server
     finally:

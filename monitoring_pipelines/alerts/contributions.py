@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, select
 
 from monitoring_pipelines.alerts.book import Book, Row, chunks
+from monitoring_pipelines.alerts.configured import NOT_CONFIGURED
 from monitoring_pipelines.alerts.lifecycle import runbook_of
 from monitoring_pipelines.alerts.model import fingerprint
 from monitoring_pipelines.severity import rank
@@ -22,6 +23,7 @@ from monitoring_pipelines.state import tables
 from monitoring_pipelines.state.store import upsert
 
 if TYPE_CHECKING:
+    from monitoring_pipelines.alerts.configured import ConfiguredChecks
     from monitoring_pipelines.alerts.model import Observation
     from monitoring_pipelines.config import Settings
     from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
@@ -68,6 +70,8 @@ class Contributions:
         self._touched: dict[str, int] = {}
         #: Of those, the ones that were seen bad now.
         self._seen: set[str] = set()
+        #: And those that lost a result because its check or source is gone.
+        self._gone: set[str] = set()
 
     def take(self, run: CheckRun, at: datetime) -> None:
         """Take in one executed run; skipped, missed and reporting ones say nothing."""
@@ -82,6 +86,14 @@ class Contributions:
             was_blind = known.is_bad and known.finding["alert_type"] == MONITORING_ERROR and source in seen
             if was_blind and (source, known.finding["check_id"]) not in ran:
                 self._put(known, is_bad=False, run_id=run.run_id, at=at)
+
+    def retire(self, configured: ConfiguredChecks, at: datetime) -> None:
+        """Let go of results whose check or source was taken out of the configuration: no run will replace them."""
+        for known in list(self._known.values()):
+            finding = known.finding
+            if known.is_bad and not configured.has(finding["source_id"], finding["check_id"], known.contributor):
+                self._put(known, is_bad=False, run_id=known.run_id, at=at)
+                self._gone.add(known.fingerprint)
 
     def take_tick(self, seen: Observation, at: datetime) -> None:
         """Take in an evaluation of a type in ``TICK_TYPES``."""
@@ -144,7 +156,7 @@ class Contributions:
                 worst = max(bad[print_], key=lambda one: (rank(one.severity or "info"), one.at))
                 _raise(book, alert, worst, runs, settings, print_ in self._seen)
             elif alert is not None:
-                book.resolve(alert)
+                book.resolve(alert, NOT_CONFIGURED if print_ in self._gone else None)
 
     def write(self, con: Connection) -> None:
         """Write what changed; the results of alerts that are over are not kept."""

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select
 
 from monitoring_pipelines.alerts import alertmanager, recovery, self_config
 from monitoring_pipelines.alerts.book import Book
+from monitoring_pipelines.alerts.configured import ConfiguredChecks, configured_checks
 from monitoring_pipelines.alerts.contributions import TICK_TYPES, Contributions
 from monitoring_pipelines.alerts.drills import drill_observations
 from monitoring_pipelines.alerts.lifecycle import observe
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 #: Component whose heartbeat every evaluation writes.
 EVALUATOR = "evaluator"
 _log = logging.getLogger(__name__)
+#: The configuration with which stored results were last gone through, by state store; only time depends on it.
+_examined: dict[str, ConfiguredChecks] = {}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def tick(pipe: Pipeline, state: StateStore, now: datetime) -> Evaluation:
     with alone(pipe.settings) as mine:
         if not mine:
             return Evaluation(skipped=True)
-        done = apply(pipe.settings, state, now, _observations(pipe, state, now))
+        settings = pipe.settings
+        done = apply(settings, state, now, _observations(pipe, state, now), configured=configured_checks(settings))
     recovery.execute(pipe.settings, state, done.executions)
     alertmanager.push(pipe.settings, state, now)
     return done
@@ -76,7 +80,7 @@ def tick(pipe: Pipeline, state: StateStore, now: datetime) -> Evaluation:
 
 def apply(
     settings: Settings, state: StateStore, now: datetime, observations: Iterable[Observation],
-    component: str | None = EVALUATOR,
+    component: str | None = EVALUATOR, configured: ConfiguredChecks | None = None,
 ) -> Evaluation:  # fmt: skip
     """The same with given observations, in one transaction.
 
@@ -86,12 +90,13 @@ def apply(
         now: Instant of the evaluation.
         observations: What rules say; alerts without one stay as they are.
         component: Whose heartbeat this is; None: nobody's.
+        configured: Checks that still run; results of others end. None: all.
     """
     with state.begin() as con:
         seen = [*observations, *self_config.observations(settings), *drill_observations(con, now)]
         seen += recovery.exhausted(con, settings, now)
         book = Book(con, now)
-        runs = _take_runs(con, book, settings, now, [one for one in seen if one.type in TICK_TYPES])
+        runs = _take_runs(con, book, settings, now, [one for one in seen if one.type in TICK_TYPES], configured)
         for one in seen:
             if one.type not in TICK_TYPES:
                 observe(book, one, settings)
@@ -102,20 +107,31 @@ def apply(
         executions = recovery.decide(con, settings, recovery.requests(settings, seen, book.firing()), now)
         if component is not None:
             beat(con, component, settings.alerts.tick_s, now)
+    if configured is not None:
+        _examined[str(state.engine().url)] = configured
     return Evaluation(runs, len(seen), changed, len(book.fired), len(book.resolved), executions=executions)
 
 
-def _take_runs(con: Connection, book: Book, settings: Settings, now: datetime, ticks: Sequence[Observation]) -> int:
-    """Runs the engine has not seen yet, oldest first, and the tick's own contributions (A-002)."""
+def _take_runs(
+    con: Connection, book: Book, settings: Settings, now: datetime, ticks: Sequence[Observation],
+    configured: ConfiguredChecks | None,
+) -> int:  # fmt: skip
+    """Runs the engine has not seen yet, oldest first, and the tick's own contributions (A-002).
+
+    Results of checks that are gone end when a run comes in, and at the first evaluation with another configuration.
+    """
     waiting = stored_runs.not_taken(con)
-    if not waiting and not ticks:
+    is_new = configured is not None and _examined.get(str(con.engine.url)) is not configured
+    if not waiting and not ticks and not is_new:
         return 0
-    contributions = Contributions(con, None if waiting else [one.fingerprint for one in ticks])
+    contributions = Contributions(con, None if waiting or is_new else [one.fingerprint for one in ticks])
     for run_id in waiting:
         run = stored_runs.take(con, run_id, now)
         contributions.take(run, run.ended_at or now)
     for one in ticks:
         contributions.take_tick(one, now)
+    if configured is not None and (waiting or is_new):
+        contributions.retire(configured, now)
     contributions.apply(book, settings)
     contributions.write(con)
     return len(waiting)

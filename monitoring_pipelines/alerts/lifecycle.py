@@ -28,7 +28,7 @@ def observe(book: Book, seen: Observation, settings: Settings) -> None:
     alert = book.find(seen.fingerprint)
     if seen.condition == "false":
         if alert is not None:
-            book.drop(alert) if alert["state"] == "pending" else book.resolve(alert)
+            book.drop(alert) if alert["state"] == "pending" else book.resolve(alert, seen.ended)
         return
     if seen.condition != "true":
         return

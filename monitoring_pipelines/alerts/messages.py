@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from monitoring_pipelines.alerts import wording
 from monitoring_pipelines.alerts.book import Row, chunks
+from monitoring_pipelines.alerts.configured import NOT_CONFIGURED
 from monitoring_pipelines.alerts.contributions import bad_contributions
 from monitoring_pipelines.alerts.links import dashboard_of
 from monitoring_pipelines.severity import rank
@@ -97,7 +98,9 @@ def compose(
     carriers = bad_contributions(con, [one["fingerprint"] for one in told])
     often = _occurrences(con, told, now)
     run_links = _run_links(con, settings, carriers)
+    removed = _removed(con, told) if row["kind"] == "resolved" else set()
     for one in shown:
+        one["is_removed"] = one["alert_id"] in removed
         one["links"] = links_of(settings, one, run_links.get(one["fingerprint"]))
         is_repaired = repair is not None and one["type"] == REPAIRED and row["kind"] != "resolved"
         one["repair"] = repair(one["source_id"]) if repair is not None and is_repaired else None
@@ -169,6 +172,14 @@ def _occurrences(con: Connection, alerts: list[Row], now: datetime) -> dict[str,
         table.c.fingerprint.in_([one["fingerprint"] for one in alerts]), table.c.fired_at > now - _DAY
     )
     return {row[0]: row[1] for row in con.execute(query.group_by(table.c.fingerprint))}
+
+
+def _removed(con: Connection, alerts: list[Row]) -> set[str]:
+    """Alerts that ended because nobody looks any more, not because all is well."""
+    event = tables.alert_event
+    ids = [one["alert_id"] for one in alerts]
+    query = select(event.c.alert_id).where(event.c.alert_id.in_(ids), event.c.to_state == "resolved")
+    return set(con.execute(query.where(event.c.reason == NOT_CONFIGURED)).scalars())
 
 
 def links_of(settings: Settings, alert: Row, run_link: str | None) -> Links:

@@ -38,6 +38,8 @@ class Observation:
     threshold: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
     task_ids: tuple[str, ...] = ()
+    #: Why the condition is false, when that is not that things are well again.
+    ended: str | None = None
 
     @property
     def fingerprint(self) -> str:

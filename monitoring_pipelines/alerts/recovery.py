@@ -28,7 +28,7 @@ from monitoring_pipelines.state.ids import new_id
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
-    from monitoring_pipelines.config.schema_alerts import RecoveryTarget
+    from monitoring_pipelines.config.schema_alerts import RecoveryHook, RecoveryTarget
     from monitoring_pipelines.state import StateStore
 
 RESTART, SHED = "restart", "shed_load"
@@ -162,7 +162,9 @@ def _shed_result(con: Connection, settings: Settings, request: Request, now: dat
     level = newest.detail["level"] if newest is not None else "normal"
     if level == request.level or (newest is not None and now - newest.at < timedelta(seconds=SHED_COOLDOWN_S)):
         return None
-    return "executed" if _is_live(settings, request.target) else "would_shed"
+    known = settings.recovery.targets.get(request.target)
+    has_hook = known is not None and known.load_shedding is not None
+    return "executed" if has_hook and _is_live(settings, request.target) else "would_shed"
 
 
 def _is_live(settings: Settings, target: str) -> bool:
@@ -200,7 +202,10 @@ def exhausted(con: Connection, settings: Settings, now: datetime) -> list[Observ
 def execute(settings: Settings, state: StateStore, wanted: Sequence[Execution]) -> None:
     """Call the hooks; a hook that fails is journaled as ``failed`` and counts like one that worked."""
     for one in wanted:
-        hook = settings.recovery.targets[one.request.target]
+        target = settings.recovery.targets[one.request.target]
+        hook = target.load_shedding if one.request.action == SHED else target
+        if hook is None:
+            continue
         try:
             error = _call(settings, hook, one.request)
         except ConfigError as problem:
@@ -214,7 +219,7 @@ def execute(settings: Settings, state: StateStore, wanted: Sequence[Execution]) 
             con.execute(update(_requests).where(_requests.c.request_id == one.request_id).values(**values))
 
 
-def _call(settings: Settings, hook: RecoveryTarget, request: Request) -> str | None:
+def _call(settings: Settings, hook: RecoveryHook, request: Request) -> str | None:
     """Ask the hook to act; returns what went wrong."""
     from monitoring_pipelines.alerts.channels.http import post_json, where
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from monitoring_pipelines.alerts.configured import NOT_CONFIGURED
 from monitoring_pipelines.alerts.model import Condition, Observation
 from monitoring_pipelines.state import tables
 from monitoring_pipelines.state.heartbeats import beat, is_fresh
@@ -53,8 +54,10 @@ def look(settings: Settings, state: StateStore, clock: Clock, dagster_url: str |
         inside = is_fresh(con, engine.EVALUATOR, now)
         mute = not is_fresh(con, "dispatcher", now)
         started = con.execute(select(tables.component_heartbeat.c.component).limit(2)).all()
-        fired = set(con.execute(select(tables.alert.c.open_fingerprint).where(tables.alert.c.type == _TYPE)).scalars())
-    seen = _dagster(dagster_url, now) if dagster_url is not None else []
+        alert = tables.alert
+        query = select(alert.c.labels, alert.c.open_fingerprint).where(alert.c.type == _TYPE)
+        fired = {row[1]: row[0] for row in con.execute(query.where(alert.c.open_fingerprint.is_not(None)))}
+    seen = _dagster(dagster_url, now, [one.get("component", "") for one in fired.values()]) if dagster_url else []
     seen += [one for one in rules.heartbeats(settings, state, now) if one.labels.get("component") != API]
     news = [one for one in seen if (one.condition == "true") != (one.fingerprint in fired)]
     if len(started) < 2 or (inside and not mute and not news):
@@ -67,12 +70,16 @@ def look(settings: Settings, state: StateStore, clock: Clock, dagster_url: str |
     return True
 
 
-def _dagster(url: str, now: datetime) -> list[Observation]:
-    """What Dagster says of its parts; one that cannot be judged yet changes nothing."""
+def _dagster(url: str, now: datetime, fired: list[str]) -> list[Observation]:
+    """What Dagster says of its parts; one that cannot be judged yet changes nothing.
+
+    ``fired``: components with an open alert; those that are in no code location any more end.
+    """
     from monitoring_pipelines.collect.dagster_health import components
 
     done = []
-    for part in components(url, now):
+    parts = components(url, now)
+    for part in parts:
         name = f"dagster.{part.kind}.{part.name}"
         condition: Condition = "true" if part.is_bad else "false" if part.state == "ok" else "insufficient_data"
         done.append(
@@ -81,6 +88,16 @@ def _dagster(url: str, now: datetime) -> list[Observation]:
                 {"component": name}, details={"since": part.since, "state": part.state} if part.is_bad else {},
             )
         )  # fmt: skip
+    if all(part.state == "ok" for part in parts if part.kind in ("webserver", "code_location")):
+        known = {f"dagster.{part.kind}.{part.name}" for part in parts}
+        for name in fired:
+            if (
+                name.startswith(("dagster.schedule.", "dagster.sensor.", "dagster.code_location."))
+                and name not in known
+            ):
+                labels = {"component": name}
+                gone = Observation(_TYPE, "_self", "false", "high", "high", _TYPE, "", labels, ended=NOT_CONFIGURED)
+                done.append(gone)
     return done
 
 

@@ -20,6 +20,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "value": ("当前值", "Value"),
     "last_value": ("最后的值", "Last value"),
     "over": ("已恢复：", "Over: "),
+    "removed": ("不再监控：", "No longer watched: "),
+    "why": ("原因", "Reason"),
+    "not_configured": ("检查、规则或数据源已从配置中移除；不代表问题已恢复",
+                       "its check, rule or source was taken out of the configuration; this does not say that all is well"),
     "threshold": ("阈值", "threshold"),
     "scope": ("范围", "Scope"),
     "since": ("开始", "Since"),
@@ -110,7 +114,7 @@ class Words:
         severity = self.severity(alert["severity"])
         if kind == "severity_up":
             severity = f"{self.say('raised')} {severity}"
-        over = self.say("over") if kind == "resolved" else ""
+        over = self.say("removed" if alert.get("is_removed") else "over") if kind == "resolved" else ""
         lines = [f"**{severity}** {over}{escape(alert['message'] or alert['type'])}"]
         if alert["is_drill"]:
             lines.insert(0, f"**{self.say('drill')}**")
@@ -133,6 +137,7 @@ class Words:
                     f"{self.instant(ended)}, {self.say('after')} {self.duration((ended - start).total_seconds())}",
                 ),
                 (self.say("since"), self.instant(start)),
+                (self.say("why"), self.say("not_configured") if alert.get("is_removed") else ""),
             ]
             return facts
         lasted = self.duration((self.now - start).total_seconds())

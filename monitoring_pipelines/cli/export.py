@@ -21,6 +21,8 @@ STATE_TABLES = (
     "threshold_journal",
     "silence",
     "alert",
+    "alert_channel",
+    "alert_contribution",
     "alert_event",
     "expectation",
     "rule_state",

@@ -14,7 +14,8 @@ from monitoring_pipelines.state import repair as store
 
 #: Runs and plans looked at per source; older ones are history.
 _RECENT = 200
-_TYPES = {
+#: Alert type → alert name.
+TYPES = {
     "repair_paused": "RepairPaused", "repair_failed": "RepairFailed", "repair_verify_failed": "RepairVerifyFailed",
     "repair_rollback_incomplete": "RepairRollbackIncomplete",
 }  # fmt: skip
@@ -91,7 +92,7 @@ def _observation(kind: str, source_id: str, found: dict[str, Any] | None) -> Obs
     message = "" if found is None else f"plan {found['plan_id']}: {found['reason']}"
     return Observation(
         type=kind, source_id=source_id, condition="true" if found else "false", severity="high",
-        severity_label="high", alertname=_TYPES[kind], message=message, details=found or {},
+        severity_label="high", alertname=TYPES[kind], message=message, details=found or {},
     )  # fmt: skip
 
 

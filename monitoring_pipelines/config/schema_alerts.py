@@ -343,6 +343,8 @@ class ChannelSettings(Block):
     smtp_host: Text | None = None
     smtp_port: Annotated[PositiveCount, Field(le=65535)] = 587
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    #: Certificates (PEM) of the authority that signed the server's; default: those of the system.
+    smtp_ca_file: Text | None = None
     username_env: EnvName | None = None
     password_env: EnvName | None = None
     password_file: Text | None = None
@@ -355,22 +357,38 @@ class ChannelSettings(Block):
             raise ValueError(f"a {self.type} channel needs webhook_env or webhook_file")
         if self.type == "email" and not (self.smtp_host and self.sender and self.recipients):
             raise ValueError("an email channel needs smtp_host, sender and recipients")
+        if bool(self.username_env) != bool(self.password_env or self.password_file):
+            raise ValueError("a login needs username_env and one of password_env and password_file")
         return self
 
 
-class RecoveryTarget(Block):
-    """A hook that asks for a restart (A-701)."""
+class RecoveryHook(Block):
+    """A request of the product: a POST, or a command with fixed arguments (A-701)."""
 
-    enabled: Flag = False
     kind: Literal["webhook", "command"] = "webhook"
     url_env: EnvName | None = None
     command: list[Text] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it says what is to be called."""
+        return bool(self.url_env if self.kind == "webhook" else self.command)
+
+
+class RecoveryTarget(RecoveryHook):
+    """The hook that asks for a restart of a target, and the one that asks it to shed load."""
+
+    enabled: Flag = False
     max_uptime_s: PositiveSeconds | None = None
+    #: A hook of its own (A-704): one that restarts must not be called to shed load. None: levels are journaled only.
+    load_shedding: RecoveryHook | None = None
 
     @model_validator(mode="after")
     def _needs(self) -> Self:
-        if self.enabled and not (self.url_env if self.kind == "webhook" else self.command):
-            raise ValueError(f"an enabled {self.kind} hook needs {'url_env' if self.kind == 'webhook' else 'command'}")
+        for hook in (self, self.load_shedding):
+            if self.enabled and hook is not None and not hook.is_complete:
+                needed = "url_env" if hook.kind == "webhook" else "command"
+                raise ValueError(f"an enabled {hook.kind} hook needs {needed}")
         return self
 
 

@@ -265,3 +265,34 @@ def test_configured_rules_are_added_to_the_defaults(make_world):
     assert states["check.x", "a"] == "inhibited"
     assert states["check.x", "b"] == "firing"
     assert states["ingest.low", None] == "inhibited"
+
+
+def test_an_exported_life_goes_on_where_it_is_read_in(world, tmp_path, capsys):
+    """S-607: timers and what carries an alert move with it, so nothing is repeated early and clean runs end it."""
+    from monitoring_pipelines.cli.app import run
+    from monitoring_pipelines.state import StateStore
+
+    world.check("full", ("critical", "19 of 40"))
+    world.run(100)
+    config = ["--config", str(world.root / "monitoring.yaml")]
+    world.config["more"] = "state: {url_file: first.url}"
+    for name in ("first", "second"):
+        (world.root / f"{name}.url").write_text(
+            str(world.state.url) if name == "first" else f"sqlite:///{tmp_path}/second.sqlite3"
+        )
+    assert world.settings
+    assert run([*config, "export", "state", "--output", str(tmp_path / "state.json")]) == 0
+    world.config["more"] = "state: {url_file: second.url}"
+    assert world.settings
+    assert run([*config, "import", "state", str(tmp_path / "state.json")]) == 0
+    capsys.readouterr()
+    world.state.dispose()
+    world.state = StateStore(f"sqlite:///{tmp_path}/second.sqlite3")
+    world.run(1000)
+    world.check("full")
+    world.run(1100)
+    assert [(at, title.split()[0]) for at, title in world.sent] == [
+        (10, "[FIRING]"),
+        (630, "[REPEAT]"),
+        (1020, "[RESOLVED]"),
+    ]

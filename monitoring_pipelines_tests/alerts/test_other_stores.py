@@ -1,16 +1,27 @@
-"""The same timelines on a state store in MySQL."""
+"""The same timelines on a state store in MySQL and PostgreSQL."""
 
 from __future__ import annotations
 
-from monitoring_pipelines.alerts import actions
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from monitoring_pipelines.alerts import actions, outbox
 from monitoring_pipelines.state import alerts as stored
 
 
-def test_a_whole_life_on_mariadb(make_world, mariadb_db):
-    world = make_world(
-        url=mariadb_db.dsn.replace("mysql://", "mysql+pymysql://"), group_wait="0", ops=", per_minute: 3",
-        critical_repeat="60",
-    )  # fmt: skip
+@pytest.fixture(params=["mysql", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "mysql":
+        yield request.getfixturevalue("mariadb_db").dsn.replace("mysql://", "mysql+pymysql://")
+    else:
+        with request.getfixturevalue("postgres").database() as found:
+            yield found
+
+
+def test_a_whole_life(make_world, url):
+    world = make_world(url=url, group_wait="0", ops=", per_minute: 3", critical_repeat="60")
     for n in range(5):
         world.says(labels={"target": f"目标{n}"}, service=f"s{n}")
     world.check("quick", ("high", "缺失 🍄"))
@@ -28,3 +39,37 @@ def test_a_whole_life_on_mariadb(make_world, mariadb_db):
     assert stored.list_alerts(world.state, open_only=False, page_size=3)[1] == 6
     assert stored.prune(world.state, world.clock.now().replace(year=2028), 400, 400) > 0
     assert world.alerts() == []
+
+
+def test_dispatchers_at_once_send_everything_once(make_world, url):
+    """A-403: leases hold on every database."""
+    world = make_world(url=url, group_wait="0")
+    for n in range(12):
+        world.says(labels={"target": str(n)}, service=f"s{n}")
+    world.tick()
+    start = threading.Barrier(4)
+
+    def send() -> None:
+        start.wait()
+        outbox.dispatch(world.settings, world.state, world.clock)
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outbox.dispatch(world.settings, world.state, world.clock)
+    assert sorted(title for _, title in world.sent) == sorted(f"[FIRING] target.down (s{n})" for n in range(12))
+
+
+def test_what_waited_in_quiet_hours_is_merged(make_world, url):
+    world = make_world(url=url, repeat="600", ops=", quiet_hours: {start: '14:10', end: '14:30'}")
+    world.says(severity="medium", labels={"target": "a"})
+    world.run(899)
+    world.says(severity="medium", labels={"target": "b"})
+    world.run(1800)
+    assert [title for _, title in world.sent] == [
+        "[FIRING] target.down (collector)",
+        "[FIRING] target.down (collector) ×2",
+    ]
+    assert [n["reason"] for n in world.notes(state="suppressed")] == ["merged"]

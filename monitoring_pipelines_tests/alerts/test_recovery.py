@@ -152,6 +152,22 @@ def test_load_shedding_follows_the_memory_level_once_a_minute(world):
     assert levels == [("moderate", "would_shed"), ("normal", "would_shed")], "aggressive lasted less than the cool-down"
 
 
+def test_load_is_shed_by_its_own_hook_and_never_by_the_one_that_restarts(make_world, hook):
+    live = LIVE.format(mode="execute", enabled="true")
+    world = make_world(more=live)
+    world.says("resource.memory_level", severity="critical", labels={"process": "collector"})
+    play(world, 0)
+    assert journal(world, "shed_load") == [(0, "would_shed")]
+    assert hook.requests == []
+    world.config["more"] = live.replace("}}", "}").replace(
+        "url_env: MP_TEST_HOOK", "url_env: NO_SUCH_HOOK, load_shedding: {url_env: MP_TEST_HOOK}"
+    )
+    world.says("resource.memory_level", severity="medium", labels={"process": "collector"})
+    play(world, 60)
+    assert journal(world, "shed_load")[-1] == (60, "executed")
+    assert [got.json["level"] for got in hook.requests] == ["moderate"]
+
+
 def test_a_drill_restarts_nothing(world):
     from monitoring_pipelines.alerts.drills import start_drill
 

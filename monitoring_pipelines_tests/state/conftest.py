@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from monitoring_pipelines.state import StateStore
-from monitoring_pipelines_tests.support.mysql_server import ServerMissing
-from monitoring_pipelines_tests.support.postgres_server import PostgresServer
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server of this test session."""
-    try:
-        server = PostgresServer.start()
-    except ServerMissing as missing:
-        if os.environ.get("ALLOW_SKIP") == "1":
-            pytest.skip(str(missing))
-        pytest.fail(str(missing), pytrace=False)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "mysql", "postgresql"])

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
+from monitoring_pipelines.alerts.configured import NOT_CONFIGURED
 from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.alerts.recovery import EXHAUSTED
 from monitoring_pipelines.alerts.rules import scope as scopes
 from monitoring_pipelines.alerts.rules.configured import Configured
 from monitoring_pipelines.alerts.rules.ingest import LOOK_BACK, Ingest
@@ -27,10 +29,12 @@ from monitoring_pipelines.alerts.rules.targets import Targets
 from monitoring_pipelines.alerts.rules.tasks import Flow, Tasks
 from monitoring_pipelines.alerts.rules.trend import SAMPLES
 from monitoring_pipelines.collect.own import SELF
+from monitoring_pipelines.compensation import notices
 from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.lean import without_pandas
+from monitoring_pipelines.quality.registry import MONITORING_ERROR, checks
 from monitoring_pipelines.state import collected
-from monitoring_pipelines.state.tables import alert, threshold
+from monitoring_pipelines.state.tables import alert, alert_contribution, threshold
 from monitoring_pipelines.warehouse.connect import WarehouseMissing
 
 if TYPE_CHECKING:
@@ -146,32 +150,50 @@ def _retire_removed(scope: Scope) -> None:
 
 
 def _withdraw(con: Connection, scope: Scope) -> None:
-    """Answer false for open alerts whose scope has ended: rule switched off, source removed, subject retired."""
-    sources = {SELF, *(s.id for s in scope.settings.sources), *(key[0] for key in scope.collected_names)}
+    """Answer false for open alerts whose scope has ended: rule switched off or removed, source removed, subject retired.
+
+    What checks carry is not looked at: their results say when it is over (``alerts.contributions``).
+    """
+    sources = {SELF, *(s.id for s in scope.settings.enabled_sources), *(key[0] for key in scope.collected_names)}
+    result = alert_contribution
     open_alerts = select(alert.c.type, alert.c.source_id, alert.c.labels, alert.c.service, alert.c.fingerprint).where(
-        alert.c.open_fingerprint.is_not(None), alert.c.type.in_(tuple(scope.rules)), alert.c.is_drill.is_(False)
-    )
+        alert.c.open_fingerprint.is_not(None), alert.c.is_drill.is_(False), alert.c.type != EXHAUSTED,
+        or_(
+            alert.c.type.in_(tuple(scope.rules)),
+            ~select(result.c.fingerprint).where(result.c.fingerprint == alert.c.fingerprint).exists(),
+        ),
+    )  # fmt: skip
     rows = con.execute(open_alerts).all()
     types = {row.type for row in rows}
+    known = {*scope.rules, *notices.TYPES, MONITORING_ERROR, *(check.alert_type for check in checks().values())}
     said = {one.fingerprint for one in scope.observations if one.type in types}
     for row in rows:
         if row.fingerprint in said:
             continue
-        rule = scope.rules[row.type]
-        if row.type == "self.config" and row.labels.get("check", "").startswith("route."):
-            continue  # the alert engine's own
-        configured = {channel.id.upper() for channel in scope.settings.channels}
-        unused = row.source_id == SELF and "channel" in row.labels and row.labels["channel"] not in configured
-        gone = (
-            unused or not rule.enabled or row.source_id not in sources or _is_retired(scope, row.source_id, row.labels)
-        )
-        if gone or (row.type in scope.complete and not _is_unread(scope, row.source_id)):
-            level = rule.levels[0]
+        removed = row.source_id not in sources or row.type not in known
+        if removed or _is_over(scope, row):
+            reason = NOT_CONFIGURED if removed or not _is_on(scope, row.type) else None
             ended = Observation(
-                row.type, row.source_id, "false", level.severity, level.severity_label, rule.name, "ended",
-                row.labels, row.service,
+                row.type, row.source_id, "false", "info", "info", row.type, "ended", row.labels, row.service, ended=reason,
             )  # fmt: skip
             scope.observations.append(ended)
+
+
+def _is_on(scope: Scope, rule_id: str) -> bool:
+    return rule_id not in scope.rules or scope.rules[rule_id].enabled
+
+
+def _is_over(scope: Scope, row: Any) -> bool:
+    """Whether a rule that exists says nothing more of the scope of an open alert."""
+    if row.type not in scope.rules:
+        return False  # repair's own, which says every time how it is
+    if row.type == "self.config" and row.labels.get("check", "").startswith("route."):
+        return False  # the alert engine's own
+    configured = {channel.id.upper() for channel in scope.settings.channels}
+    unused = row.source_id == SELF and "channel" in row.labels and row.labels["channel"] not in configured
+    if unused or not _is_on(scope, row.type) or _is_retired(scope, row.source_id, row.labels):
+        return True
+    return row.type in scope.complete and not _is_unread(scope, row.source_id)
 
 
 def _is_retired(scope: Scope, source_id: str, labels: dict[str, str]) -> bool:
