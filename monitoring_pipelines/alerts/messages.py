@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, select
 
-from monitoring_pipelines.alerts import wording
+from monitoring_pipelines.alerts import loss, wording
 from monitoring_pipelines.alerts.book import Row, chunks
 from monitoring_pipelines.alerts.configured import NOT_CONFIGURED
 from monitoring_pipelines.alerts.contributions import bad_contributions
 from monitoring_pipelines.alerts.links import dashboard_of
+from monitoring_pipelines.alerts.routing import route_of
+from monitoring_pipelines.alerts.rules.table import in_force
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import tables
 
@@ -96,13 +98,19 @@ def compose(
         return _digest(con, row, words, base)
     told = shown[:MOST_ALERTS]
     carriers = bad_contributions(con, [one["fingerprint"] for one in told])
-    often = _occurrences(con, told, now)
+    often = _occurrences(con, told, now - _DAY)
+    flaps = _occurrences(con, told, now - timedelta(seconds=settings.alerts.flapping.window_s))
+    rules = in_force(settings)
     run_links = _run_links(con, settings, carriers)
     removed = _removed(con, told) if row["kind"] == "resolved" else set()
     for one in shown:
         one["is_removed"] = one["alert_id"] in removed
         one["links"] = links_of(settings, one, run_links.get(one["fingerprint"]))
         is_repaired = repair is not None and one["type"] == REPAIRED and row["kind"] != "resolved"
+        one["unit"] = rules[one["type"]].unit if one["type"] in rules else ""
+        one["more"] = loss.facts(one, words, settings.checks.bands)
+        one["said"] = loss.SAID if any(text for _, text in one["more"][:1]) else frozenset()
+        one["more"] += _flapping(settings, one, flaps.get(one["fingerprint"], 1), words)
         one["repair"] = repair(one["source_id"]) if repair is not None and is_repaired else None
     parts = [
         words.alert(one, row["kind"], carriers.get(one["fingerprint"], []), often.get(one["fingerprint"], 1))
@@ -130,7 +138,9 @@ def _message(
 def _test(row: Row, words: wording.Words, base: str) -> Message:
     payload: dict[str, Any] = row["payload"] or {}
     title = f"[TEST] {payload.get('title') or words.test_title()}"
-    return _message(row, title, words.test(payload), payload.get("level", "info"), words, base, [])
+    return _message(
+        row, title, words.test(payload, row["channel"], base), payload.get("level", "info"), words, base, []
+    )
 
 
 def _digest(con: Connection, row: Row, words: wording.Words, base: str) -> Message:
@@ -165,13 +175,22 @@ def _digest(con: Connection, row: Row, words: wording.Words, base: str) -> Messa
     return _message(row, title, parts, severity, words, base, [])
 
 
-def _occurrences(con: Connection, alerts: list[Row], now: datetime) -> dict[str, int]:
-    """How often each alert fired in the last 24 hours, this time included."""
+def _occurrences(con: Connection, alerts: list[Row], since: datetime) -> dict[str, int]:
+    """How often each alert fired after ``since``, this time included."""
     table = tables.alert
     query = select(table.c.fingerprint, func.count()).where(
-        table.c.fingerprint.in_([one["fingerprint"] for one in alerts]), table.c.fired_at > now - _DAY
+        table.c.fingerprint.in_([one["fingerprint"] for one in alerts]), table.c.fired_at > since
     )
     return {row[0]: row[1] for row in con.execute(query.group_by(table.c.fingerprint))}
+
+
+def _flapping(settings: Settings, alert: Row, fired: int, words: wording.Words) -> list[tuple[str, str]]:
+    """An alert that comes and goes so often that not every time is told."""
+    flap, route = settings.alerts.flapping, route_of(settings, alert["severity"])
+    if fired < flap.count or route is None:
+        return []
+    window, repeat = words.duration(flap.window_s), words.duration(route.repeat_s)
+    return [(words.say("flapping"), words.say("flapped", n=fired, window=window, repeat=repeat))]
 
 
 def _removed(con: Connection, alerts: list[Row]) -> set[str]:

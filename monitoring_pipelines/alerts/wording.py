@@ -37,7 +37,20 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "occurrences": ("次数", "Occurrences"),
     "today": ("24 小时内第 {n} 次触发", "fired {n} times in 24 h"),
     "found": ("共 {n} 次运行发现", "found by {n} runs"),
-    "first": ("首次", "first time"),
+    "first": ("24 小时内首次", "first time in 24 h"),
+    "complete": ("完整率", "Completeness"),
+    "share": ("{rate}（{total} 个任务中 {bad} 个异常；≥{healthy}% 健康，<{degraded}% 高，<{critical}% 严重）",
+              "{rate} ({bad} of {total} tasks; healthy from {healthy}%, high below {degraded}%, critical below {critical}%)"),
+    "loss_began": ("缺失始于", "Loss began"),
+    "loss_rates": ("{at}，完整率由 {before}% 变为 {after}%", "{at}, completeness went from {before}% to {after}%"),
+    "mostly_in": ("主要来自", "Mostly in"),
+    "carrier": ("{what}（{tasks} 个任务缺 {missing} 个，占缺失 {loss}%、占流量 {traffic}%）",
+                "{what} ({missing} of {tasks} tasks; {loss}% of the loss, {traffic}% of the traffic)"),
+    "flapping": ("频繁波动", "Flapping"),
+    "flapped": ("{window}内第 {n} 次触发；之后每 {repeat}最多通知一次",
+                "fired {n} times within {window}; from here on told at most once every {repeat}"),
+    "channel": ("通道", "Channel"),
+    "page": ("页面", "Page"),
     "tasks": ("任务", "Tasks"),
     "details": ("详情", "Details"),
     "repair": ("修复", "Repair"),
@@ -67,6 +80,7 @@ _SEVERITIES = {"critical": "严重", "high": "高", "medium": "中", "low": "低
 #: Details that repeat what a message already says, or that only programs read.
 _HIDDEN = {"samples", "dagster_run_id", "daily_stats", "message", "value", "threshold"}
 _MOST_DETAILS = 6
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?")
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class Words:
         return f"[{tag}] {name}" + (f" ×{total}" if total > 1 else "")
 
     def alert(self, alert: Row, kind: str, carriers: list[Row], fired_today: int) -> str:
-        """Everything about one alert, most needed first."""
+        """Everything about one alert, most needed first; ``alert["more"]``: lines of its type."""
         severity = self.severity(alert["severity"])
         if kind == "severity_up":
             severity = f"{self.say('raised')} {severity}"
@@ -142,11 +156,12 @@ class Words:
             return facts
         lasted = self.duration((self.now - start).total_seconds())
         facts.append((self.say("since"), f"{self.instant(start)}, {self.say('for')} {lasted}"))
+        facts[1:1] = alert.get("more") or []
         facts.append((self.say("carried"), self._carried(alert, carriers)))
         facts.append((self.say("occurrences"), self._times(alert, carriers, fired_today)))
         if alert["task_ids"]:
             facts.append((self.say("tasks"), ", ".join(escape(str(one)) for one in alert["task_ids"])))
-        facts.append((self.say("details"), _details(alert["details"] or {})))
+        facts.append((self.say("details"), self._details(alert["details"] or {}, alert.get("said") or frozenset())))
         if alert.get("repair"):
             facts.append((self.say("repair"), self.say("repair_plan", **alert["repair"])))
         if alert["acknowledged_at"] is not None:
@@ -157,8 +172,11 @@ class Words:
     def _value(self, alert: Row) -> str:
         if alert["value"] is None:
             return ""
-        text = number(alert["value"])
-        return text if alert["threshold"] is None else f"{text} ({self.say('threshold')} {number(alert['threshold'])})"
+        unit = f" {alert['unit']}" if alert.get("unit") else ""
+        text = f"{number(alert['value'])}{unit}"
+        if alert["threshold"] is None:
+            return text
+        return f"{text} ({self.say('threshold')} {number(alert['threshold'])}{unit})"
 
     def _carried(self, alert: Row, carriers: list[Row]) -> str:
         if not carriers:
@@ -170,6 +188,19 @@ class Words:
         if carriers:
             parts.append(self.say("found", n=alert["occurrences"]))
         return ", ".join(parts)
+
+    def _details(self, details: dict[str, Any], said: frozenset[str]) -> str:
+        """The first details that nothing else in the message says; instants in local time."""
+        shown = []
+        for name, value in details.items():
+            if name in _HIDDEN or name in said or value is None or isinstance(value, (dict, list)):
+                continue
+            if isinstance(value, str) and _INSTANT.fullmatch(value):
+                text = self.instant(datetime.fromisoformat(value.removesuffix("Z")))
+            else:
+                text = number(value) if isinstance(value, float) else escape(str(value))
+            shown.append(f"{name} {text}")
+        return ", ".join(shown[:_MOST_DETAILS])
 
     def _links(self, alert: Row) -> str:
         links = alert["links"]
@@ -189,14 +220,15 @@ class Words:
         """Title of a test message without one of its own."""
         return self.say("test_title")
 
-    def test(self, payload: dict[str, Any]) -> list[str]:
-        """Body of a test message (A-504)."""
+    def test(self, payload: dict[str, Any], channel: str, page: str) -> list[str]:
+        """Body of a test message (A-504): which channel of which installation it proves."""
         lines = [f"**{self.say('test')}**"]
         if payload.get("message"):
             lines.append(escape(str(payload["message"])))
         lines.append(f"{self.say('severity')}: {self.severity(payload.get('level', 'info'))}")
         if payload.get("details"):
-            lines.append(f"{self.say('details')}: {_details(payload['details'])}")
+            lines.append(f"{self.say('details')}: {self._details(payload['details'], frozenset())}")
+        lines += [f"{self.say('channel')}: {escape(channel)}", f"{self.say('page')}: {page}"]
         return [*lines, self.instant(self.now)]
 
     def digest_title(self, count: int) -> str:
@@ -248,12 +280,3 @@ def cut(text: str, limit: int, mark: str) -> str:
 def cut_mark(language: str) -> str:
     """What stands at the end of a text that was cut."""
     return _TEXTS["cut"][0 if language == "zh-CN" else 1]
-
-
-def _details(details: dict[str, Any]) -> str:
-    shown = []
-    for name, value in details.items():
-        if name in _HIDDEN or value is None or isinstance(value, (dict, list)):
-            continue
-        shown.append(f"{name} {number(value) if isinstance(value, float) else escape(str(value))}")
-    return ", ".join(shown[:_MOST_DETAILS])

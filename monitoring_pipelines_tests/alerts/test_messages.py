@@ -24,11 +24,11 @@ def test_a_rule_tells_value_threshold_scope_start_and_where_to_look(world):
         "### [REPEAT] CollectorHighMemory (collector)",
         "",
         "**critical** memory is high",
-        "- Value: 3,200,000,000 (threshold 3,000,000,000)",
+        "- Value: 3,200,000,000 bytes (threshold 3,000,000,000 bytes)",
         "- Scope: source=collector, service=collector, process=c-1",
         "- Since: 2026-02-01 14:00:00 (UTC+08:00) = 06:00:00Z, for 10 min 30 s",
         "- Carried by: rule resource.memory",
-        "- Occurrences: first time",
+        "- Occurrences: first time in 24 h",
         "",
         f"[Alert](http://127.0.0.1:8787/alerts/{alert_id}) · [Runbook](http://127.0.0.1:8787/runbooks/resource.memory)",
     ]
@@ -46,10 +46,65 @@ def test_a_check_tells_what_carries_it_and_which_tasks(make_world):
     (text,) = texts(world)
     assert "**严重 (critical)** 缺 12 个输出" in text
     assert "- 依据: 完整检查 (critical), 快速检查 (high)" in text
-    assert "- 次数: 首次, 共 2 次运行发现" in text
+    assert "- 次数: 24 小时内首次, 共 2 次运行发现" in text
     assert "task-9" in text
     assert "task-10" not in text, "at most ten tasks"
     assert "[处置手册](http://127.0.0.1:8787/runbooks/missing_outputs)" in text
+
+
+LOSS = {
+    "time_range_hours": 1, "total_success_tasks": 40, "missing_count": 6, "missing_rate": "15.0%", "pending_settle": 2,
+    "since": {"at": "2026-02-01T05:00:00Z", "precision": "hour", "before_rate": 99.5, "after_rate": 80.0},
+    "carried_by": [
+        {"dimension": "endpoint", "value": "img2img", "tasks": 8, "missing": 6, "share_of_loss": 100.0, "share_of_traffic": 20.0}
+    ],
+    "as_of": "2026-02-01T05:59:30Z",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("language", "lines"),
+    [
+        ("en", [
+            "- Completeness: 85.0% (6 of 40 tasks; healthy from 95%, high below 80%, critical below 50%)",
+            "- Loss began: 2026-02-01 13:00:00 (UTC+08:00) = 05:00:00Z, completeness went from 99.5% to 80.0%",
+            "- Mostly in: endpoint=img2img (6 of 8 tasks; 100.0% of the loss, 20.0% of the traffic)",
+            "- Details: as_of 2026-02-01 13:59:30 (UTC+08:00) = 05:59:30Z, pending_settle 2",
+        ]),
+        ("zh-CN", [
+            "- 完整率: 85.0%（40 个任务中 6 个异常；≥95% 健康，<80% 高，<50% 严重）",
+            "- 缺失始于: 2026-02-01 13:00:00 (UTC+08:00) = 05:00:00Z，完整率由 99.5% 变为 80.0%",
+            "- 主要来自: endpoint=img2img（8 个任务缺 6 个，占缺失 100.0%、占流量 20.0%）",
+        ]),
+    ],
+)  # fmt: skip
+def test_missing_outputs_are_told_with_share_since_when_and_where(make_world, language, lines):
+    """Whoever is woken need not open the page to know what broke."""
+    world = make_world(ops=f", language: {language}")
+    world.check("quick", Finding("shop", "missing_outputs", "missing_task_outputs", "medium", "6 of 40", T0, LOSS))
+    world.run(10)
+    (text,) = texts(world)
+    assert [line for line in lines if line not in text.splitlines()] == []
+
+
+def test_an_alert_that_comes_and_goes_says_so(world):
+    for n in range(5):
+        world.says()
+        world.run(60 * n + 29)
+        world.says(condition="false")
+        world.run(60 * n + 59)
+    world.says()
+    world.run(1000)
+    assert "- Flapping: fired 6 times within 30 min; from here on told at most once every 10 min" in texts(world)[-1]
+    assert "Flapping" not in texts(world)[0]
+
+
+def test_a_test_message_names_channel_and_installation(world):
+    from monitoring_pipelines.alerts.testing import send_test
+
+    send_test(world.settings, world.state, world.clock)
+    assert "Channel: ops" in texts(world)[0]
+    assert "Page: http://127.0.0.1:8787" in texts(world)[0]
 
 
 def test_the_end_is_told_with_how_long_it_lasted(world):
