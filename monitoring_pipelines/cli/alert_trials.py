@@ -5,7 +5,7 @@ What belongs here: arguments and output. What does not: sending (``alerts.testin
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
@@ -13,6 +13,9 @@ from monitoring_pipelines.cli.alerts import actor
 from monitoring_pipelines.cli.context import Ctx
 from monitoring_pipelines.cli.output import table
 from monitoring_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.alerts.rules.table import Rule
 
 route = App(name="route", help="Who hears of what.", help_format="plaintext")
 Severity = Literal["info", "low", "medium", "high", "critical"]
@@ -63,9 +66,10 @@ def send_test(
 
 @route.command(name="test")
 def route_test(
+    rule: str | None = None,
     *,
-    severity: Severity,
-    alertname: str = "Example",
+    severity: Severity | None = None,
+    alertname: str | None = None,
     type: str | None = None,  # noqa: A002 - the option's name
     service: str | None = None,
     label: list[str] | None = None,
@@ -74,7 +78,8 @@ def route_test(
     """Show which receivers an alert would reach, when, and why. Exit code 1 if nobody would hear of it.
 
     Args:
-        severity: Severity of the alert.
+        rule: A rule in force: its name, type and highest severity, unless given.
+        severity: Severity of the alert; needed without a rule.
         alertname: Its name.
         type: Its type; default the name.
         service: Its service.
@@ -86,6 +91,12 @@ def route_test(
     from monitoring_pipelines.state import StateStore
 
     labels = dict(_pair(text) for text in label or [])
+    if rule is not None:
+        known = _rule(ctx, rule)
+        severity, alertname, type = severity or known.levels[-1].severity, alertname or known.name, type or rule  # noqa: A001
+    if severity is None:
+        raise UsageError("whose severity?", "name a rule, or give --severity")
+    alertname = alertname or "Example"
     alert: dict[str, Any] = {
         "severity": severity, "alertname": alertname, "type": type or alertname, "service": service,
         "source_id": ctx.source[0] if ctx.source else "example", "labels": labels,
@@ -100,6 +111,16 @@ def route_test(
     ]
     ctx.emit(found, lambda: _text(found))
     return 0 if found["receivers"] and not found["silenced_by"] else 1
+
+
+def _rule(ctx: Ctx, rule_id: str) -> Rule:
+    from monitoring_pipelines.alerts.rules.table import in_force
+    from monitoring_pipelines.config.suggest import did_you_mean
+
+    rules = in_force(ctx.settings)
+    if rule_id not in rules:
+        raise UsageError(f"unknown rule {rule_id!r}{did_you_mean(rule_id, list(rules))}")
+    return rules[rule_id]
 
 
 def _pair(text: str) -> tuple[str, str]:

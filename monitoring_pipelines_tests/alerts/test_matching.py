@@ -116,6 +116,11 @@ def test_the_command_line_lists_shows_acknowledges_and_silences(cli_world, capsy
     assert mp(world, capsys, "alerts", "list", "--silences")[1]["total"] == 0
     code, found = mp(world, capsys, "route", "test", "--severity", "critical")
     assert (code, found["receivers"][0]["channel"]) == (0, "ops")
+    code, found = mp(world, capsys, "route", "test", "ingest.low")
+    assert (code, found["severity"], found["route"]) == (0, "medium", "warning")
+    assert found["may_be_inhibited_by"] == ["type=ingest.none"]
+    assert mp(world, capsys, "route", "test", "ingest.lo")[0] == 2
+    assert mp(world, capsys, "route", "test")[0] == 2
     assert mp(world, capsys, "alerts", "history")[1]["total"] == 4
     assert mp(world, capsys, "alerts", "show", "nothing")[0] == 2
 
@@ -131,6 +136,19 @@ def test_the_command_line_sends_tests_and_drills(cli_world, capsys):
     assert mp(world, capsys, "test-alert", "--drill", "target.down", "--lasts-s", "60")[0] == 0
     world.run(0)
     assert world.alert()["is_drill"]
+
+
+def test_a_test_message_that_fails_makes_no_alert(cli_world, capsys):
+    """A-504: whoever tests sees it at once; a channel is down when messages fail."""
+    world = cli_world
+    world.ops.answer = lambda _: (500, b"", {})
+    assert mp(world, capsys, "test-alert")[0] == 1
+    mp(world, capsys, "alerts", "tick")
+    assert [a["type"] for a in world.alerts() if a["type"].startswith("notify.")] == []
+    world.says()
+    world.run(20)
+    mp(world, capsys, "alerts", "tick")
+    assert "notify.channel_down" in {a["type"] for a in world.alerts()}
 
 
 def test_paging_filters_and_retention(world):

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from monitoring_pipelines.alerts.rules.queries import rows
 from monitoring_pipelines.alerts.rules.scope import Scope, exact
 from monitoring_pipelines.collect.own import SELF
-from monitoring_pipelines.state.tables import notification_attempt
+from monitoring_pipelines.state.tables import notification, notification_attempt
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,11 +30,13 @@ class Notifications:
     attempts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     def recall(self, con: Connection, scope: Scope) -> None:
-        """The product's own attempts."""
+        """The product's own attempts; those of test messages change no alert (A-504)."""
         attempt = notification_attempt.c
         query = (
             select(attempt.channel, attempt.ok, func.count())
+            .outerjoin(notification, notification.c.notification_id == attempt.notification_id)
             .where(attempt.at > scope.now - WINDOW, attempt.at <= scope.now)
+            .where(func.coalesce(notification.c.kind, "") != "test")
             .group_by(attempt.channel, attempt.ok)
         )
         for channel, ok, count in con.execute(query):
