@@ -149,6 +149,7 @@ def reconcile_day(
     entity: str | None = None,
     log: logging.Logger = log,
     listen: Listener | None = None,
+    and_later: bool = False,
 ) -> list[ReconcileResult]:
     """Make every dated table of ``source`` equal to the source for the UTC ``day``, and store the proof.
 
@@ -161,6 +162,7 @@ def reconcile_day(
         entity: Only this entity.
         log: Where progress is told (rows, rows/s, time left).
         listen: Called with the progress after every range, e.g. to draw it.
+        and_later: Also read rows dated after the day, of tables in which no index finds them (E-306).
 
     Returns:
         One result per mapped table that has times the source can search; see ``reconcile_undated`` for the others.
@@ -171,7 +173,8 @@ def reconcile_day(
     tables = [t for t in _tables(settings, source, warehouse, clock, entity, log) if t.scope.time is not None]
     start = datetime(day.year, day.month, day.day)
     ids = _stored_ids([t for t in tables if t.day_needs_ids])
-    return _reconcile(tables, day, [t.day_ranges(start, ids.get(t.mapping.table, ())) for t in tables], listen)
+    ranges = [t.day_ranges(start, ids.get(t.mapping.table, ()), and_later) for t in tables]
+    return _reconcile(tables, day, ranges, listen)
 
 
 def reconcile_undated(
@@ -446,10 +449,15 @@ class _Table:
         """Whether the rows of a day are searched in row ids, because no index finds them."""
         return not self.scope.indexed and self.scope.plan.dialect != "sqlite"
 
-    def day_ranges(self, start: datetime, stored_ids: tuple[int | None, ...] = ()) -> list[Range]:
+    def day_ranges(
+        self, start: datetime, stored_ids: tuple[int | None, ...] = (), and_later: bool = False
+    ) -> list[Range]:
         """The day in hours where an index finds them; else in row ids, so that each statement stays short."""
         day = Range(start, start + 24 * HOUR)
-        return self._by_id(day, stored_ids) if self.day_needs_ids else day.parts(24)
+        later = Range(day.end, EPOCH + END_OF_TIME * _MICRO)
+        if self.day_needs_ids:
+            return self._by_id(replace(day, end=later.end) if and_later else day, stored_ids)
+        return [*day.parts(24), later] if and_later and not self.scope.indexed else day.parts(24)
 
     def undated_ranges(self, stored_ids: tuple[int | None, ...] = ()) -> list[Range]:
         """Everything that ``day_ranges`` of no day covers."""

@@ -46,6 +46,8 @@ KEYS_PER_QUERY = 1000
 #: Small mutable tables are read whole (E-6xx strategies).
 FULL_ROWS = 20_000
 RESCAN_ROWS = 50_000
+#: Without an index of times the first cycle reads this many newest ids again, to learn which are still missing.
+UNPLACED_IDS = 1000
 SMALL_ENTITIES = ("worker", "job", "endpoint")
 #: Longest pause of a cycle for a busy source; the minute must still be told.
 LONGEST_PAUSE_S = 20.0
@@ -203,7 +205,8 @@ def _first_load(
     log.info("%s: first load from %s", source.id, first)
     days = (began.date() - first).days + 1
     for number in range(days):
-        reconcile_day(settings, source, warehouse, clock, first + timedelta(days=number), log=log)
+        day = first + timedelta(days=number)
+        reconcile_day(settings, source, warehouse, clock, day, log=log, and_later=number == days - 1)
     reconcile_undated(settings, source, warehouse, clock, log=log)
     if limit < first:
         prove_empty_days(settings, source, warehouse, clock, limit, first - timedelta(days=1), began, log)
@@ -223,6 +226,8 @@ def _baseline(connection: SourceConnection, table: TableCycle, since: datetime) 
         sql = f"select min({plan.row_id_sql}) from {plan.from_sql} where {column.sql} >= {column.bound(since)}"
         low = connection.query(sql)[0][0]
         top = int(low) - 1 if low is not None else top
+    elif top is not None:
+        top = max(int(top) - UNPLACED_IDS, 0)
     return replace(mark, max_id=int(top) if top is not None else 0, times=times)
 
 

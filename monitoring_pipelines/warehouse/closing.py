@@ -125,18 +125,34 @@ def _origin(
 
 
 def _drop_too_old(con: duckdb.DuckDBPyConnection, source_id: str, origin: datetime, now: datetime) -> None:
-    """Marks of hours before the first processed day that are too old to lower it: say so once and forget them."""
+    """Marks of hours before the first processed day that are too old to lower it: say so once and forget them.
+
+    A task that has been waiting for years marks every hour of them: one anomaly tells of a whole stretch.
+    """
     mark = "FROM meta.dirty_hour WHERE source_id = ? AND hour < date_trunc('hour', ?::TIMESTAMP)"
-    rows = con.execute(f"SELECT DISTINCT hour, family {mark} ORDER BY ALL", [source_id, origin]).fetchall()
-    for hour, family in rows:
-        raise_late(con, source_id, family, hour, now)
+    rows = con.execute(
+        "SELECT family, min(hour), max(hour) FROM (SELECT family, hour, "
+        "hour - row_number() OVER (PARTITION BY family ORDER BY hour) * INTERVAL 1 HOUR AS stretch "
+        f"FROM (SELECT DISTINCT family, hour {mark})) GROUP BY family, stretch ORDER BY ALL",
+        [source_id, origin],
+    ).fetchall()
+    for family, first, last in rows:
+        raise_late(con, source_id, family, first, now, last)
     if rows:
         con.execute(f"DELETE {mark}", [source_id, origin])
 
 
-def raise_late(con: duckdb.DuckDBPyConnection, source_id: str, family: str, hour: datetime, now: datetime) -> None:
-    """Store or count the anomaly ``late_beyond_retention`` of an hour (M-803)."""
+def raise_late(
+    con: duckdb.DuckDBPyConnection,
+    source_id: str,
+    family: str,
+    hour: datetime,
+    now: datetime,
+    last: datetime | None = None,
+) -> None:
+    """Store or count the anomaly ``late_beyond_retention`` of an hour, or of the hours up to ``last`` (M-803)."""
     key = [source_id, "late_beyond_retention", f"{family}_stats", f"{hour:%Y-%m-%dT%H}"]
+    hours = "this hour" if last in (None, hour) else f"the hours up to {last:%Y-%m-%dT%H}"
     known = con.execute(
         'SELECT count(*) FROM raw.anomaly WHERE source_id = ? AND kind = ? AND entity = ? AND "key" = ?', key
     ).fetchone()
@@ -148,6 +164,6 @@ def raise_late(con: duckdb.DuckDBPyConnection, source_id: str, family: str, hour
         return
     con.execute(
         'INSERT INTO raw.anomaly(source_id, kind, entity, "key", "at", detail, first_seen_at, count) '
-        "VALUES (?, ?, ?, ?, ?, 'rows arrived after the raw rows of this hour were removed', ?, 1)",
-        [*key, hour, now],
+        "VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
+        [*key, hour, f"rows arrived after the raw rows of {hours} were removed", now],
     )

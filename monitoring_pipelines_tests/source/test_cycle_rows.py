@@ -98,6 +98,23 @@ def test_future_rows_are_flagged_wait_for_their_time_and_move_no_time_mark(tail:
     assert "right" in _keys(bench)
 
 
+def test_the_first_load_finds_future_and_uncommitted_rows_without_an_index_of_times(tail: Make) -> None:
+    """E-306, E-604: rows dated after today are stored, and an id whose transaction is still open is not given up."""
+    bench = tail()
+    bench.db.execute("drop index created on `order`")
+    bench.task("soon", at=NOW + timedelta(days=3))
+    bench.task("far", at=NOW + timedelta(days=9000))
+    slow = bench.db.connect(autocommit=False)
+    bench.task("slow", connection=slow)
+    bench.task("now")
+    bench.cycle()
+    assert _keys(bench) == ["far", "now", "soon"]
+    slow.commit()
+    slow.close()
+    bench.cycle(30)
+    assert _keys(bench) == ["far", "now", "slow", "soon"]
+
+
 def test_where_and_deleted_when_are_judged_per_version_of_the_row(tail: Make) -> None:
     """E-611: a row that leaves the mapping is gone, a soft-deleted one stays; neither column is mapped."""
     bench = tail('where: "flag <> 9"\n    deleted_when: "flag = 0"')

@@ -213,6 +213,22 @@ def test_older_history_moves_the_first_day(con: duckdb.DuckDBPyConnection) -> No
     assert not due_work(con, NOON + HOUR)
 
 
+def test_years_of_late_hours_are_one_anomaly(con: duckdb.DuckDBPyConnection) -> None:
+    """M-803: a task that waits since 1970 marks half a million hours; they are told of once and forgotten."""
+    run_all(con, NOON + HOUR)
+    con.execute(
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) SELECT 'shop', 'endpoint', h, ?, 't' "
+        "FROM range(TIMESTAMP '1970-01-01', TIMESTAMP '2025-12-01', INTERVAL 1 HOUR) AS r(h)",
+        [NOON],
+    )
+    mark(con, datetime(2025, 12, 5))
+    run_all(con, NOON + HOUR)
+    found = rows(con, 'SELECT "key", detail FROM raw.anomaly ORDER BY "key"')
+    assert [key for key, _ in found] == ["1970-01-01T00", "2025-12-05T00"]
+    assert "up to 2025-11-30T23" in found[0][1]
+    assert not due_work(con, NOON + HOUR)
+
+
 def test_windows_are_whole_buckets(con: duckdb.DuckDBPyConnection) -> None:
     """A window that cuts a bucket would store half of it."""
     with pytest.raises(WindowError, match="not the start of a bucket"):
