@@ -161,37 +161,46 @@ def without_journal(db: TestDatabase, settings, state: StateStore, clock: FixedC
 
     plan = Planner(settings, state, clock).make(PlanRequest("shop", NOW - timedelta(days=1), NOW), "bench")
     approve(settings, state, clock, plan["plan_id"], "bench2")
-    write = MysqlJournal.write
-    MysqlJournal.write = lambda self, rows: None
+    add = MysqlJournal.add
+    MysqlJournal.add = lambda self, rows: []
     try:
         return apply_meanwhile(db, Applier(settings, state, clock), plan["plan_id"])[0]
     finally:
-        MysqlJournal.write = write
+        MysqlJournal.add = add
 
 
 class TimedLocks:
-    """Measures the time between the locking read of a task and the end of its transaction."""
+    """Measures the time from sending the locking read of a task to the answer of the end of its transaction."""
 
     def __init__(self, held: list[float]) -> None:
         self.held, self.since = held, 0.0
 
     def __enter__(self) -> None:
-        self.execute = MysqlSession.execute
+        self.several, self.execute = MysqlSession.several, MysqlSession.execute
         outer = self
+
+        def several(session, statements):
+            if statements[0][0] == "START TRANSACTION":
+                outer.since = time.perf_counter()
+            done = outer.several(session, statements)
+            outer.ended(statements[-1][0])
+            return done
 
         def execute(session, sql, args=None):
             done = outer.execute(session, sql, args)
-            if sql.endswith(" FOR UPDATE") and not sql.startswith("EXPLAIN"):
-                outer.since = time.perf_counter()
-            elif sql in ("COMMIT", "ROLLBACK") and outer.since:
-                outer.held.append(time.perf_counter() - outer.since)
-                outer.since = 0.0
+            outer.ended(sql)
             return done
 
-        MysqlSession.execute = execute
+        MysqlSession.several, MysqlSession.execute = several, execute
+
+    def ended(self, sql: str) -> None:
+        """Note the end of a transaction."""
+        if sql in ("COMMIT", "ROLLBACK") and self.since:
+            self.held.append(time.perf_counter() - self.since)
+            self.since = 0.0
 
     def __exit__(self, *_: object) -> None:
-        MysqlSession.execute = self.execute
+        MysqlSession.several, MysqlSession.execute = self.several, self.execute
 
 
 def write_meanwhile(db: TestDatabase, stop: threading.Event) -> None:

@@ -16,13 +16,22 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.compensation.journal import Journal, JournalIds, JournalRow, image, image_hash
 from monitoring_pipelines.compensation.model import ALREADY_PRESENT, COMMITTED, FAILED, ProposedRow, Task
 from monitoring_pipelines.compensation.rows import at_apply
-from monitoring_pipelines.compensation.session import AccessDenied, DuplicateKey, Session, StatementFailed
+from monitoring_pipelines.compensation.session import (
+    AccessDenied,
+    ConnectionLost,
+    DuplicateKey,
+    Session,
+    StatementFailed,
+)
 from monitoring_pipelines.compensation.stored import OutputReader, TaskReader
 
 if TYPE_CHECKING:
     from monitoring_pipelines.clock import Clock
+    from monitoring_pipelines.compensation.session import Statement
     from monitoring_pipelines.compensation.target import Target
 
+#: Rows of a task that travel together.
+_ROWS_AT_ONCE = 50
 #: The server refused the row itself: NOT NULL, foreign key, CHECK, too long, out of range, a trigger's SIGNAL.
 CONSTRAINT_ERRORS = {1048, 1216, 1264, 1265, 1292, 1364, 1366, 1406, 1452, 1644, 3819, 4025}
 
@@ -75,29 +84,29 @@ class TaskApplier:
     def apply(self, task: Task, rows: Sequence[ProposedRow]) -> Outcome:
         """Insert the rows of ``task`` in one transaction (R-405, steps 1 to 6).
 
+        Three trips to the server: lock and look, insert and read back, journal and COMMIT.
+
         Raises:
             CommitUnknown: The connection was lost at COMMIT.
             TryAgain, ConnectionLost, AccessDenied: The transaction was undone.
         """
-        self.session.begin()
         try:
             outcome = self._insert(task, rows)
             if outcome.state != COMMITTED:
                 self.session.rollback()
                 return outcome
-            self.journal.write(outcome.inserted)
+            last = self.journal.add(outcome.inserted)
         except BaseException:
             self.session.rollback()
             raise
-        self._commit(outcome)
+        self._commit(outcome, last)
         self.journal.committed(outcome.inserted)
         return outcome
 
-    def _commit(self, outcome: Outcome) -> None:
-        from monitoring_pipelines.compensation.session import ConnectionLost
-
+    def _commit(self, outcome: Outcome, last: list[Statement]) -> None:
+        """The journal rows and COMMIT; the server sends no COMMIT after a statement that failed."""
         try:
-            self.session.commit()
+            self.session.several([*last, ("COMMIT", None)])
         except ConnectionLost as error:
             raise CommitUnknown(outcome.inserted, outcome.skipped) from error
         except StatementFailed:
@@ -106,14 +115,17 @@ class TaskApplier:
             raise
 
     def _insert(self, task: Task, rows: Sequence[ProposedRow]) -> Outcome:
-        # 1. The task row, held until COMMIT: is it still what the plan saw?
-        reader = self.tasks[task.table]
-        stored = reader.task(self.session.query(reader.sql(task.task_key) + self.session.for_update), task.task_key)
+        reader, keys, session = self.tasks[task.table], [task.task_key], self.session
+        # 1. and 2. The task row, held until COMMIT, and its outputs, by a locking read.
+        _, task_rows, output_rows = session.several([
+            (session.begin_statement, None),
+            (reader.sql(task.task_key) + session.for_update, None),
+            (self.outputs.sql(keys) + session.for_share, None),
+        ])  # fmt: skip
+        stored = reader.task(task_rows, task.task_key)
         if stored is None or stored.deleted or stored.status != "succeeded" or stored.remote_id != task.remote_id:
             return Outcome(FAILED, "state_changed")
-        # 2. Its outputs, by a locking read: what is there already?
-        keys = [task.task_key]
-        found = self.outputs.outputs(self.session.query(self.outputs.sql(keys) + self.session.for_share), keys)
+        found = self.outputs.outputs(output_rows, keys)
         if self.only_if_empty and any(o.valid and o.natural_key not in self.placeholders for o in found):
             return Outcome(ALREADY_PRESENT, "the task has a valid output by now")
         present = {output.natural_key for output in found}
@@ -124,46 +136,62 @@ class TaskApplier:
         if task.task_key in self.refused:
             return Outcome(FAILED, f"validation_failed: {self.refused[task.task_key]}")
         # 4. Insert, each row under a savepoint.
-        placed = [(row, pk) for row in missing if (pk := self._insert_row(row)) is not None]
+        placed = self._insert_rows(missing)
         skipped = len(rows) - len(placed)
         if not placed:
             return Outcome(ALREADY_PRESENT, "a unique key of the table holds every row", skipped=skipped)
         # 5. What the server made of them, for the journal.
         return Outcome(COMMITTED, inserted=self._entries(task, placed), skipped=skipped)
 
-    def _insert_row(self, row: ProposedRow) -> tuple[str, ...] | None:
-        """One INSERT; the primary key, or None when a unique key holds the row already."""
-        values = at_apply(row.values, self.clock.now(), self.target)
-        columns = ", ".join(self.target.name(c) for c in values)
-        marks = ", ".join(["%s"] * len(values))
-        self.session.execute("SAVEPOINT mp_row")
-        try:
-            self.session.execute(
-                f"INSERT INTO {self.target.quoted} ({columns}) VALUES ({marks})", list(values.values())
-            )
-        except DuplicateKey:
-            self.session.execute("ROLLBACK TO SAVEPOINT mp_row")
-            return None
-        return tuple(
-            str(values[name] if values.get(name) is not None else self.session.insert_id())
-            for name in self.target.primary_key
-        )
+    def _insert_rows(self, rows: Sequence[ProposedRow]) -> list[tuple[ProposedRow, dict[str, str | None]]]:
+        """Insert rows and read each back; those a unique key of the table holds already are left out.
 
-    def _entries(self, task: Task, placed: Sequence[tuple[ProposedRow, tuple[str, ...]]]) -> list[JournalRow]:
-        """Journal rows with the whole rows as the server returns them (R-102)."""
-        stored = read_rows(self.session, self.target, [pk for _, pk in placed])
+        Returns:
+            Row, and the whole row as the server returns it (R-102).
+        """
+        placed: list[tuple[ProposedRow, dict[str, str | None]]] = []
+        rest = list(rows)
+        while rest:
+            sent, failed = rest[:_ROWS_AT_ONCE], False
+            try:
+                answers = self.session.several([statement for row in sent for statement in self._statements(row)])
+            except DuplicateKey as error:
+                answers, failed = error.answers, True
+                self.session.execute("ROLLBACK TO SAVEPOINT mp_row")
+            done = len(answers) // 3
+            for row, stored in zip(sent, answers[2::3], strict=False):
+                if len(stored) != 1:
+                    raise StatementFailed(f"{self.target.table}: the inserted row cannot be found by its primary key")
+                placed.append((row, image(list(self.target.columns), stored[0])))
+            rest = rest[done + failed :]
+        return placed
+
+    def _statements(self, row: ProposedRow) -> list[Statement]:
+        """Savepoint, INSERT, and the whole row by the primary key it got."""
+        values = at_apply(row.values, self.clock.now(), self.target)
+        where, args = [], []
+        for name in self.target.primary_key:
+            given = values.get(name)
+            where.append(f"{self.target.name(name)} = " + (self.session.insert_id_sql if given is None else "%s"))
+            args += [] if given is None else [given]
+        read = f"SELECT {self._columns} FROM {self.target.quoted} WHERE {' AND '.join(where)}"
+        return [("SAVEPOINT mp_row", None), insert_of(self.target, values), (read, args)]
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(self.target.name(c) for c in self.target.columns)
+
+    def _entries(self, task: Task, placed: Sequence[tuple[ProposedRow, dict[str, str | None]]]) -> list[JournalRow]:
+        """Journal rows of what was inserted."""
         now = self.clock.now()
-        entries = []
-        for row, pk in placed:
-            after = stored.get(pk)
-            if after is None:
-                raise StatementFailed(f"{self.target.table}: the inserted row cannot be found by its primary key")
-            entries.append(JournalRow(
+        return [
+            JournalRow(
                 self.ids.next(now), self.facts.run_id, self.facts.plan_id, self.facts.source_id, "insert",
                 self.target.table, {c: after[c] for c in self.target.primary_key}, task.task_key, row.natural_key,
                 None, after, image_hash(after), self.facts.actor, now,
-            ))  # fmt: skip
-        return entries
+            )
+            for row, after in placed
+        ]  # fmt: skip
 
     def recount(self, committed: dict[str, list[JournalRow]]) -> tuple[list[JournalRow], int]:
         """After COMMIT: did the application insert the same outputs meanwhile (R-405, step 7)?
@@ -208,7 +236,7 @@ class TaskApplier:
                 return None
             delete_row(self.session, self.target, entry.pk)
             removal = removal_of(entry, "self_revert", self.ids.next(now), self.facts, before, now)
-            self.journal.write([removal])
+            self.session.several(self.journal.add([removal]))
         except AccessDenied:
             self.session.rollback()
             return None
@@ -229,18 +257,10 @@ def read_row(session: Session, target: Target, pk: dict[str, Any], lock: str = "
     return image(columns, found[0]) if found else None
 
 
-def read_rows(
-    session: Session, target: Target, keys: Sequence[tuple[str, ...]]
-) -> dict[tuple[str, ...], dict[str, str | None]]:
-    """Several whole rows by primary key."""
-    columns = list(target.columns)
-    one = "(" + " AND ".join(f"{target.name(c)} = %s" for c in target.primary_key) + ")"
-    listed = ", ".join(target.name(c) for c in columns)
-    found = session.query(
-        f"SELECT {listed} FROM {target.quoted} WHERE {' OR '.join([one] * len(keys))}", [v for key in keys for v in key]
-    )
-    rows = [image(columns, row) for row in found]
-    return {tuple(str(row[c]) for c in target.primary_key): row for row in rows}
+def insert_of(target: Target, values: dict[str, Any]) -> Statement:
+    """The INSERT of one row."""
+    columns, marks = ", ".join(target.name(c) for c in values), ", ".join(["%s"] * len(values))
+    return f"INSERT INTO {target.quoted} ({columns}) VALUES ({marks})", list(values.values())
 
 
 def delete_row(session: Session, target: Target, pk: Any) -> None:

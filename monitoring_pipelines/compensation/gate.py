@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.compensation.model import HASHED_ITEM_COLUMNS, RepairRefused, plan_hash
-from monitoring_pipelines.compensation.session import AccessDenied, ConnectionLost, Session, StatementFailed
+from monitoring_pipelines.compensation.session import AccessDenied, ConnectionLost, Session, Statement, StatementFailed
 from monitoring_pipelines.compensation.target import Target, config_hash
 
 if TYPE_CHECKING:
@@ -69,25 +69,28 @@ def refuse_schema(plan: dict[str, Any], target: Target) -> None:
         )
 
 
-def refuse_privileges(session: Session, target: Target, task_sql: str, values: dict[str, Any]) -> None:
-    """Ask the server whether it would let us: EXPLAIN needs the rights of the statement and runs nothing.
+def refuse_privileges(session: Session, asks: Sequence[Statement]) -> None:
+    """Ask the server whether it would let us.
+
+    Args:
+        session: The repair account.
+        asks: Statements that need the rights of a task and touch no row: locking reads of nothing (EXPLAIN of one asks
+            for no right to lock on MySQL), EXPLAIN of inserts.
 
     Raises:
         RepairRefused: ``privileges_missing``, with the server's words.
     """
     if session.dialect == "sqlite":
         return
-    columns = ", ".join(target.name(c) for c in values)
-    marks = ", ".join(["%s"] * len(values))
-    try:
-        session.query(f"EXPLAIN {task_sql}{session.for_update}")
-        session.query(f"EXPLAIN INSERT INTO {target.quoted} ({columns}) VALUES ({marks})", list(values.values()))
-    except AccessDenied as error:
-        raise RepairRefused(
-            "privileges_missing", "the repair account lacks a right", "`mp repair doctor` prints the GRANT statements",
-            cause=error.message,
-        ) from error  # fmt: skip
-    except ConnectionLost:
-        raise
-    except StatementFailed:
-        return  # the server explains no such statement; the first task will tell
+    for sql, args in asks:
+        try:
+            session.query(sql, args)
+        except AccessDenied as error:
+            raise RepairRefused(
+                "privileges_missing", "the repair account lacks a right",
+                "`mp repair doctor` prints the GRANT statements", cause=error.message,
+            ) from error  # fmt: skip
+        except ConnectionLost:
+            raise
+        except StatementFailed:
+            continue  # the server does not take it; the first task will tell

@@ -5,7 +5,6 @@ What belongs here: statements to print and to compare, creating the journal once
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,13 @@ from urllib.parse import unquote, urlsplit
 from monitoring_pipelines.compensation.journal import ddl
 from monitoring_pipelines.compensation.session import open_session
 from monitoring_pipelines.compensation.target import inspect_target, output_mapping, references
+from monitoring_pipelines.config.inspection import read_grants, surplus_grants
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.source.engine import connect
 from monitoring_pipelines.source.inspect import split_table
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings, SourceSettings
-
-_NOT_NEEDED = {"USAGE"}
 
 
 @dataclass
@@ -57,8 +55,7 @@ def examine(settings: Settings, source: SourceSettings) -> Doctor:
             target = inspect_target(connection, settings, source)
             children = references(connection, target)
             if connection.dialect != "sqlite":
-                lines = [str(row[0]) for row in connection.query("show grants for current_user()")]
-                found.surplus["read"] = surplus(lines, {"SELECT"})
+                found.surplus["read"] = surplus_grants(read_grants(connection))
     except ProductError as error:
         found.problems.append(error.message)
         return found
@@ -120,20 +117,6 @@ def _accounts(source: SourceSettings) -> dict[str, str]:
         user = user or f"mp_{role}"
         names[role] = "'" + user.replace("'", "''") + "'@'%'"
     return names
-
-
-def surplus(grants: Sequence[str], needed: set[str]) -> list[str]:
-    """Privileges of SHOW GRANTS lines that are not in ``needed``."""
-    found = []
-    for line in grants:
-        match = re.match(r"GRANT (.+?) ON (.+?) TO ", line)
-        if match is None:
-            continue
-        words = {word.split("(")[0].strip().upper() for word in match[1].split(",")}
-        extra = sorted(words - needed - _NOT_NEEDED)
-        if extra:
-            found.append(f"{', '.join(extra)} ON {match[2]}")
-    return found
 
 
 def create_journal(settings: Settings, dsn: str) -> list[str]:

@@ -21,7 +21,7 @@ from monitoring_pipelines.compensation.model import RepairRefused, sha256_of
 from monitoring_pipelines.state.types import canonical_json
 
 if TYPE_CHECKING:
-    from monitoring_pipelines.compensation.session import Session
+    from monitoring_pipelines.compensation.session import Session, Statement
     from monitoring_pipelines.compensation.stored import OutputReader
     from monitoring_pipelines.compensation.target import Target
     from monitoring_pipelines.config.schema import Settings
@@ -77,10 +77,10 @@ def image_hash(row: Mapping[str, str | None]) -> str:
 
 
 class Journal(Protocol):
-    """Where journal rows are kept. ``write`` runs inside the transaction of the rows it describes."""
+    """Where journal rows are kept. ``add`` comes before the COMMIT of the rows it describes."""
 
-    def write(self, rows: Sequence[JournalRow]) -> None:
-        """Add rows."""
+    def add(self, rows: Sequence[JournalRow]) -> list[Statement]:
+        """Add rows: the statements that do so within the transaction; a file has none and is written at once."""
         ...
 
     def committed(self, rows: Sequence[JournalRow]) -> None:
@@ -113,13 +113,11 @@ class MysqlJournal:
         self._session, self._source_id = session, source_id
         self._table = table_name(settings, session.dialect)
 
-    def write(self, rows: Sequence[JournalRow]) -> None:
+    def add(self, rows: Sequence[JournalRow]) -> list[Statement]:
         """See ``Journal``: one INSERT for all rows of a task."""
         one = f"({', '.join(['%s'] * len(_COLUMNS))})"
-        self._session.execute(
-            f"INSERT INTO {self._table} ({', '.join(_COLUMNS)}) VALUES {', '.join([one] * len(rows))}",
-            [value for row in rows for value in _values(row)],
-        )
+        sql = f"INSERT INTO {self._table} ({', '.join(_COLUMNS)}) VALUES {', '.join([one] * len(rows))}"
+        return [(sql, [value for row in rows for value in _values(row)])]
 
     def committed(self, rows: Sequence[JournalRow]) -> None:
         """Nothing to do: the rows were committed together with what they describe."""
@@ -161,6 +159,11 @@ class MysqlJournal:
                 f"UPDATE {self._table} SET rolled_back_by = %s WHERE journal_id = %s", [run_id, row.journal_id]
             )
 
+    @property
+    def probe(self) -> str:
+        """A statement that needs the right to add rows and adds none."""
+        return f"EXPLAIN INSERT INTO {self._table} (journal_id) VALUES ('')"
+
     def require(self) -> None:
         """RepairRefused when the journal was not created (``repair init``) or may not be used."""
         from monitoring_pipelines.compensation.session import StatementFailed
@@ -181,9 +184,10 @@ class WalJournal:
         self._path, self._source_id = path, source_id
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(self, rows: Sequence[JournalRow]) -> None:
+    def add(self, rows: Sequence[JournalRow]) -> list[Statement]:
         """See ``Journal``: the intents are on disk before the caller commits."""
         self._append([{"intent": row.record() | {"state": "intent"}} for row in rows])
+        return []
 
     def committed(self, rows: Sequence[JournalRow]) -> None:
         """See ``Journal``."""

@@ -227,7 +227,7 @@ class TaskRollback:
                 for row in rows:
                     outcomes.append((row, self._row(row, removals)))
                 if removals:
-                    self.journal.write(removals)
+                    self.session.several(self.journal.add(removals))
                     self.journal.mark_rolled_back([r for r, o in outcomes if o == DELETED], self.facts.run_id)
                 self.session.commit()
             except TryAgain:

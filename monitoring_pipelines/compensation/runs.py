@@ -16,8 +16,22 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.compensation import gate
-from monitoring_pipelines.compensation.apply import CONSTRAINT_ERRORS, CommitUnknown, Outcome, RunFacts, TaskApplier
-from monitoring_pipelines.compensation.journal import JournalIds, JournalRow, WalJournal, open_journal, reconcile
+from monitoring_pipelines.compensation.apply import (
+    CONSTRAINT_ERRORS,
+    CommitUnknown,
+    Outcome,
+    RunFacts,
+    TaskApplier,
+    insert_of,
+)
+from monitoring_pipelines.compensation.journal import (
+    JournalIds,
+    JournalRow,
+    MysqlJournal,
+    WalJournal,
+    open_journal,
+    reconcile,
+)
 from monitoring_pipelines.compensation.model import (
     ALREADY_PRESENT,
     COMMITTED,
@@ -35,6 +49,7 @@ from monitoring_pipelines.compensation.session import (
     AccessDenied,
     ConnectionLost,
     Session,
+    Statement,
     StatementFailed,
     TryAgain,
     open_session,
@@ -355,7 +370,7 @@ class _Connection:
         if isinstance(journal, WalJournal):
             reconcile(journal, session, target, outputs)
         if first and self._items:
-            self._ask_privileges(target, tasks)
+            self._ask_privileges(target, tasks, outputs, journal)
         facts = RunFacts(run.run["run_id"], run.plan["plan_id"], self.source.id, run.run["actor"])
         ids, refused = (JournalIds(), self._judge(target)) if first else (self._applier.ids, self._applier.refused)
         self._applier = TaskApplier(
@@ -368,11 +383,20 @@ class _Connection:
         rows = [(item["task_key"], ProposedRow.from_dict(row)) for item in self._items for row in item["rows"]]
         return refused_tasks(rows, target, rules_of(self.run.applier.settings))
 
-    def _ask_privileges(self, target: Target, tasks: dict[str, TaskReader]) -> None:
-        task = _task_of(self._items[0])
+    def _ask_privileges(
+        self, target: Target, tasks: dict[str, TaskReader], outputs: OutputReader, journal: MysqlJournal | WalJournal
+    ) -> None:
+        task, session = _task_of(self._items[0]), self.session
         row = ProposedRow.from_dict(self._items[0]["rows"][0])
-        values = at_apply(row.values, self.run.applier.clock.now(), target)
-        gate.refuse_privileges(self.session, target, tasks[task.table].sql(task.task_key), values)
+        sql, args = insert_of(target, at_apply(row.values, self.run.applier.clock.now(), target))
+        asks: list[Statement] = [
+            (f"{tasks[task.table].sql(task.task_key)} and 1 = 0{session.for_update}", None),
+            (f"{outputs.sql([task.task_key])} and 1 = 0{session.for_share}", None),
+            (f"EXPLAIN {sql}", args),
+        ]
+        if isinstance(journal, MysqlJournal):
+            asks.append((journal.probe, None))
+        gate.refuse_privileges(session, asks)
 
     def committed_tasks(self) -> dict[str, list[JournalRow]]:
         """Insert rows by task that earlier runs of the plan committed, from the journal (R-408)."""

@@ -31,6 +31,10 @@ _READ_ONLY = {1290, 1792, 1836}
 _REFERENCED = {1451, 1217}
 #: Seconds an answer may take beyond the lock wait.
 _READ_GRACE_S = 30
+#: Not understood: what servers and proxies answer that take one statement at a time.
+_SYNTAX = 1064
+#: One statement and its values; None = it has no placeholders and a percent sign is itself.
+Statement = tuple[str, Sequence[Any] | None]
 
 
 class StatementFailed(ProductError):
@@ -41,6 +45,8 @@ class StatementFailed(ProductError):
     def __init__(self, message: str, number: int | None = None) -> None:
         super().__init__(message)
         self.number = number
+        #: Statements of ``Session.several`` that were executed before this one, and their rows.
+        self.answers: list[list[tuple[Any, ...]]] = []
 
 
 class DuplicateKey(StatementFailed):
@@ -79,13 +85,34 @@ class Session:
         """Run a statement; the number of rows it touched."""
         raise NotImplementedError
 
-    def insert_id(self) -> int:
-        """The auto-increment value of the last insert."""
+    def several(self, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
+        """Rows of statements that are sent together, in order; none after the first that fails is executed.
+
+        Raises:
+            StatementFailed: With the rows of the statements before it as ``answers``.
+        """
+        answers: list[list[tuple[Any, ...]]] = []
+        try:
+            for sql, args in statements:
+                answers.append(self.query(sql, args))
+        except StatementFailed as error:
+            error.answers = answers
+            raise
+        return answers
+
+    @property
+    def begin_statement(self) -> str:
+        """What starts a transaction."""
+        raise NotImplementedError
+
+    @property
+    def insert_id_sql(self) -> str:
+        """The auto-increment value of the last insert, as an expression."""
         raise NotImplementedError
 
     def begin(self) -> None:
         """Start a transaction."""
-        raise NotImplementedError
+        self.execute(self.begin_statement)
 
     def commit(self) -> None:
         """Commit; ConnectionLost means that the outcome is unknown."""
@@ -111,6 +138,10 @@ class MysqlSession(Session):
 
     for_update = " FOR UPDATE"
     for_share = " LOCK IN SHARE MODE"
+    begin_statement = "START TRANSACTION"
+    insert_id_sql = "LAST_INSERT_ID()"
+    #: Whether statements travel together: every trip to the server is time during which a task's row is locked.
+    together = True
 
     def __init__(self, dsn: str, settings: Settings, *, read_only: bool = False) -> None:
         self._lock_wait_s = settings.repair.lock_wait_s
@@ -131,6 +162,7 @@ class MysqlSession(Session):
         keywords.update(
             charset="utf8mb4", autocommit=True, conv=encoders, connect_timeout=max(1, round(
                 settings.extract.connect_timeout_s)), read_timeout=round(self._lock_wait_s) + _READ_GRACE_S,
+            client_flag=keywords.get("client_flag", 0) | pymysql.constants.CLIENT.MULTI_STATEMENTS,
         )  # fmt: skip
         try:
             return engine.dialect.connect(*arguments, **keywords)
@@ -146,12 +178,21 @@ class MysqlSession(Session):
         # log does not allow it.
         statement_based = log_bin == "1" and binlog_format == "STATEMENT"
         level = "REPEATABLE READ" if statement_based else "READ COMMITTED"
-        self.execute("SET SESSION time_zone = '+00:00'")
-        self.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")
-        self.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
-        self.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self._lock_wait_s))}")
+        settings: list[Statement] = [
+            ("SET SESSION time_zone = '+00:00'", None),
+            ("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'", None),
+            (f"SET SESSION TRANSACTION ISOLATION LEVEL {level}", None),
+            (f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self._lock_wait_s))}", None),
+        ]
         if read_only:
-            self.execute("SET SESSION TRANSACTION READ ONLY")
+            settings.append(("SET SESSION TRANSACTION READ ONLY", None))
+        try:
+            self.several(settings)
+        except StatementFailed as error:
+            if error.number != _SYNTAX:
+                raise
+            self.together = False  # something between us and the server takes one statement at a time
+            self.several(settings)
 
     def query(self, sql: str, args: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """See ``Session``."""
@@ -171,13 +212,29 @@ class MysqlSession(Session):
         except OSError as error:
             raise ConnectionLost(f"the connection was lost: {error}") from error
 
-    def insert_id(self) -> int:
-        """See ``Session``."""
-        return int(self._cursor.lastrowid)
+    def several(self, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
+        """See ``Session``: one packet there, one answer per statement back."""
+        if not self.together or not statements:
+            return super().several(statements)
+        import pymysql
 
-    def begin(self) -> None:
-        """See ``Session``."""
-        self.execute("START TRANSACTION")
+        answers: list[list[tuple[Any, ...]]] = []
+        try:
+            if self._cursor is None:
+                self._cursor = self._raw.cursor()
+            self._cursor.execute("; ".join(
+                sql if args is None else self._cursor.mogrify(sql, args) for sql, args in statements
+            ))  # fmt: skip
+            answers.append(list(self._cursor.fetchall()))
+            while self._cursor.nextset():
+                answers.append(list(self._cursor.fetchall()))
+        except pymysql.MySQLError as error:
+            failed = _mysql_error(error)
+            failed.answers = answers
+            raise failed from error
+        except OSError as error:
+            raise ConnectionLost(f"the connection was lost: {error}") from error
+        return answers
 
     def refuse_read_only(self) -> None:
         """See ``Session``."""
@@ -198,6 +255,7 @@ class SqliteSession(Session):
     """An SQLite file, as the demo's sources are: one writer at a time, which is lock and row lock in one."""
 
     dialect = "sqlite"
+    insert_id_sql = "last_insert_rowid()"
 
     def __init__(self, dsn: str, settings: Settings, *, read_only: bool = False) -> None:
         from monitoring_pipelines.source.digest import register_sqlite
@@ -234,13 +292,15 @@ class SqliteSession(Session):
             raise (TryAgain if "locked" in str(error) else StatementFailed)(str(error)) from error
         return self._last.rowcount
 
-    def insert_id(self) -> int:
+    @property
+    def begin_statement(self) -> str:
         """See ``Session``."""
-        return int(self._last.lastrowid or 0) if self._last is not None else 0
+        return "BEGIN" if self._read_only else "BEGIN IMMEDIATE"
 
-    def begin(self) -> None:
-        """See ``Session``."""
-        self.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+    def rollback(self) -> None:
+        """See ``Session``; where BEGIN failed there is nothing to undo, and the file would call that an error."""
+        if self._raw.in_transaction:
+            super().rollback()
 
     def close(self) -> None:
         """See ``Session``."""

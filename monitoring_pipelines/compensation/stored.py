@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.compensation.model import RepairRefused
 from monitoring_pipelines.compensation.rows import KeepQuery, output_key
 from monitoring_pipelines.config.expr_sql import quote_text
 from monitoring_pipelines.source.select import DELETED, SelectPlan, build_select
@@ -58,16 +59,25 @@ def _keys_condition(plan: SelectPlan, keys: Sequence[str]) -> str:
     return f"{sql} in ({', '.join(quote_text(key, plan.dialect) for key in keys)})"
 
 
+def _select_plan(connection: Queryable, source: SourceSettings, mapping: TableMapping) -> SelectPlan:
+    from monitoring_pipelines.source.inspect import inspect_tables
+
+    info = inspect_tables(connection, [mapping.table]).get(mapping.table)  # type: ignore[arg-type]
+    if info is None:
+        raise RepairRefused(
+            "privileges_missing", f"{source.id}: table {mapping.table} does not exist, or the account may not read it",
+            "`mp repair doctor` prints the GRANT statements",
+        )  # fmt: skip
+    return build_select(mapping, source, connection.dialect, info.columns)
+
+
 class OutputReader:
     """Reads the outputs of given tasks."""
 
     def __init__(
         self, connection: Queryable, source: SourceSettings, mapping: TableMapping, target: Target, keep: KeepQuery
     ) -> None:
-        from monitoring_pipelines.source.inspect import inspect_tables
-
-        info = inspect_tables(connection, [mapping.table])[mapping.table]  # type: ignore[arg-type]
-        self._plan = build_select(mapping, source, connection.dialect, info.columns)
+        self._plan = _select_plan(connection, source, mapping)
         self._least, self._keep, self._target = source.min_output_bytes, keep, target
         self._names = [
             name for name in ("task_key", "node_key", "uri", "size_bytes", DELETED) if self._plan.field(name)
@@ -115,10 +125,7 @@ class TaskReader:
     """Reads single tasks of one mapped task table."""
 
     def __init__(self, connection: Queryable, source: SourceSettings, mapping: TableMapping) -> None:
-        from monitoring_pipelines.source.inspect import inspect_tables
-
-        info = inspect_tables(connection, [mapping.table])[mapping.table]  # type: ignore[arg-type]
-        self._plan = build_select(mapping, source, connection.dialect, info.columns)
+        self._plan = _select_plan(connection, source, mapping)
         self._mapping = mapping
         self._names = [name for name in ("task_key", "status", "remote_id", DELETED) if self._plan.field(name)]
 

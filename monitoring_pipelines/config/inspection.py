@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.config.expr_sql import quote_name
 from monitoring_pipelines.config.features import Feature, features
 from monitoring_pipelines.config.live import (
     Finding,
@@ -212,11 +213,32 @@ def mask_value(text: str) -> str:
 
 
 def read_grants(connection: SourceConnection) -> list[str]:
-    """Grants of the account, one per line, without passwords; empty for SQLite."""
+    """Grants of the account and of every role it may take on, one per line, without passwords; empty for SQLite."""
     if connection.dialect == "sqlite":
         return []
     lines = [str(row[0]) for row in connection.query("show grants for current_user()")]
-    return [line.split(" IDENTIFIED BY")[0] for line in lines]
+    lines += _role_grants(connection, lines)
+    return list(dict.fromkeys(line.split(" IDENTIFIED BY")[0] for line in lines))
+
+
+def _role_grants(connection: SourceConnection, lines: list[str]) -> list[str]:
+    """What the granted roles allow, active or not: ``SET ROLE`` needs no further right."""
+    granted = [line for line in lines if line.startswith("GRANT ") and " ON " not in line]
+    roles = [line.removeprefix("GRANT ").rpartition(" TO ")[0] for line in granted]
+    if connection.dialect == "mysql":
+        mandatory = str(connection.query("select @@mandatory_roles")[0][0] or "")
+        roles += [mandatory] if mandatory else []
+        return [str(row[0]) for row in connection.query(f"show grants for current_user() using {', '.join(roles)}")
+                ] if roles else []  # fmt: skip
+    found = []
+    before = connection.query("select current_role()")[0][0]
+    for role in roles:
+        # MariaDB shows the privileges of the role that is active, and no others.
+        connection.query(f"set role {role}")
+        found += [str(row[0]) for row in connection.query("show grants")]
+    if roles:
+        connection.query("set role none" if before is None else f"set role {quote_name(str(before), 'mariadb')}")
+    return found
 
 
 def surplus_grants(grants: list[str]) -> list[str]:
@@ -224,8 +246,8 @@ def surplus_grants(grants: list[str]) -> list[str]:
     found = []
     for line in grants:
         body, _, rest = line.removeprefix("GRANT ").partition(" ON ")
-        if not rest:
-            continue  # a role; its privileges are listed by the server on lines of their own
+        if not rest or line.startswith("REVOKE "):
+            continue  # a role, whose privileges have lines of their own; a schema taken out of a grant on *.*
         place = rest.split(" TO ")[0]
         for name in body.split(","):
             word = name.split("(")[0].strip()

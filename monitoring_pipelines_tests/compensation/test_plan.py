@@ -227,6 +227,31 @@ def test_strict_reading_refuses_an_account_that_may_write(shop):
     assert refused.value.code == "surplus_grants"
 
 
+def test_strict_reading_looks_into_roles_and_takes_an_account_that_only_reads(shop, monkeypatch):
+    """A role that is not active now may be taken on at any time; MySQL and MariaDB show its rights only when asked."""
+    shop.configure(source="strict_readonly: true")
+    shop.task("t")
+    db, server = shop.db.name, shop.db.server
+    for statement in (
+        "drop user if exists 'mp_reader'@'%'", "drop role if exists mp_writers, mp_all",
+        "create user 'mp_reader'@'%' identified by 'pw'", f"grant select on {db}.* to 'mp_reader'@'%'",
+    ):  # fmt: skip
+        shop.db.execute(statement)
+    monkeypatch.setenv("SHOP_READ", f"mysql://mp_reader:pw@{server.host}:{server.port}/{db}")
+    assert shop.plan()["state"] == "ready"
+    for statement in (
+        "create role mp_writers", "create role mp_all", f"grant insert on {db}.* to mp_writers",
+        "grant mp_writers to mp_all", "grant mp_all to 'mp_reader'@'%'",
+    ):  # fmt: skip
+        shop.db.execute(statement)
+    with pytest.raises(RepairRefused) as refused:
+        shop.plan()
+    assert refused.value.code == "surplus_grants"
+    assert f"INSERT ON `{db}`.*" in refused.value.message
+    shop.db.execute("drop user 'mp_reader'@'%'")
+    shop.db.execute("drop role mp_writers, mp_all")
+
+
 def test_a_column_that_nobody_fills_makes_planning_refuse(shop):
     shop.db.execute("alter table task_outputs add column owner int not null")
     shop.task("t")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 _QUERY = 3
+_MORE_RESULTS = 8
 #: Called with (number of the statement, its text, "before" or "after"); True cuts the connection there.
 Hook = Callable[[int, str, str], "bool | None"]
 
@@ -112,8 +113,42 @@ class MysqlProxy:
         if hook(number, text, "before"):
             return False
         server.sendall(packet)
-        answer = server.recv(65536)  # the server has executed the statement
+        answer = whole_answer(server)  # the server has executed the statement, all of them if it is several
         if not answer or hook(number, text, "after"):
             return False
         client.sendall(answer)
         return True
+
+
+def whole_answer(server: socket.socket) -> bytes:
+    """All packets up to the end of the last result; empty when the server hung up."""
+    answer, at, ends_of_rows = b"", 0, 0
+    while True:
+        while len(answer) - at < 4 or len(answer) - at < 4 + int.from_bytes(answer[at : at + 3], "little"):
+            data = server.recv(65536)
+            if not data:
+                return b""
+            answer += data
+        size = int.from_bytes(answer[at : at + 3], "little")
+        body, at = answer[at + 4 : at + 4 + size], at + 4 + size
+        if body[0] == 0xFF:
+            return answer
+        if ends_of_rows == 0:
+            if body[0] != 0:  # a number of columns: their descriptions, EOF, rows, EOF
+                ends_of_rows = 2
+                continue
+            status = body[_skip_number(body, _skip_number(body, 1)) :][:2]
+        elif body[0] == 0xFE and size < 9:
+            ends_of_rows -= 1
+            if ends_of_rows:
+                continue
+            status = body[3:5]
+        else:
+            continue
+        if not int.from_bytes(status, "little") & _MORE_RESULTS:
+            return answer
+
+
+def _skip_number(body: bytes, at: int) -> int:
+    """Where the length-encoded number at ``at`` ends."""
+    return at + {0xFC: 3, 0xFD: 4, 0xFE: 9}.get(body[at], 1)
