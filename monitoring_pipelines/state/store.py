@@ -62,11 +62,13 @@ class StateStore:
         """
         with self._opening:
             if self._engine is None:
-                engine = _engine(self.url)
+                engine: Engine | None = None
                 try:
+                    engine = _engine(self.url)
                     _migrate(engine)
                 except (SQLAlchemyError, OSError) as error:
-                    engine.dispose()
+                    if engine is not None:
+                        engine.dispose()
                     raise _unavailable(self.url, error) from error
                 self._engine = engine
             return self._engine
@@ -88,11 +90,16 @@ class StateStore:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading; nothing it does is kept."""
-        with self.engine().connect() as con:
-            if self.dialect == "sqlite":
-                con = con.execution_options(mp_read_only=True)
-            yield con
-            con.rollback()
+        try:
+            with self.engine().connect() as con:
+                if self.dialect == "sqlite":
+                    con = con.execution_options(mp_read_only=True)
+                yield con
+                con.rollback()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _unavailable(self.url, error) from error
+            raise
 
     def dispose(self) -> None:
         """Close all connections."""
