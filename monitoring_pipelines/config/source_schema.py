@@ -168,6 +168,20 @@ class Slots(Block):
     limit: PositiveCount | None = None
 
 
+class TriggerHook(Block):
+    """Where the source's own scheduler starts a job (S-425): the job's id is posted there as JSON."""
+
+    url_env: EnvName | None = None
+    url_file: Text | None = None
+    timeout_s: PositiveSeconds = 10
+
+    @model_validator(mode="after")
+    def _needs(self) -> Self:
+        if not (self.url_env or self.url_file):
+            raise ValueError("a trigger_hook needs url_env or url_file")
+        return self
+
+
 class SourceSettings(_Mapping):
     """One source with its preset merged in (E-502, E-508)."""
 
@@ -187,6 +201,7 @@ class SourceSettings(_Mapping):
     retention_days: PositiveCount | None = None
     timeouts: Timeouts = Timeouts()
     slots: Slots = Slots()
+    trigger_hook: TriggerHook | None = None
     min_output_bytes: Count | None = None
     output_expected: Annotated[bool | InstanceOf[Expr], BeforeValidator(_flag_or_expr)] = True
     tables: dict[str, list[TableMapping]]
@@ -225,6 +240,17 @@ class SourceSettings(_Mapping):
         if not (self.rollback_dsn_env or self.rollback_dsn_file):
             return self.repair_dsn()
         return self._dsn("rollback_dsn", self.rollback_dsn_env, self.rollback_dsn_file)
+
+    def trigger_url(self) -> str | None:
+        """Where this source's scheduler starts jobs (S-425), None when no hook is configured.
+
+        Raises:
+            ConfigError: The address cannot be read.
+        """
+        hook = self.trigger_hook
+        if hook is None:
+            return None
+        return read_secret(hook.url_env, hook.url_file, self._base, f"{self._path}.trigger_hook", self._file)
 
     def mapped(self, entity: str) -> list[TableMapping]:
         """Tables that feed ``entity``; empty when it is not mapped."""

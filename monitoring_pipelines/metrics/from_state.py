@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.collect.health import CODES
-from monitoring_pipelines.metrics.delivery import channel_counters
+from monitoring_pipelines.metrics.delivery import channel_counters, gateways
 from monitoring_pipelines.metrics.exposition import Family
 from monitoring_pipelines.metrics.from_lake import seconds
 from monitoring_pipelines.published.reader import Look
@@ -98,9 +98,7 @@ def _alerts(con: Connection) -> list[Family]:
 
 
 def _messages(con: Connection) -> list[Family]:
-    from sqlalchemy import select
-
-    from monitoring_pipelines.state.tables import notification, notification_attempt
+    from monitoring_pipelines.state.tables import notification
 
     ended = Family("mp_alert_notifications_total", "counter", "Messages by final state", ("channel", "kind", "result"))
     final = notification.c.state.in_(("sent", "abandoned", "suppressed"))
@@ -109,22 +107,8 @@ def _messages(con: Connection) -> list[Family]:
     latency = Family(
         "mp_alert_notification_latency_seconds", "gauge", "Mean latency of the last 100 successful posts", ("channel",)
     )
-    channels = con.execute(
-        select(notification_attempt.c.channel).distinct().order_by(notification_attempt.c.channel)
-    ).scalars()
-    for channel in list(channels):
-        newest = (
-            select(notification_attempt.c.latency_ms)
-            .where(
-                notification_attempt.c.channel == channel,
-                notification_attempt.c.ok,
-                notification_attempt.c.latency_ms.is_not(None),
-            )
-            .order_by(notification_attempt.c.at.desc())
-            .limit(100)
-        )
-        values = list(con.execute(newest).scalars())
-        latency.add((channel,), sum(values) / len(values) / 1000 if values else None)
+    for channel, gateway in gateways(con).items():
+        latency.add((channel,), None if gateway.mean_ms is None else gateway.mean_ms / 1000)
     return [ended, latency]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -18,6 +19,7 @@ from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.state import self_jobs
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api/v1/scheduler", tags=["scheduler"])
 Scope = Literal["mapped", "self", "all"]
 JobId = Annotated[str, Path(min_length=1, max_length=255)]
@@ -133,16 +135,36 @@ def find_job(services: Services, job_id: str, source: str | None = None) -> dict
     return next(row for row in rows if row["source_id"] == name)
 
 
-def start_job(services: Services, row: dict[str, Any], actor: str) -> str:
-    """Start one of the product's jobs through Dagster; the id of the run (S-425).
+def why_not_startable(services: Services, row: dict[str, Any]) -> str | None:
+    """The reason word why a job cannot be started now (S-425); None when it can."""
+    if row["source_id"] != jobs.SELF and services.settings.source(row["source_id"]).trigger_hook is None:
+        return "not_triggerable"
+    if row["enabled"] is False:
+        return "disabled"
+    return "running" if row["source_id"] != jobs.SELF and row["running_count"] else None
+
+
+_WHY = {
+    "not_triggerable": "jobs of a mapped scheduler are started there; its source has no trigger_hook",
+    "disabled": "the job is disabled",
+    "running": "the job is running",
+}
+
+
+def start_job(services: Services, row: dict[str, Any], actor: str) -> str | None:
+    """Start a job once: the product's through Dagster, a mapped one through its source's hook (S-425).
+
+    Returns:
+        The id of the run; None when the hook did not say one.
 
     Raises:
-        ApiError: 409 when it is off, running, or none of the product's own; 503 without Dagster.
+        ApiError: 409 when it is off, running, or has no hook; 503 without Dagster or when the hook refuses.
     """
+    why = why_not_startable(services, row)
+    if why is not None:
+        raise conflict(_WHY[why], why)
     if row["source_id"] != jobs.SELF:
-        raise conflict("jobs of a mapped scheduler are started there", "not_triggerable")
-    if row["enabled"] is False:
-        raise conflict("the job is disabled", "disabled")
+        return _call_hook(services, row, actor)
     if services.dagster_url is None:
         raise ApiError(503, "this server was started without the address of Dagster", "dagster_unavailable")
     client = DagsterClient(services.dagster_url)
@@ -150,6 +172,32 @@ def start_job(services: Services, row: dict[str, Any], actor: str) -> str:
     if running is not None:
         raise conflict("the job is running", "running")
     return client.launch(row["job_id"], {"trigger": "manual", "actor": actor})
+
+
+def _call_hook(services: Services, row: dict[str, Any], actor: str) -> str | None:
+    """Ask the source's own scheduler; what the hook answers beyond a run id is not shown."""
+    import json
+
+    from monitoring_pipelines.alerts.channels.http import post_json
+
+    source = services.settings.source(row["source_id"])
+    url, hook = source.trigger_url(), source.trigger_hook
+    if url is None or hook is None:
+        raise conflict(_WHY["not_triggerable"], "not_triggerable")
+    answer = post_json(url, {"job_id": row["job_id"], "source": source.id, "actor": actor}, hook.timeout_s)
+    if answer.error is not None or answer.status is None:
+        log.warning("trigger hook of %s: %s", source.id, answer.error)
+        raise ApiError(503, f"the trigger hook of {source.id} does not answer", "hook_unavailable")
+    if answer.status == 409:
+        raise conflict("the scheduler refuses to start the job now", "running")
+    if not 200 <= answer.status < 300:
+        raise ApiError(503, f"the trigger hook of {source.id} answered {answer.status}", "hook_failed")
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        return None
+    run_id = said.get("run_id") if isinstance(said, dict) else None
+    return str(run_id)[:255] if run_id is not None else None
 
 
 class BatchBody(BaseModel):
