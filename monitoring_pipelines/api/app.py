@@ -121,6 +121,15 @@ def _request_id(request: Request) -> str:
 def _answer(request: Request, status: int, message: str, reason: str | None = None, headers: Any = None) -> Response:
     level = logging.ERROR if status >= 500 else logging.INFO
     log.log(level, "%s %s %s %s: %s", _request_id(request), request.method, request.url.path, status, message)
+    return _error(request, status, message, reason, headers)
+
+
+def _error(request: Request, status: int, message: str, reason: str | None, headers: Any = None) -> Response:
+    """A page for a browser that asked for one, else the envelope of the path."""
+    from monitoring_pipelines.api.pages.problems import problem_page, wants_page
+
+    if wants_page(request):
+        return problem_page(request, status, message, reason, _request_id(request))
     return error_response(request.url.path, status, message, _request_id(request), reason, headers)
 
 
@@ -169,4 +178,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", _request_id(request), request.url.path, exc_info=error)
-    return error_response(request.url.path, 500, "internal error", _request_id(request), "internal_error")
+    return _error(request, 500, "internal error", "internal_error")

@@ -28,41 +28,94 @@
   document.addEventListener("htmx:afterOnLoad", () => { const box = document.getElementById("refresh-problem"); if (box) { box.hidden = true; } });
 
   // -- charts ----------------------------------------------------------------------------------------------------
-  // <div class="chart" data-chart='{"x":[seconds],"series":[{"label","values","color"}],"unit":"%","max":100,"marks":[…]}'>
-  // null values are gaps; "marks" are [from, to] seconds that are hatched: nothing is known or not yet complete there.
+  // <div class="chart" data-chart='{"x":[seconds],"series":[{"label","values","color"}],"unit":"%","max":100,…}'>
+  // null values are gaps. "marks" are [from, to] seconds that are unfinished, estimated or unknown (hatched), "blind" those
+  // in which this monitor did not look (hatched the other way), "restated" instants whose figures were corrected later.
   const charts = new Map();
-  const hatch = (u, marks) => {
-    const ctx = u.ctx; ctx.save(); ctx.strokeStyle = css("--hatch"); ctx.lineWidth = 1;
+  const stripes = (u, spans, colour, lean) => {
+    const ctx = u.ctx, gap = 8 * devicePixelRatio; ctx.save(); ctx.strokeStyle = colour; ctx.lineWidth = devicePixelRatio;
     const { top, height, left, width } = u.bbox;
-    for (const [a, b] of marks) {
+    for (const [a, b] of spans) {
       const x0 = Math.max(left, u.valToPos(a, "x", true)), x1 = Math.min(left + width, u.valToPos(b, "x", true));
       if (x1 <= x0) { continue; }
-      ctx.save(); ctx.beginPath(); ctx.rect(x0, top, x1 - x0, height); ctx.clip(); ctx.beginPath();
-      for (let x = x0 - height; x < x1; x += 8) { ctx.moveTo(x, top + height); ctx.lineTo(x + height, top); }
+      ctx.save(); ctx.beginPath(); ctx.rect(x0, top, Math.max(x1 - x0, 3), height); ctx.clip(); ctx.beginPath();
+      for (let x = x0 - height; x < x1 + height; x += gap) { ctx.moveTo(x, top + height); ctx.lineTo(x + lean * height, top); }
       ctx.stroke(); ctx.restore();
     }
     ctx.restore();
+  };
+  const flags = (u, instants) => {
+    const ctx = u.ctx, size = 5 * devicePixelRatio; ctx.save(); ctx.fillStyle = css("--warn");
+    for (const at of instants) {
+      const x = u.valToPos(at, "x", true), y = u.bbox.top;
+      ctx.beginPath(); ctx.moveTo(x - size, y); ctx.lineTo(x + size, y); ctx.lineTo(x, y + 1.6 * size); ctx.fill();
+    }
+    ctx.restore();
+  };
+  // The Swedish locale writes ISO dates: 2026-03-01 14:05:00, the same in every language and never with a.m. or p.m.
+  const stamp = (seconds, zone) => new Date(seconds * 1e3).toLocaleString("sv", { timeZone: zone });
+  const ticks = (zone) => (u, at, _axis, _space, step) => at.map((v, n) => {
+    const text = stamp(v, zone), day = text.slice(5, 10), clock = text.slice(11, 16);
+    if (step >= 86400) { return day; }
+    return n === 0 || stamp(at[n - 1], zone).slice(5, 10) !== day ? clock + "\n" + day : clock;
+  });
+  const short = (v) => {
+    const size = Math.abs(v);
+    return size >= 1e9 ? v / 1e9 + " G" : size >= 1e6 ? v / 1e6 + " M" : size >= 1e4 ? v / 1e3 + " k" : String(v);
+  };
+  // Milliseconds and seconds in the unit a person would say.
+  const span = (ms) => {
+    const [size, unit] = ms < 1e3 ? [1, "ms"] : ms < 6e5 ? [1e3, "s"] : ms < 72e5 ? [6e4, "min"] : [36e5, "h"];
+    return Number((ms / size).toPrecision(4)) + " " + unit;
+  };
+  const said = (v, unit) => {
+    if (v === null || v === undefined) { return "–"; }
+    if (unit === "ms") { return span(v); }
+    if (unit === "s") { return span(1000 * v); }
+    return v.toLocaleString(root.lang, { maximumFractionDigits: 2 }) + (unit === "%" ? "%" : unit ? " " + unit : "");
+  };
+  // A value between two gaps makes no line: it is shown as a point.
+  const alone = (u, n, show) => {
+    if (show) { return null; }
+    const y = u.data[n], found = [];
+    for (let i = 0; i < y.length; i++) { if (y[i] != null && y[i - 1] == null && y[i + 1] == null) { found.push(i); } }
+    return found.length ? found : null;
   };
   const draw = (box) => {
     const text = box.dataset.chart;
     const known = charts.get(box);
     if (known && known.text === text && known.theme === css("--bg")) { return; }
     if (known) { known.plot.destroy(); charts.delete(box); }
-    const spec = JSON.parse(text);
+    const spec = JSON.parse(text), zone = spec.zone || "UTC";
     const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line") } };
-    const series = [{}].concat(spec.series.map((s) => ({
-      label: s.label, stroke: css(s.color), width: 1.5, spanGaps: false, points: { show: spec.x.length < 60, size: 5 },
+    const first = { label: spec.ticks ? root.dataset.binLabel : root.dataset.timeLabel, value: (u, v) => (v === null ? "–" : spec.ticks ? spec.ticks[v] ?? "–" : stamp(v, zone).slice(0, spec.day ? 10 : 16)) };
+    const series = [first].concat(spec.series.map((s) => ({
+      label: s.label, stroke: css(s.color), width: 1.75, spanGaps: false, dash: s.dash, scale: s.scale || "y",
+      points: { show: !spec.bars && !s.dash && spec.x.length < 60, size: 5, filter: spec.bars ? undefined : alone },
       fill: spec.bars ? css(s.color) : undefined, paths: spec.bars ? uPlot.paths.bars({ size: [0.7, 60] }) : undefined,
-      value: (u, v) => (v === null || v === undefined ? "–" : v.toLocaleString(root.lang) + (spec.unit ? " " + spec.unit : "")),
+      value: (u, v) => said(v, s.unit || spec.unit),
     })));
-    const bounds = spec.max === undefined ? (u, low, high) => [Math.min(0, low || 0), high === null || high === 0 ? 1 : high * 1.08] : [0, spec.max];
-    const xAxis = spec.ticks ? Object.assign({}, axis, { values: (u, at) => at.map((v) => spec.ticks[v] ?? "") }) : axis;
+    const bounds = (max) => (max === undefined
+      ? (u, low, high) => [Math.min(0, low || 0), high === null || high <= 0 ? 1 : high * 1.08] : [0, max]);
+    const label = (unit) => (u, at) => at.map((v) => (unit === "ms" ? span(v) : unit === "s" ? span(1000 * v) : short(v) + (unit === "%" ? "%" : "")));
+    const xAxis = Object.assign({}, axis, { values: spec.ticks ? (u, at) => at.map((v) => spec.ticks[v] ?? "") : ticks(zone), space: spec.ticks ? 40 : 56, size: 44 });
+    if (spec.day) { xAxis.incrs = [1, 2, 5, 7, 14, 30, 90].map((days) => 86400 * days); }
+    const axes = [xAxis, Object.assign({ size: 62, values: label(spec.unit) }, axis)];
+    const second = spec.series.find((s) => s.scale);
+    const scales = { x: { time: !spec.ticks }, y: { range: bounds(spec.max) } };
+    if (spec.ticks) { scales.x.range = [-0.6, spec.ticks.length - 0.4]; }
+    if (second) {
+      scales[second.scale] = { range: bounds() };
+      axes.push(Object.assign({}, axis, { size: 62, side: 1, scale: second.scale, values: label(second.unit), grid: { show: false } }));
+    }
     const plot = new uPlot({
-      width: Math.max(240, box.clientWidth), height: 220, cursor: { drag: { x: false, y: false } },
-      tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), spec.zone || "UTC"),
-      scales: { x: { time: !spec.ticks }, y: { range: bounds } },
-      axes: [xAxis, Object.assign({ size: 62 }, axis)], series,
-      hooks: { drawClear: [(u) => hatch(u, spec.marks || [])] },
+      width: Math.max(240, box.clientWidth), height: 230, cursor: { drag: { x: false, y: false } },
+      tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), zone), scales, axes, series, legend: { markers: { width: 2 } },
+      hooks: {
+        drawClear: [(u) => { stripes(u, spec.marks || [], css("--hatch"), 1); stripes(u, spec.blind || [], css("--bad"), -1); }],
+        draw: [(u) => flags(u, spec.restated || [])],
+        ready: [(u) => { const newest = () => u.setLegend({ idx: spec.x.length - 1 }); newest(); u.over.addEventListener("mouseleave", newest); }],
+      },
     }, [spec.x].concat(spec.series.map((s) => s.values)), box);
     charts.set(box, { plot, text, theme: css("--bg") });
   };
@@ -70,7 +123,7 @@
     for (const box of charts.keys()) { if (!box.isConnected) { charts.get(box).plot.destroy(); charts.delete(box); } }
     document.querySelectorAll(".chart[data-chart]").forEach(draw);
   };
-  addEventListener("resize", () => charts.forEach((c, box) => c.plot.setSize({ width: Math.max(240, box.clientWidth), height: 220 })));
+  addEventListener("resize", () => charts.forEach((c, box) => c.plot.setSize({ width: Math.max(240, box.clientWidth), height: 230 })));
 
   // -- switches --------------------------------------------------------------------------------------------------
   const remember = (name, value) => { document.cookie = name + "=" + value + ";path=/;max-age=31536000;samesite=strict"; };
@@ -89,9 +142,28 @@
     if (target.dataset.action) { act(target); }
   });
 
+  // -- picking several rows --------------------------------------------------------------------------------------
+  // <input type="checkbox" data-pick="id">; what is picked survives a refresh, the bar [data-picked] shows while any is.
+  const picks = new Set();
+  const showPicks = () => {
+    const boxes = [...document.querySelectorAll("[data-pick]")], bar = document.querySelector("[data-picked]");
+    for (const box of boxes) { box.checked = picks.has(box.dataset.pick); }
+    const all = document.querySelector("[data-pick-all]");
+    if (all) { all.checked = boxes.length > 0 && boxes.every((box) => box.checked); }
+    if (bar) { bar.hidden = picks.size === 0; bar.querySelector("[data-picked-count]").textContent = picks.size; }
+  };
+  document.addEventListener("change", (event) => {
+    const { pick, pickAll } = event.target.dataset;
+    if (pick === undefined && pickAll === undefined) { return; }
+    const boxes = pick === undefined ? document.querySelectorAll("[data-pick]") : [event.target];
+    for (const box of boxes) { picks[event.target.checked ? "add" : "delete"](box.dataset.pick); }
+    showPicks();
+  });
+  document.addEventListener("htmx:afterSwap", showPicks);
+
   // -- actions ---------------------------------------------------------------------------------------------------
   // <button data-action="POST /api/v1/…" data-confirm="…" data-body='{}' data-note="note" data-type-in="word">
-  // asks in a dialog, sends JSON, says what came of it, and refreshes.
+  // asks in a dialog, sends JSON, says what came of it, and refreshes. data-picks="name": what is picked is sent as name.
   const say = (text, good) => { const s = document.getElementById("said"); s.textContent = text; s.className = good ? "verdict good" : "verdict bad"; s.hidden = false; };
   const act = (button) => {
     const dialog = document.getElementById("confirm");
@@ -109,6 +181,7 @@
     const [method, url] = button.dataset.action.split(" ");
     const body = button.dataset.body ? JSON.parse(button.dataset.body) : {};
     if (button.dataset.note) { body[button.dataset.note] = note; }
+    if (button.dataset.picks) { body[button.dataset.picks] = [...picks]; }
     button.disabled = true;
     try {
       const options = { method, headers: { "Content-Type": "application/json" } };
@@ -117,7 +190,11 @@
       const found = await answer.json().catch(() => ({}));
       const place = (button.dataset.goto || "").replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent((found.data || {})[name] || ""));
       if (answer.ok && place && !place.endsWith("/")) { location.assign(place); return; }
-      say((answer.ok ? button.dataset.done || "✓" : "✗ " + answer.status) + " " + (answer.ok ? "" : found.message || found.error || ""), answer.ok);
+      const each = answer.ok && found.data && found.data.results;
+      if (button.dataset.picks && each) {
+        picks.clear(); showPicks();
+        say(each.map((r) => (r.success ? "✓ " : "✗ ") + r.job_id + (r.success ? "" : ": " + r.message)).join("\n"), each.every((r) => r.success));
+      } else { say((answer.ok ? button.dataset.done || "✓" : "✗ " + answer.status) + " " + (answer.ok ? "" : found.message || found.error || ""), answer.ok); }
     } catch (error) { say("✗ " + error.message, false); }
     button.disabled = false;
     refresh();
@@ -132,5 +209,11 @@
     form.submit();
   };
 
-  document.addEventListener("DOMContentLoaded", () => { signIn(); schedule(); drawAll(); });
+  // On a narrow screen the navigation scrolls; the page one is on is in sight.
+  const showHere = () => {
+    const here = document.querySelector("header nav [aria-current]"), nav = here && here.closest("nav");
+    if (nav) { nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2; }
+  };
+
+  document.addEventListener("DOMContentLoaded", () => { signIn(); showHere(); schedule(); drawAll(); showPicks(); });
 })();

@@ -12,7 +12,7 @@ from __future__ import annotations
 #: Modules below ``api.pages`` with ``router`` and ``STRINGS``.
 PAGES = (
     "login", "overview", "endpoints", "tasks", "consistency", "alerts", "scheduler", "repair", "resources", "self",
-    "partitions", "downloads", "runbooks",
+    "checks", "partitions", "downloads", "runbooks", "problems",
 )  # fmt: skip
 #: Path → key of its title among the strings, in the order of the navigation.
 NAVIGATION = (

@@ -13,6 +13,7 @@ from monitoring_pipelines.alerts.messages import REPAIRED
 from monitoring_pipelines.alerts.routing import unheard
 from monitoring_pipelines.api import alert_rows
 from monitoring_pipelines.api.answers import instant_text, missing
+from monitoring_pipelines.api.pages import alert_text
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES
 from monitoring_pipelines.api.pages.runbooks import page_of
@@ -39,6 +40,7 @@ STRINGS = {
     "alerts.messages": ("通知", "Notifications"),
     "alerts.samples": ("明细", "Details"),
     "alerts.ack": ("确认", "Acknowledge"),
+    "alerts.is_acked": ("已确认", "acknowledged"),
     "alerts.unack": ("撤销确认", "Withdraw"),
     "alerts.acked": ("{who} 已确认：{note}", "Acknowledged by {who}: {note}"),
     "alerts.silence": ("静默 2 小时", "Silence for 2 h"),
@@ -57,6 +59,14 @@ STRINGS = {
         "为 {source} 最近 {hours} 小时的缺失输出制定计划？不写入数据源。",
         "Plan what {source} lost in the last {hours} h? Nothing is written to the source.",
     ),
+    "alerts.carried": ("主要来自", "What carries it"),
+    "alerts.dimension": ("维度", "By"),
+    "alerts.which": ("取值", "Which"),
+    "alerts.missing": ("缺失 / 任务", "Missing / tasks"),
+    "alerts.share_loss": ("占缺失的比例", "Share of the loss"),
+    "alerts.share_traffic": ("占任务的比例", "Share of the tasks"),
+    "alerts.rate_now": ("缺失率", "Missing rate"),
+    "alerts.rate_before": ("之前的缺失率", "Missing rate before"),
     "alerts.plans": ("修复计划", "Repair plans"),
     "alerts.silences": ("静默规则", "Silences"),
     "alerts.until": ("至", "Until"),
@@ -68,12 +78,30 @@ STRINGS = {
     "alerts.attempts": ("尝试", "Attempts"),
     "alerts.actor": ("操作者", "Actor"),
     "alerts.no_messages": ("没有通知", "No notifications"),
+    "eventkind.transition": ("状态变化", "State change"),
+    "eventkind.severity": ("级别变化", "Severity change"),
+    "eventkind.acknowledge": ("确认", "Acknowledged"),
+    "eventkind.unacknowledge": ("撤销确认", "Withdrawn"),
+    "eventkind.message": ("通知", "Message"),
+    "notifykind.firing": ("触发", "Firing"),
+    "notifykind.resolved": ("恢复", "Resolved"),
+    "notifykind.repeat": ("重复", "Repeat"),
+    "notifykind.severity_up": ("级别升高", "Severity up"),
+    "notifykind.test": ("测试", "Test"),
+    "notifykind.digest": ("摘要", "Digest"),
+    "notifystate.pending": ("待发送", "Waiting"),
+    "notifystate.sent": ("已发送", "Sent"),
+    "notifystate.failed": ("失败，将重试", "Failed, will be tried again"),
+    "notifystate.abandoned": ("已放弃", "Given up"),
+    "notifystate.suppressed": ("未发送", "Suppressed"),
+    "alertstate.inactive": ("未激活", "Inactive"),
     "alertstate.pending": ("待定", "Pending"),
     "alertstate.firing": ("触发中", "Firing"),
     "alertstate.inhibited": ("被抑制", "Inhibited"),
     "alertstate.silenced": ("已静默", "Silenced"),
     "alertstate.resolved": ("已恢复", "Resolved"),
 }
+STRINGS |= alert_text.STRINGS
 router = APIRouter(include_in_schema=False)
 #: First letters of a type → where its figures are shown.
 _ROWS = (("resource.", "/resources"), ("leak.", "/resources"), ("fd.", "/resources"), ("ingest.", "/ingest"), ("self.", "/self"),
@@ -86,6 +114,7 @@ def listed(
     request: Request, page: PageParam, source: SourceParam = None,
     show: Literal["open", "all", "resolved", "firing", "pending", "inhibited", "silenced"] = "open",
     severity: Annotated[str | None, Query(pattern="^(critical|high|medium|low|info|)$")] = None,
+    type: Annotated[str | None, Query(max_length=255)] = None,  # noqa: A002 - the parameter's name
 ) -> Response:  # fmt: skip
     """The list, unresolved and gravest first."""
     view = View(request)
@@ -93,15 +122,15 @@ def listed(
     is_open = {"open": True, "resolved": False}.get(show)
     states = [show] if show in alert_rows.OPEN_STATES else []
     rows, total = stored.list_alerts(
-        services.state, states=states, severities=[severity] if severity else (), open_only=is_open,
+        services.state, states=states, severities=[severity] if severity else (), open_only=is_open, types=[type] if type else (),
         source_ids=chosen_sources(services, source) if source else (), page=page.number, page_size=page.size,
     )  # fmt: skip
     messages, _ = stored.list_notifications(services.state, page_size=20)
     silences, _ = stored.list_silences(services.state, view.now, active=True)
     return render(
         request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(alert_rows.urgent(rows), total),
-        show=show, severity=severity, source=source, tones=TONES, messages=messages, silences=silences,
-        query={"show": show, "severity": severity, "source": source},
+        show=show, severity=severity, source=source, tones=TONES, type=type, messages=messages, silences=silences,
+        query={"show": show, "severity": severity, "source": source, "type": type},
         unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),
     )  # fmt: skip
 
@@ -143,5 +172,6 @@ def one(request: Request, alert_id: Annotated[str, Path(max_length=40)]) -> Resp
         runbook=page_of(services_of(request).settings, alert["runbook_url"]),
         plans=plans,
         plan_hours=PLAN_HOURS if is_repairable else None, plan_tones=PLAN_TONES, rows_at=rows_at(alert),
-        events=found["events"], messages=found["notifications"], silence=silence,
+        carried=(alert["details"] or {}).get("carried_by") or [], events=found["events"],
+        messages=found["notifications"], silence=silence,
     )  # fmt: skip

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from markupsafe import Markup
 from monitoring_pipelines import __version__
 from monitoring_pipelines.api.access import principal_of
 from monitoring_pipelines.api.answers import to_json
-from monitoring_pipelines.api.pages import NAVIGATION, PAGES
+from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.strings import COMMON
 from monitoring_pipelines.api.services import Services, services_of
 
@@ -45,6 +46,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+
+#: seconds, unit, seconds of the next smaller unit, its name
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 Strings = Mapping[str, tuple[str, str]]
 
@@ -71,11 +75,15 @@ class View:
         text = pair[LANGUAGES.index(self.language)]
         return text.format(**values) if values else text
 
+    def knows(self, key: str) -> bool:
+        """Whether there is a text for ``key``."""
+        return key in all_strings()
+
     def word(self, group: str, value: str | None) -> str:
         """The text of one word of a list, e.g. a state; the word itself when it has no text."""
         if value is None:
             return UNKNOWN
-        return self.t(f"{group}.{value}") if f"{group}.{value}" in all_strings() else value
+        return self.t(f"{group}.{value}") if self.knows(f"{group}.{value}") else value
 
     def number(self, value: Any, digits: int | None = None, unit: str = "") -> str:
         """A number with separators; a dash for NULL."""
@@ -84,6 +92,14 @@ class View:
         whole = digits is None and value == int(value)
         text = f"{int(value):,}" if whole else f"{value:,.{2 if digits is None else digits}f}"
         return f"{text}{unit}"
+
+    def plain(self, value: Any) -> str:
+        """A figure of unknown kind: numbers with separators, instants local, a dash for NULL."""
+        if isinstance(value, datetime):
+            return self.local(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return UNKNOWN if value is None else str(value)
+        return self.number(value)
 
     def percent(self, value: Any, digits: int = 1) -> str:
         """A percentage; a dash for NULL."""
@@ -111,19 +127,33 @@ class View:
         minutes, rest = divmod(int(seconds), 60)
         return f"{minutes:02d}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
-    def local(self, instant: Any, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
-        """An instant in the configured zone; a dash for NULL."""
+    def local(self, instant: Any, pattern: str | None = None) -> str:
+        """An instant in the configured zone, without the year while it is this one; a dash for NULL."""
         if instant is None:
             return UNKNOWN
         if isinstance(instant, date) and not isinstance(instant, datetime):
             return instant.isoformat()
-        return f"{instant.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone)):{pattern}}"
+        shown = instant.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone))
+        if pattern is None:
+            this_year = shown.year == self.now.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone)).year
+            pattern = "%m-%d %H:%M:%S" if this_year else "%Y-%m-%d %H:%M:%S"
+        return f"{shown:{pattern}}"
 
     def ago(self, instant: datetime | None) -> str:
         """How long ago, in words short enough for a card."""
         if instant is None:
             return UNKNOWN
-        return self.t("common.ago", span=self.duration(1000 * (self.now - instant).total_seconds()))
+        seconds = (self.now - instant).total_seconds()
+        return self.t("common.just_now") if seconds < 1 else self.t("common.ago", span=self.span(seconds))
+
+    def span(self, seconds: float) -> str:
+        """A length of time as people say it: its largest unit, and the next one while that matters."""
+        for size, unit, smaller, small_unit in _UNITS:
+            if seconds >= size:
+                whole, rest = divmod(int(seconds), size)
+                more = f" {rest // smaller} {self.t(f'unit.{small_unit}')}" if whole < 10 and rest >= smaller else ""
+                return f"{whole} {self.t(f'unit.{unit}')}{more}"
+        return f"{int(seconds)} {self.t('unit.s')}"
 
     def time(self, instant: datetime | None) -> Markup | str:
         """An instant as a ``time`` element, local text with the UTC value behind it."""
@@ -177,6 +207,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     env.filters["part"] = lambda text: quote(str(text), safe="")
+    env.filters["breaks"] = lambda text: Markup("<wbr>").join(re.findall(r"[^_./-]*[_./-]?", str(text)))
     env.filters["json"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False)
     env.filters["pretty"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False, indent=2)
     return env
@@ -206,18 +237,19 @@ def render(
         refresh_s=None if refresh is None else getattr(periods, refresh),
         is_stale=as_of is not None and (shown.now - as_of).total_seconds() > late,
         navigation=NAVIGATION, version=__version__, themes=THEMES, here=request.url.path,
-        has_tokens=request.app.state.gate.has_tokens, **context,
+        has_tokens=request.app.state.gate.has_tokens, alert_text=alert_text, **context,
     )  # fmt: skip
     return HTMLResponse(text, status, dict(HEADERS))
 
 
-def chart(x: list[Any], series: list[tuple[str, list[Any], str]], zone: str, **more: Any) -> dict[str, Any]:
-    """What ``app.js`` draws: seconds, (label, values, colour variable), options; NULL values are gaps (S-803)."""
-    return {
-        "x": [_seconds(at) for at in x],
-        "series": [{"label": label, "values": values, "color": colour} for label, values, colour in series],
-        "zone": zone,
-    } | more
+#: (label, values, colour variable), and what else ``app.js`` should know of the line: unit, scale.
+Line = tuple[str, list[Any], str] | tuple[str, list[Any], str, dict[str, Any]]
+
+
+def chart(x: list[Any], series: Sequence[Line], zone: str, **more: Any) -> dict[str, Any]:
+    """What ``app.js`` draws: seconds, lines, options; NULL values are gaps (S-803)."""
+    lines = [{"label": one[0], "values": one[1], "color": one[2]} | (one[3] if len(one) == 4 else {}) for one in series]
+    return {"x": [_seconds(at) for at in x], "series": lines, "zone": zone} | more
 
 
 def _seconds(at: Any) -> Any:

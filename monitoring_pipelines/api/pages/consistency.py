@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api import summaries
 from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.pages.checks import RUN_TONES
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.completeness import missing_rows, split_row
@@ -34,6 +35,9 @@ STRINGS = {
     "consistency.orphans": ("孤立", "Orphans"),
     "consistency.wrong": ("状态不符", "Wrong status"),
     "consistency.newest_full": ("最近一次完整检查", "Newest full check"),
+    "consistency.not_checked": ("尚未检查", "not checked yet"),
+    "consistency.healthy_line": ("健康线", "Healthy from"),
+    "consistency.degraded_line": ("降级线", "Degraded from"),
     "consistency.trend": ("每日完整率（本地日）", "Completion per local day"),
     "consistency.rate": ("完整率", "Completion"),
     "consistency.split": ("前后对比", "Before / after"),
@@ -100,7 +104,7 @@ def page(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
         parts=parts, missing=page.wrap(rows, total), runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
         source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours}, able=able,
-        bands=summaries.bands_of(services),
+        bands=summaries.bands_of(services), run_tones=RUN_TONES,
     )  # fmt: skip
 
 
@@ -115,7 +119,13 @@ def _source_part(view: View, services: Services, look: Look, name: str, on: date
     now = view.now
     found = summaries.window_figures(services, look, name, now - timedelta(hours=24), now)
     days = split_row(services, look, name, on, now - timedelta(days=30), now)
-    series = [(view.t("consistency.rate"), [day["completion_rate_value"] for day in days["days"]], "--s1")]
+    bands, n = summaries.bands_of(services), len(days["days"])
+    dashed = {"dash": [6, 5]}
+    series: list[Any] = [
+        (view.t("consistency.rate"), [day["completion_rate_value"] for day in days["days"]], "--s1"),
+        (view.t("consistency.healthy_line"), [float(bands.healthy)] * n, "--ok", dashed),
+        (view.t("consistency.degraded_line"), [float(bands.degraded)] * n, "--warn", dashed),
+    ]
     believed = {
         check: stored.believed(services.state, check, name, answers_only=True)
         for check in ("duplicates", "orphans", "wrong_status")
@@ -123,7 +133,7 @@ def _source_part(view: View, services: Services, look: Look, name: str, on: date
     return {
         "name": name, "figures": found.as_metrics(),
         "health": health_of(found.tasks_with_outputs, found.success_tasks, summaries.bands_of(services)),
-        "trend": chart([day["date"] for day in days["days"]], series, "UTC", unit="%", max=100),
+        "trend": chart([day["date"] for day in days["days"]], series, "UTC", unit="%", max=100, day=True),
         "days": days["days"], "split": days["split"], "change": days["change_point"],
-        "extra": {check: (answer.outcome if answer else None) for check, answer in believed.items()},
+        "extra": believed,
     }  # fmt: skip

@@ -1,39 +1,46 @@
 """Lists as CSV and Parquet files, with the filters of the page they are linked from (S-804).
 
-What belongs here: writing rows as files. What does not: which rows (the functions behind pages and API).
+What belongs here: one route per list. What does not: the rows (the functions behind pages and API), writing (``files``).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from datetime import timedelta
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api import alert_rows
-from monitoring_pipelines.api.answers import to_json
+from monitoring_pipelines.api.answers import missing as not_found
+from monitoring_pipelines.api.pages.checks import RunTypes, Statuses
 from monitoring_pipelines.api.pages.endpoints import RANGES
+from monitoring_pipelines.api.pages.files import Kind, file_of, saved
+from monitoring_pipelines.api.pages.repair import masked
+from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
+from monitoring_pipelines.api.pages.resources import SAMPLES
+from monitoring_pipelines.api.pages.scheduler import matches
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.checks import brief
+from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
 from monitoring_pipelines.api.routes.completeness import missing_rows
 from monitoring_pipelines.api.routes.endpoints import owner
+from monitoring_pipelines.api.routes.repair import found_run, whole_plan
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of
-from monitoring_pipelines.published import endpoints, tasks
+from monitoring_pipelines.published import endpoints, jobs, processes, tasks
 from monitoring_pipelines.state import alerts as stored
+from monitoring_pipelines.state import checks as stored_checks
+from monitoring_pipelines.state import repair as stored_repair
 
 STRINGS: dict[str, tuple[str, str]] = {}
 router = APIRouter(include_in_schema=False, prefix="/download")
 #: Rows of one file; its name says so when there are more.
 MOST_ROWS = 50_000
-Kind = Literal["csv", "parquet"]
-#: First characters a spreadsheet takes for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+Id = Annotated[str, Query(min_length=1, max_length=40)]
+Text = Annotated[str | None, Query(max_length=255)]
 
 
 @router.get("/missing.{kind}")
@@ -92,69 +99,132 @@ def statistics(
     return file_of(f"endpoint_{grain}", kind, rows, len(rows))
 
 
-def file_of(name: str, kind: Kind, rows: list[dict[str, Any]], total: int) -> Response:
-    """The rows as a file to be saved.
-
-    Args:
-        name: Beginning of the file name.
-        kind: Format.
-        rows: The rows.
-        total: How many there are; more than in ``rows`` is said in the file name.
-    """
-    full = name if total <= len(rows) else f"{name}_first_{len(rows)}_of_{total}"
-    body = as_csv(rows) if kind == "csv" else as_parquet(rows)
-    media = "text/csv; charset=utf-8" if kind == "csv" else "application/vnd.apache.parquet"
-    return Response(body, media_type=media, headers={
-        "Content-Disposition": f'attachment; filename="{full}.{kind}"', "X-Content-Type-Options": "nosniff",
-    })  # fmt: skip
+@router.get("/endpoints.{kind}")
+def listed_endpoints(request: Request, kind: Kind, source: SourceParam = None, q: Text = None) -> Response:
+    """The list of endpoints with their newest minute and their last 24 hours."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = endpoints.listed(look, chosen_sources(services, source or None), q or None)
+    flat = [
+        {name: row[name] for name in ("source_id", "endpoint", "registered_status")}
+        | {f"latest_{name}": value for name, value in (row["latest"] or {}).items()}
+        | {f"{name}_24h": value for name, value in (row["totals_24h"] or {}).items()}
+        for row in rows
+    ]
+    return file_of("endpoints", kind, flat, len(flat))
 
 
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
-    """UTF-8 with a mark, so that spreadsheets read it; NULL is an empty cell, text is never a formula."""
-    stream = io.StringIO()
-    names = columns_of(rows)
-    writer = csv.writer(stream)
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(name)) for name in names])
-    return b"\xef\xbb\xbf" + stream.getvalue().encode()
+@router.get("/jobs.{kind}")
+def listed_jobs(
+    request: Request, kind: Kind, scope: Scope | None = None, q: Text = None, category: Text = None
+) -> Response:
+    """The jobs of the scheduler page."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = [row for row in job_rows(services, look, scope) if matches(row, q, category)]
+    return file_of("jobs", kind, rows, len(rows))
 
 
-def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """All names in the order in which they are first seen."""
-    return list(dict.fromkeys(name for row in rows for name in row))
+@router.get("/job_runs.{kind}")
+def runs_of_job(
+    request: Request, kind: Kind, job: Annotated[str, Query(min_length=1, max_length=255)], source: SourceParam = None
+) -> Response:
+    """The runs of one job."""
+    services = services_of(request)
+    row = find_job(services, job, source or None)
+    with services.published.look() as look:
+        rows, total = jobs.runs(look, row["source_id"], job, 0, MOST_ROWS)
+    return file_of("job_runs", kind, rows, total)
 
 
-def _csv_cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{value.isoformat()}Z"
-    plain = _plain(value)
-    return f"'{plain}" if isinstance(plain, str) and plain.startswith(_FORMULA) else plain
+@router.get("/samples.{kind}")
+def samples(
+    request: Request, kind: Kind, process: Annotated[str, Query(max_length=255)], source: SourceParam = None,
+    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d)$")] = "24h",
+) -> Response:  # fmt: skip
+    """The samples of a process in the range its page shows."""
+    services = services_of(request)
+    with services.published.look() as look:
+        known = processes.newest(look, services.settings, [*chosen_sources(services, source or None), "_self"])
+        one = next((row for row in known if row["process_id"] == process), None)
+        if one is None:
+            raise not_found("unknown process")
+        end = one["at"] + timedelta(microseconds=1)
+        rows, total = processes.samples(look, one["source_id"], process, end - SAMPLE_RANGES[range_], end, 0, SAMPLES)
+    return file_of("samples", kind, rows, total)
 
 
-def _plain(value: Any) -> Any:
-    """Nested values as JSON text."""
-    if isinstance(value, dict | list | tuple):
-        return json.dumps(json.loads(to_json(value)), ensure_ascii=False)
-    return value
+@router.get("/ingest.{kind}")
+def ingest(request: Request, kind: Kind, source: SourceParam = None) -> Response:
+    """Rates of every series."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows = processes.ingest(look, chosen_sources(services, source or None))
+    return file_of("ingest", kind, rows, len(rows))
 
 
-def as_parquet(rows: list[dict[str, Any]]) -> bytes:
-    """Parquet with the types of the values; a column that holds several kinds is text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@router.get("/checks.{kind}")
+def check_runs(
+    request: Request, kind: Kind, source: SourceParam = None, type: RunTypes = "",  # noqa: A002 - the parameter's name
+    status: Statuses = "",
+) -> Response:  # fmt: skip
+    """Check runs, newest first."""
+    services = services_of(request)
+    runs, total = stored_checks.page(
+        services.state, run_type=type or None, status=status or None, source_id=source or None, size=MOST_ROWS
+    )
+    counts = stored_checks.counts_of(services.state, [run.run_id for run in runs[:500]])
+    return file_of("check_runs", kind, [brief(run, counts.get(run.run_id, {})) for run in runs], total)
 
-    arrays = {}
-    for name in columns_of(rows):
-        values = [_plain(row.get(name)) for row in rows]
-        kinds = {type(value) for value in values if value is not None}
-        if len(kinds) > 1 and not kinds <= {int, float}:
-            values = [None if v is None else v.isoformat() if isinstance(v, date) else str(v) for v in values]
-        elif kinds == {int, float}:
-            values = [None if value is None else float(value) for value in values]
-        arrays[name] = pa.array(values)
-    stream = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays), stream, compression="zstd")
-    return bytes(stream.getvalue())
+
+@router.get("/notifications.{kind}")
+def notifications(request: Request, kind: Kind) -> Response:
+    """Messages, newest first."""
+    rows, total = stored.list_notifications(services_of(request).state, page_size=MOST_ROWS)
+    return file_of("notifications", kind, [alert_rows.message(row) for row in rows], total)
+
+
+@router.get("/plans.{kind}")
+def plans(request: Request, kind: Kind, source: SourceParam = None) -> Response:
+    """Repair plans, newest first."""
+    with services_of(request).state.read() as con:
+        rows = stored_repair.list_plans(con, source or None, (), MOST_ROWS)
+        total = stored_repair.count_plans(con, source or None, ())
+    return file_of("repair_plans", kind, rows, total)
+
+
+@router.get("/plan_items.{kind}")
+def plan_items(request: Request, kind: Kind, plan: Id) -> Response:
+    """Tasks of a plan with their proposed rows; links without their query (R-103)."""
+    services = services_of(request)
+    whole_plan(services, plan)
+    with services.state.read() as con:
+        rows = stored_repair.get_items(con, plan, None, MOST_ROWS, 0)
+        total = stored_repair.count_items(con, plan, None)
+    return file_of("plan_items", kind, [masked(row) for row in rows], total)
+
+
+@router.get("/journal.{kind}")
+def journal(request: Request, kind: Kind, run: Id) -> Response:
+    """The journal of a repair run."""
+    services = services_of(request)
+    found_run(services, run)
+    with services.state.read() as con:
+        rows = stored_repair.journal_rows(con, run_id=run)
+    return file_of("journal", kind, rows[:MOST_ROWS], len(rows))
+
+
+@router.get("/report/{run_id}.{kind}")
+def report(request: Request, run_id: str, kind: Literal["md", "json"]) -> Response:
+    """The audit report of a repair run as it is now (R-910)."""
+    from monitoring_pipelines.compensation.report import collect, markdown
+    from monitoring_pipelines.state.types import canonical_json
+
+    services = services_of(request)
+    found_run(services, run_id)
+    content = json.loads(canonical_json(collect(services.state, run_id)))
+    if kind == "md":
+        return saved(markdown(content).encode() + b"\n", f"repair_{run_id}.md", "text/markdown; charset=utf-8")
+    return saved(
+        json.dumps(content, ensure_ascii=False, indent=1).encode(), f"repair_{run_id}.json", "application/json"
+    )

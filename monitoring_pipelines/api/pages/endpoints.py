@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.pages.tasks import TONES
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.endpoints import EndpointName, owner
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.published import endpoints, workers
+from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.published import endpoints, tasks, timeline, workers
+from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 STRINGS = {
     "endpoints.title": ("端点", "Endpoints"),
     "endpoints.active": ("活跃工作器", "Active workers"),
     "endpoints.idle": ("空闲工作器", "Idle workers"),
+    "endpoints.active_idle": ("活跃 / 空闲工作器", "Active / idle workers"),
     "endpoints.per_minute": ("每分钟任务", "Tasks/min"),
     "endpoints.avg_execution": ("平均执行", "Avg execution"),
     "endpoints.queue_wait": ("排队等待", "Queue wait"),
@@ -30,7 +34,7 @@ STRINGS = {
     "endpoints.timeout": ("超时", "Timeout"),
     "endpoints.retried": ("重试", "Retried"),
     "endpoints.execution": ("执行时间", "Execution"),
-    "endpoints.distribution": ("耗时分布", "Duration distribution"),
+    "endpoints.distribution": ("耗时分布（秒）", "Duration distribution (s)"),
     "endpoints.worker_count": ("工作器数量", "Worker count"),
     "endpoints.utilization": ("利用率", "Utilization"),
     "endpoints.worker": ("工作器", "Worker"),
@@ -66,6 +70,41 @@ STRINGS = {
         "百分位由直方图估算，误差不超过 1%",
         "Percentiles are estimated from histograms, 1 % at most off",
     ),
+    "endpoints.last_minute": ("最近一个已关闭的分钟", "last closed minute"),
+    "endpoints.outcomes": (
+        "完成 {completed} · 失败 {failed} · 超时 {timeout}",
+        "{completed} completed · {failed} failed · {timeout} timeout",
+    ),
+    "quality.exact": ("精确", "exact"),
+    "quality.bridged": ("已桥接", "bridged"),
+    "quality.estimated": ("估算", "estimated"),
+    "quality.unknown": ("未知", "unknown"),
+    "evidence.lifecycle": ("生命周期", "lifecycle"),
+    "evidence.snapshots": ("快照", "snapshots"),
+    "evidence.current_state": ("当前状态", "current state"),
+    "evidence.attempts": ("执行记录", "attempts"),
+    "evidence.none": ("无", "none"),
+    "endpoints.tab_charts": ("图表", "Charts"),
+    "endpoints.tab_workers": ("工作器", "Workers"),
+    "endpoints.tab_tasks": ("任务", "Tasks"),
+    "endpoints.tab_timeline": ("时间线", "Timeline"),
+    "endpoints.tab_rows": ("数据行", "Rows"),
+    "endpoints.legend": (
+        "斜线：未完成、估算或未知 · 红色反斜线：本监控未运行 · ▼ 已重述",
+        "Hatched: unfinished, estimated or unknown · red, the other way: this monitor did not run · ▼ restated",
+    ),
+    "endpoints.all_tasks": ("在任务监控中查看全部", "All of them in the task monitor"),
+    "endpoints.no_tasks": ("该时间段没有任务", "No task in this range"),
+    "endpoints.no_lanes": ("该时间段没有工作器", "No worker in this range"),
+    "endpoints.lanes": ("{start} – {end}", "{start} – {end}"),
+    "endpoints.lanes_shown": ("显示 {n} / {total} 个工作器", "{n} of {total} workers are shown"),
+    "endpoints.lane_legend": (
+        "灰色：在线 · 绿色：完成 · 红色：失败或超时 · 蓝色：进行中",
+        "Grey: online · green: completed · red, taller: failed or timed out · blue: going on",
+    ),
+    "endpoints.only_newest": ("显示最新的 {n} 行，全部见 CSV", "The newest {n} rows are shown; the files hold all"),
+    "endpoints.cold_count": ("次数", "Count"),
+    "endpoints.cold_time": ("平均耗时", "Avg time"),
     "worker.busy": ("忙碌", "Busy"),
     "worker.idle": ("空闲", "Idle"),
     "worker.offline": ("离线", "Offline"),
@@ -77,6 +116,11 @@ RANGES = {
     "1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7),
     "30d": timedelta(days=30),
 }  # fmt: skip
+Tab = Literal["charts", "workers", "tasks", "timeline", "rows"]
+TABS = ("charts", "workers", "tasks", "timeline", "rows")
+MOST_ROWS = 200
+#: Order of workers: those at work, then the longest idle.
+_BY_STATE = ("busy", "idle", "offline")
 
 
 @router.get("/endpoints")
@@ -107,44 +151,89 @@ def listed(
 
 @router.get("/endpoints/{endpoint}")
 def one(
-    request: Request, endpoint: EndpointName, source: SourceParam = None,
-    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d|30d)$")] = "24h",
+    request: Request, endpoint: EndpointName, page: PageParam, source: SourceParam = None,
+    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d|30d)$")] = "24h", tab: Tab = "charts",
 ) -> Response:  # fmt: skip
-    """One endpoint; the range ends at its last closed minute (S-803)."""
+    """One endpoint; the range ends at its last closed minute (S-803). Each tab reads only what it shows."""
     view = View(request)
     services = services_of(request)
+    more: dict[str, Any] = {}
     with services.published.look() as look:
         name = owner(services, look, endpoint, source or None)
         end = endpoints.closed_through(look, name) or view.now
         start = end - RANGES[range_]
         grain = endpoints.choose_grain("auto", start, end)
         rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True)
-        last_start = max(start, end - workers.LONGEST)
-        present = workers.workers(look, name, endpoint, last_start, end)
         latest = endpoints.statistics(look, name, endpoint, "minute", end - timedelta(minutes=1), end, fill=True)
         as_of = look.manifest.sources.get(name, {}).get("as_of")
+        if tab == "charts":
+            more["charts"] = charts(view, rows, grain, timeline.blind(look, start, end))
+        elif tab == "workers":
+            present = workers.workers(look, name, endpoint, max(start, end - workers.LONGEST), end)
+            more["workers"] = sorted(
+                present, key=lambda row: (_BY_STATE.index(row["state"]), -(row["idle_age_s"] or 0), row["worker_key"])
+            )
+        elif tab == "tasks":
+            wanted = tasks.TaskFilter((name,), endpoint=endpoint, start=start, end=end)
+            more["tasks"] = page.wrap(*index_of(services).list_page(look, wanted, page.offset, page.size))
+        elif tab == "timeline":
+            more |= _lanes(look, name, endpoint, max(start, end - timeline.LONGEST), end)
     merged = endpoints.summary(rows)
     return render(
         request, "endpoint.html", title=endpoint, as_of=as_of, view=view, refresh="charts", source=name,
-        endpoint=endpoint, rows=rows, column=endpoints.COLUMN[grain], grain=grain, summary=merged,
-        latest=latest[-1] if latest else {}, workers=present, ranges=tuple(RANGES), chosen=range_,
-        minutes=RANGES[range_].total_seconds() / 60, charts=charts(view, rows, grain), start=start, end=end,
+        endpoint=endpoint, rows=rows, column=endpoints.COLUMN[grain], grain=grain, summary=merged, tab=tab, tabs=TABS,
+        latest=latest[-1] if latest else {}, ranges=tuple(RANGES), chosen=range_, most_rows=MOST_ROWS,
+        minutes=RANGES[range_].total_seconds() / 60, start=start, end=end, task_tones=TONES,
+        query={"source": name, "range": range_, "tab": tab}, **more,
     )  # fmt: skip
 
 
-def charts(view: View, rows: list[dict[str, Any]], grain: endpoints.Grain) -> list[tuple[str, dict[str, Any], str]]:
+#: Width of the drawing of lanes, in its own units.
+_LANE_WIDTH = 1000
+
+
+def _lanes(look: Look, source: str, endpoint: str, start: datetime, end: datetime) -> dict[str, Any]:
+    """Lanes with positions instead of instants, for the drawing."""
+    found, total = timeline.lanes(look, source, endpoint, start, end)
+    scale = _LANE_WIDTH / ((end - start) / timedelta(seconds=1))
+
+    def place(at: datetime) -> float:
+        return round((at - start).total_seconds() * scale, 2)
+
+    drawn = [
+        {
+            "worker_key": lane["worker_key"],
+            "online": [(place(a), max(0.5, place(b) - place(a))) for a, b in lane["online"]],
+            "work": [(place(a), max(0.8, place(b) - place(a)), outcome, a, b) for a, b, outcome in lane["work"]],
+        }
+        for lane in found
+    ]
+    return {"lanes": drawn, "lane_total": total, "lane_from": start, "lane_to": end, "lane_width": _LANE_WIDTH}
+
+
+def charts(
+    view: View, rows: list[dict[str, Any]], grain: endpoints.Grain, blind: list[tuple[datetime, datetime]]
+) -> list[tuple[str, dict[str, Any], str]]:
     """(title, specification, text alternative) of every chart."""
     column, step = endpoints.COLUMN[grain], int(endpoints.LENGTH[grain].total_seconds())
     x = [row[column] for row in rows]
+    common: dict[str, Any] = chart(x, [], "UTC" if grain == "day" else view.zone, day=grain == "day")
+    common["marks"] = spans([
+        (at, at + step) for at, row in zip(common["x"], rows, strict=True)
+        if row.get("state") == "partial" or row.get("quality") in ("estimated", "unknown")
+    ])  # fmt: skip
+    common["restated"] = [
+        at
+        for at, row in zip(common["x"], rows, strict=True)
+        if (row.get("revision") or 1) > 1 and row.get("restated_at")
+    ]
+    common["blind"] = chart([at for span in blind for at in span], [], "UTC")["x"]
+    common["blind"] = [list(pair) for pair in zip(common["blind"][::2], common["blind"][1::2], strict=True)]
 
-    def line(title: str, *parts: tuple[str, str, str], **more: Any) -> tuple[str, dict[str, Any], str]:
-        series = [(view.t(f"endpoints.{label}") if f"endpoints.{label}" in STRINGS else label, _values(rows, name), colour)
-                  for label, name, colour in parts]  # fmt: skip
-        spec = chart(x, series, view.zone, **more)
-        spec["marks"] = [
-            [at, at + step] for at, row in zip(spec["x"], rows, strict=True)
-            if row.get("state") == "partial" or row.get("quality") in ("estimated", "unknown")
-        ]  # fmt: skip
+    def line(title: str, *parts: tuple[Any, ...], **more: Any) -> tuple[str, dict[str, Any], str]:
+        series = [(view.t(f"endpoints.{part[0]}") if f"endpoints.{part[0]}" in STRINGS else part[0], _values(rows, part[1]),
+                   *part[2:]) for part in parts]  # fmt: skip
+        spec = common | chart([], series, common["zone"], **more) | {"x": common["x"]}
         return view.t(f"endpoints.{title}"), spec, _last_values(view, spec)
 
     return [
@@ -160,12 +249,24 @@ def charts(view: View, rows: list[dict[str, Any]], grain: endpoints.Grain) -> li
         line("idle_time", ("avg", "avg_idle_duration_sec", "--s1"), ("max", "max_idle_duration_sec", "--s3"),
              ("total", "total_idle_time_sec", "--s2"), unit="s"),
         line("idle_count", ("total", "idle_count", "--s1")),
-        line("cold_starts", ("total", "cold_starts", "--s1"), ("avg", "avg_cold_start_ms", "--s3"), unit="ms"),
+        line("cold_starts", ("cold_count", "cold_starts", "--s1"),
+             ("cold_time", "avg_cold_start_ms", "--s3", {"scale": "time", "unit": "ms"})),
         line("gpu", ("avg", "avg_gpu_utilization", "--s1"), ("max", "max_gpu_utilization", "--s3"), unit="%", max=100),
         line("lifecycle", ("created", "workers_created", "--s2"), ("terminated", "workers_terminated", "--s1"),
              ("lost", "workers_lost", "--s3")),
         line("coverage", ("avg", "snapshot_coverage_pct", "--s1"), unit="%", max=100),
     ]  # fmt: skip
+
+
+def spans(pairs: list[tuple[int, int]]) -> list[list[int]]:
+    """Neighbouring spans joined, so that a page does not carry one per bucket."""
+    found: list[list[int]] = []
+    for first, last in pairs:
+        if found and first <= found[-1][1]:
+            found[-1][1] = last
+        else:
+            found.append([first, last])
+    return found
 
 
 def _values(rows: list[dict[str, Any]], name: str) -> list[float | None]:
@@ -178,9 +279,14 @@ def _distribution(view: View, rows: list[dict[str, Any]]) -> tuple[str, dict[str
         for key, count in (row.get("execution_time_distribution") or {}).items():
             bins[key] = bins.get(key, 0) + count
     names = list(bins)
-    series = [(view.t("endpoints.executions"), [bins[name] for name in names], "--s1")]
-    spec = chart(list(range(len(names))), series, view.zone, bars=True, ticks=[f"{name} ms" for name in names])
+    series: list[Any] = [(view.t("endpoints.executions"), [bins[name] for name in names], "--s1")]
+    spec = chart(list(range(len(names))), series, view.zone, bars=True, ticks=[seconds_of(name) for name in names])
     return view.t("endpoints.distribution"), spec, ", ".join(f"{name} ms: {count}" for name, count in bins.items())
+
+
+def seconds_of(name: str) -> str:
+    """``500-1000`` and ``5000+``, ranges in ms, in seconds: ``0.5–1`` and ``5+``."""
+    return "–".join(f"{int(part.rstrip('+')) / 1000:g}{'+' if part.endswith('+') else ''}" for part in name.split("-"))
 
 
 def _last_values(view: View, spec: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api import summaries
+from monitoring_pipelines.api.pages import alert_text
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.published.endpoints import closed_through, table_of
@@ -20,12 +21,14 @@ STRINGS = {
     "overview.title": ("总览", "Overview"),
     "overview.no_source": ("尚未配置数据源", "No source configured"),
     "overview.good": ("{n} 个数据源全部健康，没有活动告警。", "All {n} sources are healthy and nothing is firing."),
-    "overview.alert": ("{severity}：{message}", "{severity}: {message}"),
-    "overview.more": ("另有 {n} 个活动告警。", "{n} more alerts are active."),
-    "overview.since": ("自 {at}", "since {at}"),
-    "overview.degraded": ("降级：{sources}。", "Degraded: {sources}."),
-    "overview.unhealthy": ("不健康：{sources}。", "Unhealthy: {sources}."),
-    "overview.unknown": ("状态未知：{sources} 没有当前数据。", "State unknown: no current data of {sources}."),
+    "overview.alert": ("{severity} · {source}：{message}", "{severity} · {source}: {message}"),
+    "overview.more": ("另有 {n} 个活动告警", "{n} more active alerts"),
+    "overview.since": ("自 {at} 起（{ago}）", "since {at} ({ago})"),
+    "overview.carried": ("主要来自{what}", "carried by {what}"),
+    "overview.age": ("数据更新于{ago}", "data read {ago}"),
+    "overview.degraded": ("降级：{sources}", "Degraded: {sources}"),
+    "overview.unhealthy": ("不健康：{sources}", "Unhealthy: {sources}"),
+    "overview.unknown": ("状态未知：{sources} 没有当前数据", "State unknown: no current data of {sources}"),
     "overview.health": ("健康状态", "Health"),
     "overview.completion": ("完整率", "Completion"),
     "overview.alerts": ("活动告警", "Active alerts"),
@@ -39,6 +42,11 @@ STRINGS = {
     "overview.success": ("成功率", "Success rate"),
     "overview.nothing": ("没有活动告警", "No active alerts"),
     "overview.share": ("占比", "Share"),
+    "overview.of_workers": ("共 {n} 个在线", "of {n} online"),
+    "overview.no_tasks": ("没有任务", "no tasks"),
+    "overview.sources": ("数据源", "Sources"),
+    "overview.gravest": ("最严重的告警", "Gravest alerts"),
+    "overview.all_alerts": ("全部 {n} 个告警", "All {n} alerts"),
     "overview.count": ("数量", "Count"),
 }
 router = APIRouter(include_in_schema=False)
@@ -75,24 +83,45 @@ def page(request: Request) -> Response:
 
 
 def verdict(view: View, data: dict[str, Any]) -> dict[str, Any]:
-    """The sentence on top: tone, text, where to look (worst first; unknown is never good)."""
+    """What stands on top: tone, one sentence, where to look, and since when, what carries it, what else there is.
+
+    The gravest open alert comes first, then the worst source; unknown is never good. The age of the data is always said.
+    """
     alerts = data["alerts"]
+    facts: list[tuple[str, str | None]] = []
+    names = {state: [tile["id"] for tile in data["sources"] if tile["health"] == state] for state in GRAVEST}
     if alerts["gravest"]:
         worst = alerts["gravest"][0]
         tone = "bad" if worst["severity"] in ("critical", "high") else "warning"
-        text = view.t("overview.alert", severity=view.word("severity", worst["severity"]), message=worst["message"])
-        more = view.t("overview.more", n=alerts["total"] - 1) if alerts["total"] > 1 else ""
-        since = view.t("overview.since", at=view.local(worst["fired_at"] or worst["active_at"]))
-        return {"tone": tone, "text": text, "more": more, "since": since, "href": f"/alerts/{worst['alert_id']}"}
-    for state, tone in (("unhealthy", "bad"), ("unknown", "unknown"), ("degraded", "warning")):
-        names = [tile["id"] for tile in data["sources"] if tile["health"] == state]
-        if names:
-            text = view.t(f"overview.{state}", sources=", ".join(names))
-            return {"tone": tone, "text": text, "more": "", "since": "", "href": "/consistency"}
+        text = view.t(
+            "overview.alert", severity=view.word("severity", worst["severity"]), source=worst["source_id"],
+            message=alert_text.sentence(view, worst),
+        )  # fmt: skip
+        href: str | None = f"/alerts/{worst['alert_id']}"
+        since = worst["fired_at"] or worst["active_at"]
+        facts.append((view.t("overview.since", at=view.local(since, "%m-%d %H:%M"), ago=view.ago(since)), None))
+        carried = alert_text.carrier(view, worst)
+        if carried:
+            facts.append((view.t("overview.carried", what=carried), None))
+        if alerts["total"] > 1:
+            facts.append((view.t("overview.more", n=alerts["total"] - 1), "/alerts"))
+        if names["unknown"]:
+            facts.append((view.t("overview.unknown", sources=", ".join(names["unknown"])), "/self"))
+    else:
+        tone, text, href = _by_health(view, data, names)
+    if data["as_of"] is not None:
+        facts.append((view.t("overview.age", ago=view.ago(data["as_of"])), None))
+    return {"tone": tone, "text": text, "href": href, "facts": facts}
+
+
+def _by_health(view: View, data: dict[str, Any], names: dict[str, list[str]]) -> tuple[str, str, str | None]:
+    for state, tone, href in (("unhealthy", "bad", "/consistency"), ("unknown", "unknown", "/self"),
+                              ("degraded", "warning", "/consistency")):  # fmt: skip
+        if names[state]:
+            return tone, view.t(f"overview.{state}", sources=", ".join(names[state])), href
     if not data["sources"]:
-        return {"tone": "unknown", "text": view.t("overview.no_source"), "more": "", "since": "", "href": None}
-    text = view.t("overview.good", n=len(data["sources"]))
-    return {"tone": "good", "text": text, "more": "", "since": "", "href": None}
+        return "unknown", view.t("overview.no_source"), None
+    return "good", view.t("overview.good", n=len(data["sources"])), None
 
 
 def endpoint_strips(look: Look, view: View) -> dict[tuple[str, str], list[tuple[str, str]]]:

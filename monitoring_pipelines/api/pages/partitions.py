@@ -76,7 +76,7 @@ def page(request: Request, source: SourceParam = None, hours: Literal["24", "48"
     ]
     return render(
         request, "partitions.html", title=view.t("partitions.title"), as_of=as_of, view=view, rows=rows, shown=shown,
-        source=source, hours=hours, checks=check_cells(view, services, shown), asset=asset_path,
+        source=source, hours=hours, checks=check_cells(view, services, shown), asset=asset_path, short=short_name,
     )  # fmt: skip
 
 
@@ -107,6 +107,11 @@ def asset_path(table: str) -> str:
     return table.replace(".", "/")
 
 
+def short_name(table: str) -> str:
+    """``mart.output_hourly_stats`` as ``output hourly``."""
+    return table.removeprefix("mart.").removesuffix("_stats").replace("_", " ")
+
+
 def check_cells(view: View, services: Services, shown: list[datetime]) -> list[dict[str, Any]]:
     """Per hour the worst check run that was due in it; an hour without one says so."""
     runs, _ = stored.page(services.state, size=500)
@@ -121,7 +126,5 @@ def check_cells(view: View, services: Services, shown: list[datetime]) -> list[d
             "partitions.none_checked"
         )
         text = f"{view.local(at, '%m-%d %H:%M')}: {said}"
-        cells.append(
-            {"sign": sign, "tone": tone, "text": text, "href": f"/api/v1/checks/runs/{due[0].run_id}" if due else None}
-        )
+        cells.append({"sign": sign, "tone": tone, "text": text, "href": f"/checks/{due[0].run_id}" if due else None})
     return cells

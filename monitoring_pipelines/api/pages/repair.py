@@ -71,6 +71,78 @@ STRINGS = {
     "repair.pk": ("主键", "Primary key"),
     "repair.verification": ("验证结果", "Verification"),
     "repair.report": ("审计报告", "Audit report"),
+    "repair.alert": ("所属告警", "Its alert"),
+    "repair.share": ("占比", "Share"),
+    "repair.confirm_verify": (
+        "读回此运行写入的行并与日志比较？不写入。",
+        "Read this run's rows back and compare them with the journal? Nothing is written.",
+    ),
+    "repair.confirm_preview": (
+        "预览回滚：逐行说明会发生什么，不删除。",
+        "Preview the rollback: says of every row what would happen; removes nothing.",
+    ),
+    "verified.verified": ("已验证", "Verified"),
+    "verified.ok": ("已验证", "Verified"),
+    "repair.sum": ("合计", "Sum"),
+    "repair.sum_ok": ("各分类之和等于候选任务数 ✓", "The classes add up to the candidates ✓"),
+    "repair.sum_wrong": ("各分类之和不等于候选任务数 ✗", "The classes do not add up to the candidates ✗"),
+    "repair.next": ("下一步", "Next"),
+    "repair.next_ready": ("检查下面的计划行，然后批准。", "Look at the proposed rows below, then approve."),
+    "repair.next_approved": ("应用：将已批准的行写入数据源。", "Apply: write the approved rows into the source."),
+    "repair.next_run": ("查看最近一次运行的结果。", "See what the newest run did."),
+    "repair.next_building": (
+        "计划正在制定，本页会自动刷新。",
+        "The plan is being made; this page refreshes by itself.",
+    ),
+    "repair.preview_of": ("这是预览，没有删除任何行。", "This is a preview; no row was removed."),
+    "repair.preview_sum": ("将删除 {deleted} / {total} 行", "{deleted} of {total} rows would be removed"),
+    "repair.removed_sum": ("已删除 {deleted} / {total} 行", "{deleted} of {total} rows were removed"),
+    "repair.per_row": ("逐行结果", "Row by row"),
+    "repair.of_run": ("所回滚的运行", "Run that is rolled back"),
+    "repair.download": ("审计报告", "Audit report"),
+    "repair.adds_up": ("计数相符 ✓", "The counters add up ✓"),
+    "repair.not_adds_up": ("计数不符 ✗", "The counters do not add up ✗"),
+    "repair.verified": ("读回验证", "Read back"),
+    "repair.checked_rows": ("已读回 {n} 行", "{n} rows read back"),
+    "repair.before_after": ("完整率 {before} → {after}", "Completion {before} → {after}"),
+    "class.eligible": ("可修复", "Can be repaired"),
+    "class.already_present": ("已有输出", "Output is there already"),
+    "class.no_remote_id": ("没有远程 ID", "No remote id"),
+    "class.remote_no_output": ("远端没有输出", "Remote has no output"),
+    "class.remote_not_ready": ("远端尚未完成", "Remote is not ready"),
+    "class.remote_failed": ("远端失败", "Failed at the remote"),
+    "class.remote_not_found": ("远端找不到", "Unknown to the remote"),
+    "class.auth_error": ("认证失败", "Not authorised"),
+    "class.transient_error": ("暂时性错误", "Passing error"),
+    "class.validation_failed": ("校验失败", "Failed validation"),
+    "class.not_reached": ("未处理到", "Not reached"),
+    "itemstate.pending": ("待执行", "Not run yet"),
+    "itemstate.committed": ("已提交", "Committed"),
+    "itemstate.not_reached": ("未执行", "Not run"),
+    "itemstate.failed": ("失败", "Failed"),
+    "itemstate.already_present": ("已存在", "Already there"),
+    "itemstate.already_done": ("已完成", "Already done"),
+    "rowoutcome.deleted": ("删除", "Removed"),
+    "rowoutcome.modified_since": ("之后被修改，保留", "Changed since, kept"),
+    "rowoutcome.already_absent": ("已不存在", "Gone already"),
+    "rowoutcome.blocked_by_reference": ("被引用，保留", "Referenced, kept"),
+    "counter.eligible": ("可修复任务", "Tasks that can be repaired"),
+    "counter.rows_planned": ("计划行数", "Rows planned"),
+    "counter.tasks_committed": ("已提交任务", "Tasks committed"),
+    "counter.rows_inserted": ("已插入行", "Rows inserted"),
+    "counter.rows_skipped_existing": ("因已存在跳过的行", "Rows skipped, already there"),
+    "counter.rows_self_reverted": ("自行撤销的行", "Rows taken back"),
+    "counter.duplicates_reported": ("报告的重复", "Duplicates reported"),
+    "counter.already_present": ("已有输出的任务", "Tasks with output already"),
+    "counter.already_done": ("之前已完成的任务", "Tasks done before"),
+    "counter.failed": ("失败", "Failed"),
+    "counter.not_reached": ("未处理到的任务", "Tasks not reached"),
+    "counter.duration_s": ("用时（秒）", "Took (s)"),
+    "counter.rows_journaled": ("日志中的行", "Rows in the journal"),
+    "counter.deleted": ("删除", "Removed"),
+    "counter.modified_since": ("之后被修改，保留", "Changed since, kept"),
+    "counter.already_absent": ("已不存在", "Gone already"),
+    "counter.blocked_by_reference": ("被引用，保留", "Referenced, kept"),
     "planstate.building": ("制定中", "Building"),
     "planstate.ready": ("待批准", "Ready"),
     "planstate.approved": ("已批准", "Approved"),
@@ -97,6 +169,9 @@ PLAN_TONES = {"ready": "warning", "approved": "warning", "applied": "good", "abo
               "partially_applied": "warning"}  # fmt: skip
 RUN_TONES = {"finished": "good", "failed": "bad", "refused": "bad", "locked": "warning", "paused": "warning"}
 PLAN_HOURS = 72
+#: Class of tasks → number of its colour.
+CLASS_KINDS = {name: number for number, name in enumerate(("eligible", "already_present", "no_remote_id", "remote_no_output",
+               "remote_not_ready", "remote_failed", "remote_not_found"))}  # fmt: skip
 
 
 @router.get("")
@@ -130,9 +205,12 @@ def plan(
         items = stored.get_items(con, plan_id, chosen, page.size, page.offset)
         total = stored.count_items(con, plan_id, chosen)
     counters = found["counters"] or {}
+    classes = counters.get("classes") or {}
+    known = [(name, classes[name]) for name in CLASSES if classes.get(name)]
     return render(
         request, "repair_plan.html", title=f"{view.t('repair.plan')} {plan_id}", as_of=view.now, view=view, plan=found,
-        counters=counters, classes=[(name, counters[name]) for name in CLASSES if counters.get(name)],
+        counters=counters, classes=known, adds_up=sum(n for _, n in known) == counters.get("candidates"),
+        class_kinds=CLASS_KINDS, refresh="tasks" if found["state"] in ("building", "approved") else "default",
         page=page.wrap([masked(item) for item in items], total), tones=PLAN_TONES, run_tones=RUN_TONES, chosen=chosen,
         query={"class": chosen},
     )  # fmt: skip
@@ -156,7 +234,12 @@ def run(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     found = found_run(services, run_id)
     with services.state.read() as con:
         rows = stored.journal_rows(con, run_id=run_id)
+    detail = found["verification"] or {}
+    is_rollback = found["kind"] == "rollback"
+    undone = (detail.get("selection") or {}).get("run_id") if is_rollback else run_id
     return render(
-        request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view, refresh="tasks",
-        run=found, page=page.cut(rows), tones=RUN_TONES, query={},
+        request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view,
+        refresh="tasks" if found["state"] == "running" else "default", run=found, page=page.cut(rows), tones=RUN_TONES,
+        query={}, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None, undone=undone,
+        verification=None if is_rollback else detail,
     )  # fmt: skip

@@ -38,6 +38,13 @@ STRINGS = {
     "resources.trend": ("趋势", "Trend"),
     "resources.sampled": ("采样于 {at}", "sampled {at}"),
     "resources.of": ("上限 {n}", "of {n}"),
+    "resources.rate_note": ("5 分钟速率，全部序列", "5-minute rate, all series"),
+    "resources.per_sample": ("/ 次采样", "a sample"),
+    "metric.rss": ("内存", "Memory"),
+    "metric.fds": ("文件描述符", "File descriptors"),
+    "metric.conns": ("连接", "Connections"),
+    "metric.threads": ("线程", "Threads"),
+    "metric.objects": ("对象", "Objects"),
     "ingest.title": ("业务采集", "Ingest"),
     "ingest.rate": ("采集速率", "Ingest rate"),
     "ingest.success": ("成功率", "Success rate"),
@@ -57,7 +64,7 @@ router = APIRouter(include_in_schema=False)
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
 #: Points of a chart; more samples are thinned evenly.
 _MOST_POINTS = 400
-_SAMPLES = 20_000
+SAMPLES = 20_000
 #: A process whose newest sample is older is shown as unknown, seconds.
 FRESH_S = 180
 TREND_TONES = {"rapidly_increasing": "bad", "slowly_increasing": "warning"}
@@ -85,7 +92,7 @@ def resources(
             if chosen is not None:
                 end = chosen["at"] + timedelta(microseconds=1)
                 rows, _ = processes.samples(
-                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, 0, _SAMPLES
+                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, 0, SAMPLES
                 )
                 charts = _charts(view, thinned(list(reversed(rows))))
                 rates = [
@@ -167,5 +174,7 @@ def ingest(request: Request, source: SourceParam = None) -> Response:
     firing, _ = stored.list_alerts(services.state, open_only=True, source_ids=chosen, page_size=200)
     return render(
         request, "ingest.html", title=view.t("ingest.title"), as_of=as_of, view=view, rows=rows, source=source,
-        alerts=[alert for alert in firing if alert["type"].startswith("ingest.")],
+        alerts=sorted(
+            (alert for alert in firing if alert["type"].startswith("ingest.")), key=lambda alert: -rank(alert["severity"])
+        ),
     )  # fmt: skip

@@ -9,9 +9,16 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, chart, render
 from monitoring_pipelines.api.params import PageParam, SourceParam
-from monitoring_pipelines.api.routes.compat_scheduler import JobId, Scope, find_job, is_running, job_rows
+from monitoring_pipelines.api.routes.compat_scheduler import (
+    JobId,
+    Scope,
+    find_job,
+    is_running,
+    job_rows,
+    why_not_startable,
+)
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.metrics.delivery import channel_counters
+from monitoring_pipelines.metrics.delivery import channel_counters, gateways
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import LakeMissing
@@ -35,6 +42,19 @@ STRINGS = {
     "jobs.ok": ("成功次数", "Successes"),
     "jobs.failed": ("失败次数", "Failures"),
     "jobs.latency": ("网关响应时间", "Gateway latency"),
+    "jobs.latency_note": ("最近 100 次成功发送", "last 100 successful posts"),
+    "jobs.pick": ("选择 {job}", "Select {job}"),
+    "jobs.pick_all": ("全选本页", "Select all on this page"),
+    "jobs.picked": ("已选任务：", "Selected jobs:"),
+    "jobs.confirm_trigger_many": (
+        "立即各执行一次所选任务？计划不变。",
+        "Run each selected job once now? Their schedules stay.",
+    ),
+    "jobs.confirm_enable_many": ("启用所选任务？", "Enable the selected jobs?"),
+    "jobs.confirm_disable_many": (
+        "停用所选任务？重启后仍保持停用。",
+        "Disable the selected jobs? They stay disabled after a restart.",
+    ),
     "jobs.table": ("任务运行表", "Jobs"),
     "jobs.heatmap": ("失败热力图（24 小时）", "Failure heat map (24 h)"),
     "jobs.id": ("任务ID", "Job id"),
@@ -51,6 +71,7 @@ STRINGS = {
     "jobs.none": ("没有找到匹配的任务", "No matching job"),
     "jobs.no_failures": ("24 小时内没有失败", "No failures in 24 h"),
     "jobs.scope": ("范围", "Scope"),
+    "jobs.scope_default": ("默认", "Default"),
     "jobs.scope_mapped": ("业务任务", "Your jobs"),
     "jobs.scope_self": ("本系统任务", "The product's jobs"),
     "jobs.scope_all": ("全部", "All"),
@@ -59,7 +80,13 @@ STRINGS = {
     "jobs.disable": ("停用", "Disable"),
     "jobs.confirm_trigger": ("立即执行一次 {job}？计划不变。", "Run {job} once now? Its schedule stays."),
     "jobs.confirm_switch": ("{what} {job}？", "{what} {job}?"),
-    "jobs.not_ours": ("映射的调度器的任务由该调度器启动", "Jobs of a mapped scheduler are started there"),
+    "jobs.why_not_triggerable": (
+        "由数据源自己的调度器启动；配置 trigger_hook 后可在此触发",
+        "Its own scheduler starts it; with a trigger_hook it can be started here",
+    ),
+    "jobs.why_disabled": ("任务已停用", "The job is disabled"),
+    "jobs.why_running": ("任务正在运行", "The job is running"),
+    "jobs.why_no_dagster": ("未连接 Dagster", "Dagster's address is not known"),
     "jobs.disabled": ("已停用", "Disabled"),
     "jobs.runs": ("执行记录", "Runs"),
     "jobs.no_runs": ("尚无执行记录", "No runs yet"),
@@ -113,15 +140,28 @@ def listed(
     except LakeMissing:
         rows = []
     found = [row for row in rows if matches(row, q, category)]
+    with services.state.read() as con:
+        latency = {name.upper(): figures for name, figures in gateways(con).items()}
     return render(
         request, "scheduler.html", title=view.t("jobs.title"), as_of=as_of, view=view, page=page.cut(found), tones=TONES,
-        overview=jobs.overview(rows), heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope,
+        overview=jobs.overview(rows), heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
+        why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=sorted({row["category"] or "" for row in rows}),
         sender=next((row for row in rows if row["job_id"] == "send_alert_notifications"), None),
         query={"scope": scope, "q": q, "category": category, "tab": tab},
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
     )  # fmt: skip
+
+
+def why_not(view: View, row: dict[str, Any]) -> str | None:
+    """Why the trigger button of a job is off, in words; None when it is on (S-425)."""
+    word = why_not_startable(view.services, row)
+    if word is None and row["source_id"] == jobs.SELF and view.services.dagster_url is None:
+        word = "no_dagster"
+    if word is not None:
+        return view.t(f"jobs.why_{word}")
+    return None if view.may("operator") else view.t("common.forbidden", role="operator")
 
 
 def matches(row: dict[str, Any], q: str | None, category: str | None) -> bool:
@@ -145,6 +185,7 @@ def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = 
     return render(
         request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
         tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, query={"source": row["source_id"]},
+        why=lambda one: why_not(view, one),
     )  # fmt: skip
 
 

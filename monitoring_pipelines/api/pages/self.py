@@ -27,6 +27,7 @@ STRINGS = {
     "self.rows": ("已读行数", "Rows read"),
     "self.success": ("最近成功", "Last success"),
     "self.error": ("错误", "Error"),
+    "self.late": ("已 {span} 没有成功", "no success for {span}"),
     "self.drift": ("结构漂移", "Schema drift"),
     "self.closed": ("统计到", "Statistics up to"),
     "self.anomalies": ("异常", "Anomalies"),

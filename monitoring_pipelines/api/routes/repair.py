@@ -18,6 +18,7 @@ from monitoring_pipelines.compensation import approve as approvals
 from monitoring_pipelines.compensation.model import CLASSES, RepairRefused
 from monitoring_pipelines.errors import Refused, UsageError
 from monitoring_pipelines.state import repair as stored
+from monitoring_pipelines.state.alerts import find_alert
 from monitoring_pipelines.state.ids import new_id
 
 router = APIRouter(prefix="/api/v1/repair", tags=["repair"])
@@ -65,6 +66,8 @@ class PlanBody(BaseModel):
     )
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     mode: Literal["only_if_empty", "add_missing"] | None = None
+    #: Alert that the plan answers, so that both show each other.
+    alert_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
 
 
 @router.post("/plans", responses=responses("v1", 202, 404, 409))
@@ -77,13 +80,15 @@ def make_plan(request: Request, body: PlanBody, who: Operator) -> Response:
     given = [body.task_ids is not None, body.hours is not None, body.start is not None or body.end is not None]
     if sum(given) > 1:
         raise bad("from: give one of from and to, hours, or task_ids")
+    if body.alert_id is not None and find_alert(services.state, body.alert_id) is None:
+        raise missing("unknown alert")
     now = services.clock.now()
     first, last = window(body.start, body.end, now, timedelta(hours=body.hours) if body.hours else None)
     known = _newest_plan(services)
     _, answer = children.start(
         services, "plan", services.settings.api.sync_check_timeout_s, actor=who.name, source_id=body.source,
         window_from=first.isoformat() if first else None, window_to=last.isoformat() if last else None,
-        task_ids=body.task_ids, max_tasks=body.max_tasks, mode=body.mode,
+        task_ids=body.task_ids, max_tasks=body.max_tasks, mode=body.mode, alert_id=body.alert_id,
     )  # fmt: skip
     if answer is None:
         newest = _newest_plan(services)

@@ -1,0 +1,109 @@
+"""What an alert says in the reader's language, what carries it, and its figures with their units (A-309, A-702).
+
+Messages are stored in the configured language. A reader of the other one gets the sentence made again from the alert's
+labels and details; where that cannot be done the stored message stands.
+
+What belongs here: words about one alert. What does not: messages that are sent (``alerts.wording``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from monitoring_pipelines.alerts.rules.table import describe, shipped
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.api.pages.base import View
+
+STRINGS = {
+    "alerttext.missing_task_outputs": (
+        "过去 {time_range_hours} 小时的 {total_success_tasks} 个成功任务中有 {missing_count} 个没有输出（{missing_rate}）",
+        ("{missing_count} of {total_success_tasks} succeeded tasks of the last {time_range_hours} h have no output "
+        "({missing_rate})"),
+    ),
+    "alerttext.task_output_creation_delay": (
+        "{total_recent_tasks} 个任务中有 {delayed_count} 个的输出晚于 {delay_threshold_minutes} 分钟才写入",
+        ("outputs of {delayed_count} of {total_recent_tasks} tasks came more than {delay_threshold_minutes} min after "
+        "their end"),
+    ),
+    "alerttext.data_integrity_trend_decline": (
+        "最近几天的平均完整率 {recent_avg_rate}% 明显低于 {days_analyzed} 天均值 {overall_avg_rate}%",
+        "mean completion of the last days is {recent_avg_rate}%, clearly below {overall_avg_rate}% of {days_analyzed} days",
+    ),
+    "alerttext.excessive_task_outputs": (
+        "{total_tasks} 个任务有 {total_outputs} 条输出记录", "{total_outputs} output rows for {total_tasks} tasks",
+    ),
+    "alerttext.output_flow": (
+        "过去一小时结束了 {tasks} 个任务，但没有写入任何输出",
+        "{tasks} tasks ended in the last hour and no output row was written",
+    ),
+    "alerttext.duplicate_outputs": ("重复的输出记录 {surplus} 条", "{surplus} surplus output rows"),
+    "alerttext.orphan_outputs": ("{count} 条输出没有对应的任务", "{count} outputs belong to no task"),
+    "alerttext.outputs_of_unsuccessful": (
+        "{count} 条输出属于未成功的任务", "{count} outputs belong to tasks that did not succeed",
+    ),
+    "alerttext.no_end_time": ("{count} 个成功任务没有结束时间", "{count} succeeded tasks have no end time"),
+    "alerttext.bad_times": ("{count} 个时间不合理", "{count} times cannot be"),
+    "alerttext.no_remote_id": (
+        "{count} 个成功任务没有远程编号，无法恢复", "{count} succeeded tasks have no remote id and cannot be recovered",
+    ),
+    "alerttext.status_mismatch": (
+        "{count} 个本地成功的任务在远端失败", "{count} tasks succeeded here and failed at the remote service",
+    ),
+    "carried.endpoint": ("端点", "endpoint"),
+    "carried.worker": ("工作器", "worker"),
+    "carried.hour_of_day": ("时刻（UTC）", "hour of the day (UTC)"),
+    "carried.status": ("状态", "status"),
+}  # fmt: skip
+#: Phrases inside a rule's details that were made in the configured language.
+_WORDED = ("reason",)
+_BYTES = 1024**3
+
+
+def sentence(view: View, alert: dict[str, Any]) -> str:
+    """What the alert says, in the reader's language where that is possible."""
+    stored = alert["message"] or alert["alertname"]
+    if view.language == view.services.settings.language:
+        return str(stored)
+    details = alert["details"] or {}
+    key = f"alerttext.{alert['type']}"
+    if view.knows(key):
+        try:
+            return view.t(key, **details)
+        except (KeyError, IndexError):
+            return str(stored)
+    known = {
+        name: value for name, value in details.items() if name not in _WORDED and not isinstance(value, dict | list)
+    }
+    figures = {"value": alert["value"], "threshold": alert["threshold"], "source": alert["source_id"]}
+    found = describe(alert["type"], view.language, {**figures, **(alert["labels"] or {}), **known})
+    return found.replace(" (–)", "").replace("（–）", "") if found else str(stored)
+
+
+def is_foreign(view: View, text: str, alert: dict[str, Any]) -> bool:
+    """Whether ``text`` is the stored message and its language not the reader's, so that it can be marked as such."""
+    return view.language != view.services.settings.language and text == alert["message"]
+
+
+def carrier(view: View, alert: dict[str, Any]) -> str | None:
+    """What carries most of it, e.g. ``endpoint wan-video (100.0%)``; None where nothing stands out."""
+    carried = (alert["details"] or {}).get("carried_by") or []
+    if not carried:
+        return None
+    first = carried[0]
+    name = view.word("carried", first["dimension"])
+    return f"{name} {first['value']} ({view.percent(first['share_of_loss'], 0)})"
+
+
+def figure(view: View, alert: dict[str, Any], name: str) -> str:
+    """``value`` or ``threshold`` with the unit of the alert's rule."""
+    value = alert[name]
+    rule = shipped().get(alert["type"])
+    unit = rule.unit if rule else ""
+    if value is None:
+        return view.number(None)
+    if unit == "s":
+        return view.duration(1000 * value)
+    if unit == "bytes":
+        return view.number(value / _BYTES, 2, " GiB")
+    return view.number(value) + (unit if unit in ("%", "") or unit.startswith("/") else f" {unit}")

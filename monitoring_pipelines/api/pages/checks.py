@@ -1,0 +1,114 @@
+"""Check runs: the list, and one run with what each check said of each source and what it found (S-813, S-233).
+
+What belongs here: showing stored runs. What does not: running checks (``routes.checks``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from monitoring_pipelines.api.answers import missing
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.checks import RunId, brief, whole
+from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.severity import rank
+from monitoring_pipelines.state import checks as stored
+
+STRINGS = {
+    "checks.title": ("检查记录", "Check runs"),
+    "checks.run": ("{type}检查 {at}", "{type} check of {at}"),
+    "checks.results": ("各项检查", "Checks"),
+    "checks.check": ("检查项", "Check"),
+    "checks.found": ("发现的问题", "Findings"),
+    "checks.nothing_found": ("没有发现问题", "Nothing was found"),
+    "checks.figures": ("数值", "Figures"),
+    "checks.said": ("说明", "Remark"),
+    "checks.window": ("窗口", "Window"),
+    "checks.trigger": ("触发方式", "Trigger"),
+    "checks.took": ("耗时", "Took"),
+    "checks.failed_sources": ("无法读取的数据源", "Sources that could not be read"),
+    "checks.expectation": ("期望套件结果", "Result of the expectation suite"),
+    "checks.stale": ("数据已过期", "on stale data"),
+    "checks.none": ("没有检查记录", "No check run matches"),
+    "checks.tasks": ("{n} 个任务", "{n} tasks"),
+    "checks.alerts": ("此类告警", "Alerts of this kind"),
+    "checktype.quick": ("快速", "Quick"),
+    "checktype.full": ("完整", "Full"),
+    "checktype.deep": ("深度", "Deep"),
+    "checktype.manual": ("手动", "Manual"),
+    "checktype.report": ("报告", "Report"),
+    "checkstatus.passed": ("通过", "Passed"),
+    "checkstatus.findings": ("发现问题", "Findings"),
+    "checkstatus.not_applicable": ("不适用", "Not applicable"),
+    "checkstatus.insufficient_data": ("数据不足", "Too little data"),
+    "checkstatus.error": ("错误", "Error"),
+    "trigger.schedule": ("定时", "Schedule"),
+    "trigger.manual": ("手动", "Manual"),
+    "trigger.catchup": ("补跑", "Catch-up"),
+    "trigger.api": ("接口", "API"),
+    "trigger.asset_check": ("资产检查", "Asset check"),
+    "trigger.sensor": ("传感器", "Sensor"),
+}
+router = APIRouter(include_in_schema=False, prefix="/checks")
+RUN_TONES = {"healthy": "good", "issues_detected": "bad", "error": "bad", "missed": "warning", "skipped": "neutral",
+             "running": "warning"}  # fmt: skip
+RESULT_TONES = {"passed": "good", "findings": "bad", "error": "bad", "insufficient_data": "unknown"}
+#: Worst first among the results of a run.
+_ORDER = ("error", "findings", "insufficient_data", "passed", "not_applicable")
+RunTypes = Literal["", "quick", "full", "deep", "manual", "report"]
+Statuses = Literal["", "running", "healthy", "issues_detected", "error", "skipped", "missed"]
+
+
+@router.get("")
+def listed(
+    request: Request, page: PageParam, source: SourceParam = None, type: RunTypes = "",  # noqa: A002 - the parameter's name
+    status: Statuses = "",
+) -> Response:  # fmt: skip
+    """All runs, executed or not, newest first."""
+    view = View(request)
+    services = services_of(request)
+    if source:
+        chosen_sources(services, source)
+    runs, total = stored.page(
+        services.state, run_type=type or None, status=status or None, source_id=source or None, number=page.number,
+        size=page.size,
+    )  # fmt: skip
+    counts = stored.counts_of(services.state, [run.run_id for run in runs])
+    rows = [brief(run, counts.get(run.run_id, {})) for run in runs]
+    return render(
+        request, "checks.html", title=view.t("checks.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
+        tones=RUN_TONES, source=source, type=type, chosen=status, query={"source": source, "type": type, "status": status},
+    )  # fmt: skip
+
+
+@router.get("/{run_id}")
+def one(request: Request, run_id: RunId) -> Response:
+    """One run."""
+    view = View(request)
+    services = services_of(request)
+    found = stored.load(services.state, run_id)
+    if found is None:
+        raise missing("unknown check run")
+    data = whole(services, found)
+    run = data["check_run"]
+    title = view.t("checks.run", type=view.word("checktype", run["type"]), at=view.local(run["scheduled_at"]))
+    return render(
+        request, "check.html", title=title, as_of=view.now, view=view, refresh="tasks" if run["status"] == "running" else None,
+        run=run, results=sorted(data["check_results"], key=_urgency),
+        findings=sorted(data["findings"], key=lambda f: -rank(f["severity"])),
+        tones=RUN_TONES, result_tones=RESULT_TONES, flat=flat,
+    )  # fmt: skip
+
+
+def _urgency(result: dict[str, Any]) -> tuple[int, str, str]:
+    known = result["status"] in _ORDER
+    return _ORDER.index(result["status"]) if known else 0, result["source_id"], result["check_id"]
+
+
+def flat(metrics: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """The single figures among metrics; lists and maps stay in the API."""
+    return [(name, value) for name, value in (metrics or {}).items() if not isinstance(value, dict | list)][:12]
