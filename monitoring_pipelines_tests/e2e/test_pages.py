@@ -5,53 +5,27 @@ What belongs here: what a reader's browser says about the pages. What does not: 
 
 from __future__ import annotations
 
-import threading
-import time
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from monitoring_pipelines import pipeline
-from monitoring_pipelines.alerts import engine
-from monitoring_pipelines.alerts.model import Observation
-from monitoring_pipelines.cli.serve import make_server
-from monitoring_pipelines.clock import FixedClock
-from monitoring_pipelines.config import load_settings
-from monitoring_pipelines.demo.generate import generate
-from monitoring_pipelines.state import StateStore, checks, repair
+from monitoring_pipelines.api.access import COOKIE
+from monitoring_pipelines.state import StateStore, repair
 from monitoring_pipelines.state.alerts import list_alerts
+from monitoring_pipelines.state.checks import page as check_runs
 from monitoring_pipelines.state.ids import new_id
-from monitoring_pipelines_tests.dagster.conftest import HOURS, NOW, SCALE, Site
-from monitoring_pipelines_tests.support.browser import Browser, fetch_axe
+from monitoring_pipelines_tests.e2e.conftest import NOW, Served
+from monitoring_pipelines_tests.support.browser import Browser
 
 LISTS = (
-    "/", "/endpoints", "/tasks?show=all", "/consistency", "/alerts", "/repair", "/scheduler-monitoring",
+    "/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/repair", "/scheduler-monitoring?scope=all",
     "/scheduler-monitoring?tab=heatmap&scope=all", "/resources", "/ingest", "/self", "/partitions", "/runbooks", "/login",
+    "/nothing-here",
 )  # fmt: skip
-
-
-@dataclass
-class Served:
-    url: str
-    paths: list[str]
-
-
-def serve(settings, clock) -> tuple[str, object]:
-    server = make_server(settings, clock, "127.0.0.1", 0, dagster_url="http://127.0.0.1:3000")
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-
-    def stop() -> None:
-        server.should_exit = True
-        thread.join(timeout=20)
-
-    return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", stop
+LANGUAGES, THEMES, WIDTHS = ("zh-CN", "en"), ("light", "dark"), (1400, 390)
 
 
 def add_repair(state: StateStore, alert_id: str | None) -> list[str]:
@@ -60,9 +34,10 @@ def add_repair(state: StateStore, alert_id: str | None) -> list[str]:
     row = {"values": {"task_id": "t-1", "name": "0.png", "file_url": "https://files.example.net/0.png?sign=secret"}}
     with state.begin() as con:
         repair.save_plan(con, {
-            "plan_id": plan_id, "source_id": "shop", "created_at": at, "created_by": "ann", "mode": "only_if_empty",
+            "plan_id": plan_id, "source_id": "tktool", "created_at": at, "created_by": "ann", "mode": "only_if_empty",
             "window_from": at - timedelta(hours=24), "window_to": at, "plan_hash": "h", "state": "applied", "alert_id": alert_id,
-            "counters": {"candidates": 2, "eligible": 1, "remote_failed": 1, "rows_planned": 1},
+            "counters": {"candidates": 2, "eligible": 1, "rows_planned": 1,
+                         "classes": {"eligible": 1, "remote_failed": 1}},
         })  # fmt: skip
         repair.add_items(con, [
             {"plan_id": plan_id, "seq": 1, "task_key": "t-1", "class": "eligible", "reason": None, "remote_status": "SUCCESS", "tries": 1,
@@ -74,97 +49,94 @@ def add_repair(state: StateStore, alert_id: str | None) -> list[str]:
             con, {"plan_id": plan_id, "plan_hash": "h", "rows_planned": 1, "approver": "bob", "at": at, "note": "go"}
         )
         repair.save_run(con, {
-            "run_id": run_id, "plan_id": plan_id, "source_id": "shop", "kind": "apply", "dry_run": False, "actor": "bob",
+            "run_id": run_id, "plan_id": plan_id, "source_id": "tktool", "kind": "apply", "dry_run": False, "actor": "bob",
             "started_at": at, "ended_at": NOW, "state": "finished", "counters": {"tasks_committed": 1, "rows_inserted": 1},
             "verification": {"verified": 1}, "report_path": "reports/x.md",
         })  # fmt: skip
         repair.mirror(con, [{
-            "journal_id": new_id(NOW), "run_id": run_id, "plan_id": plan_id, "source_id": "shop", "op": "insert",
+            "journal_id": new_id(NOW), "run_id": run_id, "plan_id": plan_id, "source_id": "tktool", "op": "insert",
             "target_table": "task_outputs", "pk": {"id": 1}, "task_key": "t-1", "natural_key": "n", "actor": "bob", "at": at,
             "state": "committed",
         }])  # fmt: skip
     return [f"/repair/plans/{plan_id}", f"/repair/runs/{run_id}"]
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A small platform after its first tick, with check runs, alerts in several states, messages and a repair."""
-    root = tmp_path_factory.mktemp("pages")
-    generate(HOURS / 24, 7, NOW, scale=SCALE, folder=root).world.close()
-    site, clock = Site(root, FixedClock(NOW)), FixedClock(NOW)
-    site.write_config()
-    pipeline.tick(site.pipe)
-    settings, state = site.settings, StateStore.of(site.settings)
-    checks.record_unexecuted(state, "quick", "missed", NOW - timedelta(hours=1), NOW, reason="the daemon stood still")
-    engine.apply(settings, state, NOW - timedelta(minutes=5), [
-        Observation("missing_task_outputs", "shop", "true", "critical", "critical", "MissingOutputs", "12 of 40 tasks have no output",
-                    {"endpoint": "e"}, value=70.0, threshold=95.0, details={"rate": "70%"}, task_ids=("t-1",)),
-        Observation("resource.memory", "shop", "true", "medium", "warning", "Memory", "memory is high", {"process": "p"}, for_s=3600),
-    ])  # fmt: skip
+def paths_of(served: Served) -> list[str]:
+    """Every page, with one object of each kind."""
+    state = StateStore.of(served.settings)
     alerts, _ = list_alerts(state)
-    names = site.query("SELECT endpoint, task_key FROM raw.task WHERE endpoint IS NOT NULL LIMIT 1")
-    endpoint, task = names[0]
-    paths = [
-        *LISTS, "/runbooks/missing_outputs", *(f"/alerts/{row['alert_id']}" for row in alerts), "/alerts?show=all",
-        f"/endpoints/{endpoint}?source=shop&range=6h", f"/tasks/{task}?source=shop",
-        *add_repair(state, alerts[0]["alert_id"]), "/consistency?source=shop&date=2025-03-10",
+    runs, _ = check_runs(state)
+    task = served.get("/api/v1/tasks?source=tktool&page_size=1").json()["data"]["items"][0]["task_key"]
+    endpoints = served.get("/api/v1/endpoints?source=waverless").json()["data"]["items"]
+    endpoint = f"/endpoints/{endpoints[0]['endpoint']}?source=waverless&range=6h"
+    job = served.get("/api/v1/scheduler/metrics").json()["data"]["metrics"][0]
+    by_type = {row["type"]: row["alert_id"] for row in alerts}
+    return [
+        *LISTS, "/runbooks/missing_outputs", *(f"/alerts/{id_}" for id_ in list(by_type.values())[:4]), "/alerts?show=all",
+        *(f"{endpoint}&tab={tab}" for tab in ("charts", "workers", "tasks", "timeline", "rows")),
+        f"/tasks/{task}?source=tktool", f"/checks/{runs[-1].run_id}",
+        f"/scheduler-monitoring/jobs/{job['job_id']}?source={job['source_id']}",
+        *add_repair(state, alerts[0]["alert_id"]), "/consistency?source=tktool&date=2026-03-10",
     ]  # fmt: skip
-    url, stop = serve(settings, clock)
-    yield Served(url, paths)
-    stop()
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A configuration without anything behind it."""
-    folder: Path = tmp_path_factory.mktemp("empty")
-    (folder / "monitoring.yaml").write_text("version: 1\n")
-    url, stop = serve(load_settings(folder / "monitoring.yaml"), FixedClock(NOW))
-    yield Served(url, list(LISTS))
-    stop()
+def browser(tmp_path_factory: pytest.TempPathFactory, demo: Served) -> Iterator[Browser]:
+    """One browser for all tests here, signed in at the demo."""
+    with Browser.started(tmp_path_factory.mktemp("browser"), demo.url) as found:
+        found.call("Network.setCookie", name=COOKIE, value=demo.token, url=demo.url)
+        yield found
 
 
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return fetch_axe(tmp_path_factory.mktemp("axe"))
-
-
-def looked_at(browser: Browser, axe: str, path: str, looks: dict[str, tuple[tuple[str, int], ...]]) -> list[str]:
-    """Everything wrong with one page in the given languages, each with (theme, width)."""
+def looked_at(browser: Browser, axe: str, path: str, languages: tuple[str, ...] = LANGUAGES) -> list[str]:
+    """Everything wrong with one page in every language, theme and width; it is loaded once per language."""
     wrong: list[str] = []
-    for language, shown in looks.items():
+    for language in languages:
         browser.language(language)
         browser.open(path)
-        for theme, width in shown:
-            browser.theme(theme)
-            browser.size(width)
-            name = f"{path} {language} {theme} {width}"
-            wrong += [f"{name}: {text}" for text in browser.violations(axe)]
-            beyond = browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            if beyond > 0:
-                wrong.append(f"{name}: the page scrolls sideways by {beyond} px")
-        wrong += [f"{path} {language}: {text}" for text in browser.problems]
+        for theme in THEMES:
+            browser.ask(f"document.documentElement.dataset.theme = {theme!r}; 0")
+            for width in WIDTHS:
+                browser.size(width)
+                name = f"{path} {language} {theme} {width}"
+                wrong += [f"{name}: {text}" for text in browser.violations(axe)]
+                beyond = browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                if beyond > 0:
+                    wrong.append(f"{name}: the page scrolls sideways by {beyond} px")
+        missing = [text for text in browser.problems if "404 (Not Found)" in text]
+        wrong += [f"{path} {language}: {text}" for text in browser.problems if text not in missing]
         browser.problems.clear()
     return wrong
 
 
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("browser")
-
-
-def test_every_page_is_accessible_fits_a_phone_and_stays_quiet(full: Served, axe: str, profile: Path) -> None:
-    """WCAG 2.2 AA in both themes, languages and widths; no foreign request, no policy violation, no console error."""
-    with Browser.started(profile, full.url) as browser:
-        looks = {"zh-CN": (("light", 1400), ("dark", 390)), "en": (("dark", 1400), ("light", 390))}
-        wrong = [text for path in full.paths for text in looked_at(browser, axe, path, looks)]
+def test_every_page_is_accessible_fits_a_phone_and_stays_quiet(demo: Served, browser: Browser, axe: str) -> None:
+    """WCAG 2.2 AA in all eight combinations; no foreign request, no policy violation, no console error."""
+    wrong = [text for path in paths_of(demo) for text in looked_at(browser, axe, path)]
     assert not wrong, "\n".join(wrong)
 
 
 def test_every_page_is_so_too_when_there_is_nothing_to_show(empty: Served, axe: str, tmp_path: Path) -> None:
     with Browser.started(tmp_path, empty.url) as browser:
-        looks = {"zh-CN": (("dark", 390),), "en": (("light", 1400),)}
-        wrong = [text for path in empty.paths for text in looked_at(browser, axe, path, looks)]
+        wrong = [text for path in LISTS for text in looked_at(browser, axe, path, ("zh-CN",))]
+        browser.language("en")
         browser.open("/")
         assert "No source configured" in browser.ask("document.querySelector('main').textContent")
     assert not wrong, "\n".join(wrong)
+
+
+def test_charts_write_iso_dates_and_24_hours_in_both_languages(demo: Served, browser: Browser) -> None:
+    """What uPlot would write on its axes and below a chart, taken from the canvas calls of the page."""
+    endpoint = demo.get("/api/v1/endpoints?source=waverless").json()["data"]["items"][0]["endpoint"]
+    for language in LANGUAGES:
+        browser.language(language)
+        browser.call("Page.addScriptToEvaluateOnNewDocument", source=(
+            "window.drawn = []; const write = CanvasRenderingContext2D.prototype.fillText;"
+            "CanvasRenderingContext2D.prototype.fillText = function (text, ...more) { window.drawn.push(text); return write.call(this, text, ...more); }"
+        ))  # fmt: skip
+        browser.open(f"/endpoints/{endpoint}?source=waverless&range=6h")
+        drawn = json.loads(browser.ask("new Promise(r => setTimeout(() => r(JSON.stringify(window.drawn)), 500))"))
+        legend = browser.ask("document.querySelector('.u-legend .u-value').textContent")
+        assert [text for text in drawn if len(text) == 5 and text[2] == ":"], drawn[:20]
+        assert not [text for text in drawn if text.lower().endswith(("am", "pm")) or "/" in text]
+        assert legend.startswith("2026-03-10 "), legend
+        browser.problems.clear()

@@ -1,0 +1,123 @@
+"""From the first page to a repaired platform by clicks alone, in a real browser (S-814, the newcomer's way).
+
+What belongs here: the way and its number of clicks. What does not: what repair writes (``compensation``).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from monitoring_pipelines_tests.e2e.conftest import Served, lost
+from monitoring_pipelines_tests.support.browser import Browser
+
+WAIT_S = 60
+
+
+@dataclass
+class Reader:
+    """Clicks what can be seen, counts it, and waits for what comes of it."""
+
+    browser: Browser
+    clicks: list[str] = field(default_factory=list)
+
+    @classmethod
+    def at_home(cls, browser: Browser, served: Served) -> Reader:
+        browser.language("en")
+        browser.size(1440)
+        browser.open(f"/login#token={served.token}")
+        found = cls(browser)
+        found.until("location.pathname === '/'")
+        return found
+
+    def until(self, condition: str) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not self.browser.ask(f"document.readyState === 'complete' && Boolean({condition})"):
+            assert time.monotonic() < deadline, (condition, self.clicks, self.browser.ask("document.title"))
+            time.sleep(0.1)
+
+    def click(self, words: str) -> None:
+        """Click the first link or button that shows ``words`` and is not disabled."""
+        self.until(f"({FIND})({words!r})")
+        self.browser.ask(f"({FIND})({words!r}).click()")
+        self.clicks.append(words)
+
+    def type_in(self, text: str) -> None:
+        self.browser.ask(
+            "(() => { const box = document.querySelector('dialog [name=typed]'); box.value = "
+            f"{text!r}; box.dispatchEvent(new Event('input')); }})()"
+        )
+
+    def shows(self, text: str) -> None:
+        self.until(f"document.querySelector('main').textContent.includes({text!r})")
+
+
+FIND = (
+    "words => [...document.querySelectorAll('dialog[open] button, main a, main button, nav a')].find(e => "
+    "!e.disabled && e.textContent.trim().includes(words) && e.getClientRects().length)"
+)
+
+
+def test_an_alert_leads_to_rows_plan_and_result_in_four_clicks_each_way(demo: Served, tmp_path: Path) -> None:
+    alert = lost(demo)
+    with Browser.started(tmp_path, demo.url) as browser:
+        reader = Reader.at_home(browser, demo)
+        message = f"{alert['details']['missing_count']} of {alert['details']['total_success_tasks']} succeeded tasks"
+        reader.click(message)
+        reader.shows("What carries it")
+        reader.click("Rows")
+        reader.shows("Missing list")
+        assert len(reader.clicks) <= 4
+        browser.ask("history.back()")
+        reader.shows("What carries it")
+        reader.click("Make a repair plan")
+        reader.click("Confirm")
+        reader.until("location.pathname.startsWith('/repair/plans/')")
+        reader.shows("The classes add up to the candidates")
+        reader.click("Approve")
+        reader.click("Confirm")
+        reader.shows("Approved by demo")
+        reader.click("Apply")
+        reader.type_in("tktool")
+        reader.click("Confirm")
+        reader.until("location.pathname.startsWith('/repair/runs/')")
+        reader.shows("The counters add up")
+        plan = browser.ask(
+            "[...document.querySelectorAll('main a')].find(a => a.pathname.startsWith('/repair/plans/')).pathname"
+        )
+        reader.click("Preview of the rollback")
+        reader.click("Confirm")
+        reader.shows("This is a preview; no row was removed")
+        reader.shows("Row by row")
+        reader.click("Roll back")
+        reader.type_in("tktool")
+        reader.click("Confirm")
+        reader.shows("rows were removed")
+        assert not browser.problems
+    assert demo.get(f"/api/v1{plan}").json()["data"]["alert_id"] == alert["alert_id"]
+
+
+@pytest.mark.parametrize("action", ["Trigger", "Enable", "Disable"])
+def test_several_jobs_are_switched_at_once_and_each_says_what_became_of_it(
+    demo: Served, tmp_path: Path, action: str
+) -> None:
+    with Browser.started(tmp_path, demo.url) as browser:
+        reader = Reader.at_home(browser, demo)
+        browser.open("/scheduler-monitoring?scope=self")
+        assert browser.ask("document.querySelector('[data-picked]').hidden")
+        browser.ask(
+            "document.querySelectorAll('[data-pick]')[0].click(); document.querySelectorAll('[data-pick]')[1].click()"
+        )
+        reader.until("document.querySelector('[data-picked-count]').textContent === '2'")
+        browser.ask(
+            f"[...document.querySelectorAll('[data-picked] button')].find(b => b.textContent === {action!r}).click()"
+        )
+        reader.click("Confirm")
+        reader.until("!document.getElementById('said').hidden")
+        said = browser.ask("document.getElementById('said').textContent").splitlines()
+    assert [line[0] for line in said] == (["✗", "✗"] if action == "Trigger" else ["✓", "✓"])
+    if action == "Trigger":
+        assert all("Dagster" in line for line in said)

@@ -1,0 +1,163 @@
+"""Every link of every page leads somewhere, in both languages (S-804).
+
+What belongs here: following links and files. What does not: what the pages look like (``test_pages``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import pytest
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.config import load_settings
+from monitoring_pipelines.definitions import build_defs
+from monitoring_pipelines_tests.e2e.conftest import DAGSTER, NOW, Served, lost, start_server
+
+#: Pages of one kind are alike: so many of each are opened.
+MOST_ALIKE = 3
+HOME = ("/", "/repair", "/login", "/tasks?show=all", "/scheduler-monitoring?scope=all&tab=heatmap", "/alerts?show=all")
+
+
+class Links(HTMLParser):
+    """Addresses that a page names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        for name in ("href", "src", "hx-get"):
+            if values.get(name):
+                self.found.append(unescape(str(values[name])))
+
+
+def kind_of(path: str) -> str:
+    """Pages whose addresses differ in ids and values only are of one kind."""
+    parts = urlsplit(path)
+    known = {"tasks", "endpoints", "jobs", "alerts", "plans", "runs", "runbooks", "checks", "processes", "report"}
+    words = parts.path.strip("/").split("/")
+    shape = ["*" if number and words[number - 1] in known else word for number, word in enumerate(words)]
+    query = parse_qs(parts.query)
+    fixed = [f"{name}={query[name][0]}" if name in ("tab", "show", "range", "type") else name for name in sorted(query)]
+    return "/".join(shape) + "?" + "&".join(fixed)
+
+
+def crawl(served: Served, language: str) -> tuple[dict[str, int], set[str]]:
+    """Status of every address that was opened, and the addresses of the Dagster UI."""
+    waiting, seen, kinds = list(HOME), set(HOME), {}
+    answers: dict[str, int] = {}
+    outside: set[str] = set()
+    while waiting:
+        path = waiting.pop(0)
+        answer = served.get(path, language)
+        answers[path] = answer.status_code
+        if "text/html" not in answer.headers.get("content-type", ""):
+            continue
+        page = Links()
+        page.feed(answer.text)
+        for link in page.found:
+            target = urljoin(served.url + path, link).split("#")[0]
+            if target.startswith(DAGSTER):
+                outside.add(target)
+            if not target.startswith(served.url):
+                continue
+            inside = target.removeprefix(served.url)
+            kind = kind_of(inside)
+            if inside in seen or kinds.get(kind, 0) >= MOST_ALIKE:
+                continue
+            kinds[kind] = kinds.get(kind, 0) + 1
+            seen.add(inside)
+            waiting.append(inside)
+    return answers, outside
+
+
+@pytest.fixture(scope="module")
+def repaired(demo: Served) -> Served:
+    """The demo with a plan that was applied, verified, and previewed for rollback."""
+    plan = demo.post("/api/v1/repair/plans", {"source": "tktool", "hours": 24, "alert_id": lost(demo)["alert_id"]})
+    demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/approve", {"plan_hash": plan["plan_hash"]})
+    run = demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/apply", {})
+    demo.post(f"/api/v1/repair/runs/{run['run_id']}/verify", {})
+    demo.post(f"/api/v1/repair/runs/{run['run_id']}/rollback", {"dry_run": True})
+    return demo
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_every_link_of_every_page_answers(repaired: Served, language: str) -> None:
+    answers, outside = crawl(repaired, language)
+    broken = {path: status for path, status in answers.items() if status != 200}
+    assert not broken
+    kinds = {kind_of(path).split("?")[0] for path in answers}
+    wanted = {"checks/*", "alerts/*", "tasks/*", "endpoints/*", "repair/plans/*", "repair/runs/*", "runbooks/*",
+              "scheduler-monitoring/jobs/*", "download/jobs.csv", "download/plan_items.csv", "download/journal.csv",
+              "download/samples.csv"}  # fmt: skip
+    assert wanted <= kinds, wanted - kinds
+    assert outside
+
+
+def test_no_text_of_a_page_is_left_in_the_other_language(repaired: Served) -> None:
+    """An English page has Chinese letters only where data has them: names of jobs, and messages marked as such."""
+    for path in ("/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/repair", "/resources", "/ingest",
+                 "/self", "/partitions", "/nothing-here"):  # fmt: skip
+        text = repaired.get(path, "en").text
+        body = re.sub(r'<(\w+)[^>]*lang="zh-CN"[^>]*>.*?</\1>', "", text[text.index("<main") :])
+        assert not re.findall(r"[\u4e00-\u9fff]{2,}", body), path
+
+
+def test_a_launchpad_link_opens_a_job_with_a_valid_configuration(repaired: Served) -> None:
+    from dagster import validate_run_config
+
+    _, outside = crawl(repaired, "en")
+    defs = build_defs(settings=repaired.settings)
+    launched = 0
+    for link in outside:
+        found = re.match(r"/locations/monitoring_pipelines/jobs/(\w+)/playground/setup", urlsplit(link).path)
+        if found:
+            config = json.loads(parse_qs(urlsplit(link).query)["config"][0])
+            validate_run_config(defs.resolve_job_def(found[1]), config)
+            launched += 1
+    assert launched
+
+
+def test_files_hold_every_row_and_no_formula(repaired: Served) -> None:
+    rows = list(csv.DictReader(io.StringIO(repaired.get("/download/jobs.csv?scope=all").content.decode("utf-8-sig"))))
+    listed = repaired.get("/api/v1/scheduler/metrics?scope=all").json()["data"]
+    assert len(rows) == listed["total"]
+    assert not [cell for row in rows for cell in row.values() if cell and cell[0] in "=+@"]
+
+
+def test_a_page_that_is_not_there_says_so_in_the_readers_language(demo: Served) -> None:
+    answer = demo.get("/tasks/none", "zh-CN")
+    assert answer.status_code == 404
+    assert "没有找到" in answer.text
+    assert demo.get("/api/v1/tasks/none").headers["content-type"].startswith("application/json")
+
+
+def test_a_broken_state_store_is_said_on_the_page_and_statistics_stay(demo: Served, tmp_path: Path) -> None:
+    """Alerts cannot be shown; the page says which part is broken and that published figures are not (S-802)."""
+    text = demo.settings.file.read_text()
+    broken = demo.settings.file.with_name("broken.yaml")
+    (tmp_path / "url").write_text(f"sqlite:///{tmp_path}/nowhere/state.db")
+    broken.write_text(text + f"state:\n  url_file: {tmp_path}/url\n")
+    (tmp_path / "nowhere").write_text("a file where a folder should be")
+    url, stop = start_server(load_settings(broken), FixedClock(NOW))
+    try:
+        served = replace(demo, url=url)
+        answer = served.get("/alerts", "en")
+        assert answer.status_code == 503
+        assert "state store" in answer.text
+        assert "Traceback" not in answer.text
+        assert served.get("/", "en").status_code == 503
+        assert served.get("/endpoints", "en").status_code == 200
+    finally:
+        stop()
