@@ -66,6 +66,7 @@ def test_an_alert_leads_to_rows_plan_and_result_in_four_clicks_each_way(demo: Se
     with Browser.started(tmp_path, demo.url) as browser:
         reader = Reader.at_home(browser, demo)
         message = f"{alert['details']['missing_count']} of {alert['details']['total_success_tasks']} succeeded tasks"
+        reader.click("Alerts")
         reader.click(message)
         reader.shows("What carries it")
         reader.click("Rows")

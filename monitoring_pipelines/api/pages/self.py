@@ -8,6 +8,8 @@ from fastapi.responses import Response
 from monitoring_pipelines.api import health, summaries
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.published import jobs
+from monitoring_pipelines.warehouse.lake import LakeMissing
 
 STRINGS = {
     "self.title": ("自监控", "Self-monitoring"),
@@ -16,6 +18,9 @@ STRINGS = {
     "self.beat": ("心跳", "Heartbeat"),
     "self.period": ("周期", "Period"),
     "self.no_components": ("还没有组件报告心跳", "No component has reported a heartbeat yet"),
+    "self.aggregation": ("聚合成功率", "Aggregation success"),
+    "self.runs": ("{a} / {b} 次", "{a} of {b} runs"),
+    "self.behind": ("落后 {span}", "{span} behind"),
     "self.coverage": ("快照覆盖率", "Snapshot coverage"),
     "self.restated": ("重述的行（24h）", "Restated rows (24 h)"),
     "self.store": ("存储大小", "Store size"),
@@ -38,6 +43,8 @@ STRINGS = {
     "self.needs": ("需要映射", "needs"),
 }
 router = APIRouter(include_in_schema=False)
+#: The job that computes the statistics.
+TICK = "minute_tick_job"
 
 
 @router.get("/self")
@@ -46,7 +53,13 @@ def page(request: Request) -> Response:
     view = View(request)
     services = services_of(request)
     data = summaries.self_state(services)
+    ticks = None
+    try:
+        with services.published.look() as look:
+            ticks = next((row for row in jobs.figures(look, [jobs.SELF]) if row["job_id"] == TICK), None)
+    except LakeMissing:
+        ticks = None
     return render(
         request, "self.html", title=view.t("self.title"), as_of=data["as_of"], view=view, data=data,
-        components=health.component_states(services, view.now),
+        components=health.component_states(services, view.now), ticks=ticks, tick=TICK,
     )  # fmt: skip
