@@ -81,5 +81,11 @@ def product_jobs(settings: Settings) -> dict[str, ProductJob]:
         ProductJob(
             "maintenance_job", "维护", "Maintenance", "maintenance", zone, "30 3 * * *", "low", 7200
         ),
+        # Started by people, and plans by a sensor; apply and rollback are the ones that write to a source.
+        ProductJob("plan_compensation_job", "制定修复计划", "Plan a repair", "repair", zone),
+        ProductJob("apply_compensation_job", "应用修复计划", "Apply a repair plan", "repair", zone, None, "high"),
+        ProductJob("resume_compensation_job", "恢复修复", "Resume a repair", "repair", zone, None, "high"),
+        ProductJob("verify_compensation_job", "验证修复", "Verify a repair", "repair", zone),
+        ProductJob("rollback_compensation_job", "回滚修复", "Roll back a repair", "repair", zone, None, "high"),
     )  # fmt: skip
     return {job.id: job for job in jobs}

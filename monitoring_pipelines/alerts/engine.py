@@ -140,9 +140,10 @@ def _take_runs(
 def _observations(pipe: Pipeline, state: StateStore, now: datetime) -> list[Observation]:
     """What the rules say; a rule engine that fails must not stop repeats and resolutions of everything else."""
     from monitoring_pipelines.alerts import rules
-    from monitoring_pipelines.compensation import notices
+    from monitoring_pipelines.compensation import interrupted, notices
 
     try:
+        interrupted.find_interrupted(pipe.settings, state, pipe.clock)
         sources = [source.id for source in pipe.sources]
         resumed_at = _resumed(state, now)
         seen = [*rules.evaluate(pipe, state, now), *notices.observations(state, sources)]

@@ -49,8 +49,12 @@ def _conditions(plans: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict
     failed: dict[str, Any] | None = None
     if plan is not None and plan["state"] == "aborted":
         failed = {"plan_id": plan["plan_id"], "reason": plan["abort_reason"]}
-    elif last is not None and last["state"] == "failed":
-        failed = {"plan_id": last["plan_id"], "run_id": last["run_id"], "reason": last["reason"]}
+    else:
+        undoing = [run for run in runs if run["kind"] == "rollback" and not run["dry_run"]]
+        tried = [run for run in (*writers, *undoing) if run["state"] not in ("refused", "locked")]
+        newest = max(tried, key=lambda run: str(run["run_id"]), default=None)
+        if newest is not None and newest["state"] == "failed":
+            failed = {"plan_id": newest["plan_id"], "run_id": newest["run_id"], "reason": newest["reason"]}
     return {
         "repair_paused": paused, "repair_failed": failed, "repair_verify_failed": _verify_failed(runs),
         "repair_rollback_incomplete": _rollback_incomplete(runs),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.compensation.apply import RunFacts, delete_row, read_row, removal_of
+from monitoring_pipelines.compensation.interrupted import end_interrupted
 from monitoring_pipelines.compensation.journal import (
     Journal,
     JournalIds,
@@ -131,6 +132,10 @@ class Rollbacker:
         except ProductError as error:
             self._end(run, "failed", error.message, result, selection)
             raise
+        except BaseException as error:
+            state = "failed" if isinstance(error, Exception) else "paused"
+            self._end(run, state, f"interrupted: {type(error).__name__}", result, selection)
+            raise
         self._end(run, "finished", None, result, selection)
         with self.state.read() as con:
             return store.get_run(con, run["run_id"])
@@ -149,6 +154,8 @@ class Rollbacker:
             if not run["dry_run"]:
                 session.refuse_read_only()
                 stack.enter_context(source_lock(session, self.settings, source.id))
+                now = self.clock.now()
+                end_interrupted(self.state, source.id, now, older_than=now, but=run["run_id"])
             target = inspect_target(session, self.settings, source)
             journal = self._journal(session, source, target, run["dry_run"])
             rows = journal.rows(plan_id=plan_id, run_id=run_id, task_keys=task_ids)

@@ -24,6 +24,7 @@ from monitoring_pipelines.compensation.apply import (
     TaskApplier,
     insert_of,
 )
+from monitoring_pipelines.compensation.interrupted import end_interrupted
 from monitoring_pipelines.compensation.journal import (
     JournalIds,
     JournalRow,
@@ -154,6 +155,10 @@ class Applier:
             work.end(stop.state, stop.reason)
         except ProductError as error:
             work.end("failed", error.message)
+            raise
+        except BaseException as error:
+            # Ctrl-C, a cancelled job, a defect: the transaction is undone, and the run must not stay "running".
+            work.end("failed" if isinstance(error, Exception) else "paused", f"interrupted: {type(error).__name__}")
             raise
         else:
             work.end("finished", None)
@@ -351,6 +356,9 @@ class _Connection:
             stack.callback(lambda: self.session.close())
             self.session.refuse_read_only()
             stack.enter_context(source_lock(self.session, settings, self.source.id))
+            # Whoever has the lock knows that earlier runs that say "running" are dead.
+            now = self.run.applier.clock.now()
+            end_interrupted(self.run.applier.state, self.source.id, now, older_than=now, but=self.run.run["run_id"])
             self._prepare(first=True)
             self._stack = stack.pop_all()
         return self

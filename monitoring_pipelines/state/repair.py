@@ -160,6 +160,17 @@ def list_runs(con: Connection, plan_id: str | None = None, limit: int | None = N
     return _rows(con, query.limit(limit) if limit else query)
 
 
+def running(con: Connection, source_id: str | None = None) -> list[Row]:
+    """Runs that may write and have not ended, oldest first."""
+    run = t.repair_run.c
+    query = select(t.repair_run).where(
+        run.state == "running", run.kind.in_(("apply", "resume", "rollback")), run.dry_run.is_(False)
+    )
+    if source_id is not None:
+        query = query.where(run.source_id == source_id)
+    return _rows(con, query.order_by(run.run_id))
+
+
 def mirror(con: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Copy journal rows (R-101); a row that is known already only gets its newer state."""
     upsert(con, t.repair_journal, rows, update=["state", "rolled_back_by"])

@@ -74,6 +74,8 @@ class TestServer:
     password: str
     process: subprocess.Popen[bytes] | None = None
     directory: Path | None = None
+    #: Options after all others.
+    options: tuple[str, ...] = ()
 
     @classmethod
     def from_dsn(cls, dsn: str) -> TestServer:
@@ -90,10 +92,10 @@ class TestServer:
             return "mariadb" if "mariadb" in cursor.fetchone()[0].lower() else "mysql"
 
     @classmethod
-    def start(cls) -> TestServer:
-        """Install a data directory, start a server on a free port and wait until it answers."""
+    def start(cls, *options: str) -> TestServer:
+        """Install a data directory, start a server on a free port, with ``options``, and wait until it answers."""
         directory = Path(tempfile.mkdtemp(prefix="mp-db-"))
-        server = cls("127.0.0.1", free_port(), "mp", secrets.token_hex(8), directory=directory)
+        server = cls("127.0.0.1", free_port(), "mp", secrets.token_hex(8), directory=directory, options=options)
         try:
             server._install()
             server.boot()
@@ -146,6 +148,7 @@ class TestServer:
             "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-fast-shutdown=2",
             "--key-buffer-size=1M", "--performance-schema=OFF", "--skip-log-bin",
             "--skip-name-resolve", "--max-connections=60", "--thread-cache-size=4", "--max-allowed-packet=64M",
+            *self.options,
         ]  # fmt: skip
         with open(self.directory / "server.log", "ab") as log:
             self.process = subprocess.Popen(
