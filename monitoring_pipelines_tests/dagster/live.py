@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,40 @@ RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "monitorin
 
 @dataclass
 class LiveDagster:
-    """A running webserver and daemon."""
+    """A running code server, webserver and daemon. ``commands``: arguments of Python by name."""
 
     url: str
     home: Path
-    processes: list[subprocess.Popen]
+    commands: dict[str, list[str]]
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        """Start one of ``commands``; it leads a group of its own."""
+        with (self.home / f"{name}.log").open("a") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *self.commands[name]],
+                env=self.environment, cwd=self.home, stdout=log, stderr=log, **OWN_GROUP,
+            )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        """kill -9 to one process and everything it started."""
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+    def stop(self) -> None:
+        """End what still runs."""
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -143,8 +172,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def live_dagster(home: Path, config: Path, now: str) -> Iterator[LiveDagster]:
-    """Start code server, webserver and daemon on the repository's own dagster.yaml."""
+def live_dagster(home: Path, config: Path, now: str | None) -> Iterator[LiveDagster]:
+    """Start code server, webserver and daemon on the repository's own dagster.yaml; ``now`` None: real time."""
     home.mkdir()
     (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     port = free_port()
@@ -152,9 +181,9 @@ def live_dagster(home: Path, config: Path, now: str) -> Iterator[LiveDagster]:
         **os.environ,
         "DAGSTER_HOME": str(home),
         "MP_CONFIG": str(config),
-        "MP_NOW": now,
         "PYTHONPATH": str(ROOT),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        **({} if now is None else {"MP_NOW": now}),
     }
     code_port = free_port()
     (home / "workspace.yaml").write_text(
@@ -162,43 +191,21 @@ def live_dagster(home: Path, config: Path, now: str) -> Iterator[LiveDagster]:
     )
     workspace = ["-w", str(home / "workspace.yaml")]
     # One code server for both: with a module in its workspace the daemon starts a new one every minute.
+    code = ["-m", "dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(code_port), "-m", MODULE]
     commands = {
-        "code": [
-            "dagster",
-            "api",
-            "grpc",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(code_port),
-            "-m",
-            MODULE,
-            "--use-python-environment-entry-point",
-        ],
-        "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), *workspace],
-        "daemon": ["dagster._daemon", "run", *workspace],
+        "code": [*code, "--use-python-environment-entry-point"],
+        "webserver": ["-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), *workspace],
+        "daemon": ["-m", "dagster._daemon", "run", *workspace],
     }
     prepare_storage(home)
-    processes = []
+    live = LiveDagster(f"http://127.0.0.1:{port}", home, commands, environment)
     try:
-        for name, command in commands.items():
-            arguments = [sys.executable, "-m", *command]
-            with (home / f"{name}.log").open("w") as log:
-                started = subprocess.Popen(arguments, env=environment, cwd=home, stdout=log, stderr=log, **OWN_GROUP)
-            processes.append(started)
-        live = LiveDagster(f"http://127.0.0.1:{port}", home, processes)
+        for name in commands:
+            live.start(name)
         live.wait("code location", lambda: _is_loaded(live))
         yield live
     finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+        live.stop()
 
 
 def _is_loaded(live: LiveDagster) -> bool:
