@@ -8,6 +8,7 @@ select
     least(state.closed_through, state.output_closed_through, window_end) as output_to_at,
     state.origin,
     state.as_of,
+    state.as_of + to_microseconds(cast(coalesce(setting.future_tolerance_s, 5) * 1000000 as bigint)) as horizon,
     coalesce(setting.snapshot_tolerance_s, 180) as tolerance_s,
     cast(coalesce(setting.snapshot_interval_s, 60) * 1000000 as bigint) as slot_us,
     coalesce(setting.has_task_event, false) as has_events,

@@ -6,13 +6,20 @@ closed as (
     select * from closed_window(window_start, window_end)
 ),
 
+-- A sample from the future does not exist before its time (E-306).
+existing as (
+    select counter.source_id, counter.process_id, counter.series, counter.kind, counter."at", counter.value
+    from raw.ingest_counter as counter
+    inner join closed on counter.source_id = closed.source_id and counter."at" <= closed.horizon
+    where counter."at" >= window_start - interval 1 day
+),
+
 near as (
-    select source_id, process_id, series, kind, "at", value
-    from raw.ingest_counter
-    where "at" >= window_start - interval 1 day and "at" < window_end
+    select * from existing
+    where "at" < window_end
     union all
     select source_id, process_id, series, kind, min("at") as "at", arg_min(value, "at") as value
-    from raw.ingest_counter
+    from existing
     where "at" >= window_end
     group by source_id, process_id, series, kind
 ),

@@ -23,6 +23,7 @@ from monitoring_pipelines.warehouse.core_tables import (
     publish_anomalies,
     replace_rows,
 )
+from monitoring_pipelines.warehouse.family_marks import mark_due
 from monitoring_pipelines.warehouse.output_refresh import is_active, refresh_results
 from monitoring_pipelines.warehouse.schema import transaction
 from monitoring_pipelines.warehouse.serving import mark
@@ -233,9 +234,13 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
                 f"ON r.source_id = $s AND d.\"key\" = r.{key} WHERE d.entity = '{entity}'",
                 {"s": source_id},
             )
+        as_of = _value(con, "SELECT max(as_of) FROM claim_due WHERE entity = 'ingest_counter'")
+        if as_of is not None:
+            mark_due(con, source_id, as_of)
         con.execute(
             "DELETE FROM meta.pending_instant WHERE source_id = ? AND due_at <= (SELECT horizon FROM claim_setting) "
-            "AND entity IN ('task', 'task_event', 'task_output', 'worker', 'worker_event', 'worker_snapshot')",
+            "AND entity IN ('task', 'task_event', 'task_output', 'worker', 'worker_event', 'worker_snapshot', "
+            "'ingest_counter')",
             [source_id],
         )
     con.execute(

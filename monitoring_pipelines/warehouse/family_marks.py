@@ -51,6 +51,21 @@ def mark_changed(con: duckdb.DuckDBPyConnection, entity: str, source_id: str, no
     mark_minutes(con, source_id, family, f"SELECT t AS from_at, t AS to_at FROM ({instants})", now, entity)
 
 
+def mark_due(con: duckdb.DuckDBPyConnection, source_id: str, now: datetime) -> None:
+    """Mark what future-dated counters touch whose time has come (E-306).
+
+    Args:
+        con: With the temp table ``claim_due`` (entity, key_hash) of what became due.
+        source_id: The source.
+        now: Naive UTC instant of the mark.
+    """
+    versions = (
+        "(SELECT {0} FROM raw.ingest_counter AS v SEMI JOIN claim_due AS d ON d.entity = 'ingest_counter' "
+        f"AND d.key_hash = v.key_hash WHERE v.source_id = '{source_id}')"
+    )
+    _mark_series(con, "ingest_counter", source_id, now, versions)
+
+
 def _mark_series(con: duckdb.DuckDBPyConnection, entity: str, source_id: str, now: datetime, versions: str) -> None:
     """A sample touches the time from the sample before to the one after, or as long as the series counts as existing."""
     family, keys = SERIES[entity]
