@@ -158,6 +158,37 @@ def test_the_page_starts_a_job_through_dagster_and_its_administrator_switches_it
         assert (done.status_code, done.json()["data"]["succeeded"]) == (200, 1), done.text
 
 
+def test_the_product_samples_its_own_processes(running: Running) -> None:
+    """Each process of `mp up` by name, with figures that can be; the one that samples also counts its objects."""
+    from sqlalchemy import select
+
+    from monitoring_pipelines.config import load_settings
+    from monitoring_pipelines.state import StateStore, tables
+
+    state = StateStore.of(load_settings(running.folder / "demo" / "monitoring.yaml"))
+    table, found = tables.collected, {}
+    wanted = {"dagster-daemon", "dagster-webserver", "api", "supervisor", "host"}
+    deadline = time.monotonic() + 400
+    while not wanted <= set(found):
+        assert time.monotonic() < deadline, sorted(found)
+        with state.read() as con:
+            query = select(table).where(table.c.source_id == "_self", table.c.entity == "process_sample")
+            found = {row["key"]: row["row"] for row in con.execute(query.order_by(table.c.at)).mappings()}
+        time.sleep(1)
+    state.dispose()
+    family = {p.pid: p for p in psutil.Process(running.process.pid).children(recursive=True)}
+    assert set(found) - wanted, "and the code server"
+    assert len(found) - 2 <= len(family), "no run is a process of its own in the statistics"
+    for name in found.keys() - {"host"}:
+        figures = found[name]
+        assert figures["rss_bytes"] > 10_000_000, name
+        assert 0 < figures["fds"] <= figures["fds_max"], name
+        assert figures["threads"] >= 1, name
+    assert [name for name, figures in found.items() if figures.get("objects")], (
+        "garbage collector of the sampling process"
+    )
+
+
 def test_second_command_on_the_same_home_is_refused(running: Running) -> None:
     """Exit code 4 and the other's process number."""
     other = subprocess.run(
