@@ -68,6 +68,15 @@ def median(samples: Sequence[Sample], what: str) -> float:
     return statistics.median(getattr(sample, what) for sample in samples)
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def machine() -> str:
     """Processor count, system and Python, for the head of a report."""
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"

@@ -1,142 +1,129 @@
-"""Answers of the API over ten million stored tasks, eight clients at once, while files keep changing.
+"""Answers of the API and pages over ten million stored tasks, eight clients at once, while publications go on.
 
-    python -m benchmarks.api                      # small: one million tasks, 150 requests a path
-    python -m benchmarks.api 10000000 --requests 400
+    python -m benchmarks.api                      # small: 200,000 tasks, 40 requests a path
+    python -m benchmarks.api 10000000 --requests 200 --keep FOLDER
 
-The peer is the plain question to the same files without what the API remembers of them: one DuckDB statement with
-count and page over all files, in the same process and run. Prints p50 and p95 of both, and the memory of the server.
+The server is a process of its own; a second one publishes 300 new tasks every two seconds, thirty times as often as the
+schedule. ``{n}`` in a path is another number in every request, so that answers remembered from an earlier one do not
+help. The peer is the plain question to the same files: one DuckDB statement with count and page over all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import random
+import subprocess
+import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
-from benchmarks._common import machine, table
+from benchmarks._common import ROOT, free_port, machine, table
+from benchmarks._published import NOW, fill, settings_of
 
-NOW = datetime(2026, 2, 11, 6)
-CONFIG = """\
-version: 1
-sources: [{id: shop, preset: waverless, read_dsn_env: BENCH_DSN}]
-"""
+DAY = "from=2026-02-{d:02}T00:00:00Z&to=2026-02-{e:02}T00:00:00Z"
 PATHS = {
     "tasks, first page": "/api/v1/tasks",
-    "tasks, page 1000": "/api/v1/tasks?page=1000",
-    "tasks, failed": "/api/v1/tasks?status=failed",
-    "tasks, one endpoint": "/api/v1/tasks?endpoint=ep-7",
-    "tasks, without output": "/api/v1/tasks?has_output=false",
-    "tasks, by text": "/api/v1/tasks?q=task-00012",
-    "one task": "/api/v1/tasks/task-000123456",
+    "tasks, any page": "/api/v1/tasks?page={p}",
+    "tasks, failed, any page": "/api/v1/tasks?status=failed&page={q}",
+    "tasks, one endpoint, failed": "/api/v1/tasks?endpoint=ep-{n}&status=failed",
+    "tasks, one endpoint without output": "/api/v1/tasks?endpoint=ep-{n}&has_output=false",
+    "tasks of a day": "/api/v1/tasks?" + DAY,
+    "tasks, by text, first asked": "/api/v1/tasks?q={x}",
+    "tasks, by text, again": "/api/v1/tasks?q=00ab",
+    "one task": "/api/v1/tasks/{key}",
     "task counters": "/api/v1/task-counters",
-    "missing, 24 h": "/api/v1/completeness/missing",
+    "completeness, hours": "/api/v1/completeness?granularity=hour&" + DAY,
+    "missing, any window": "/api/v1/completeness/missing?hours={h}",
+    "split, 30 days": "/api/v1/completeness/split?date=2026-01-{w}",
     "overview": "/api/v1/overview",
-    "endpoints": "/api/v1/endpoints",
-    "endpoint, 24 h": "/api/v1/endpoints/ep-7/stats?granularity=hour&from=2026-02-10T00:00:00Z&to=2026-02-11T00:00:00Z",
+    "endpoints": "/api/v1/endpoints?q=ep-{n}",
+    "endpoint, a day by minutes": "/api/v1/endpoints/ep-{n}/stats?granularity=minute&from=2026-02-10T00:00:00Z",
+    "endpoint, 30 days by hours": "/api/v1/endpoints/ep-{n}/stats?granularity=hour&from=2026-01-13",
+    "workers of an endpoint": "/api/v1/endpoints/ep-{n}/workers",
     "stats of the task monitor": "/api/monitor/stats",
+    "status of a task": "/api/task/status/{key}",
+    "consistency metrics": "/api/monitoring/data-consistency/metrics?hours={h}",
+    "health of the platform": "/api/monitoring/health",
+    "alerts": "/api/v1/alerts",
+    "10,000 jobs": "/api/v1/scheduler/metrics?scope=mapped",
+    "runs of a job": "/api/v1/scheduler/jobs/job-{n}/runs",
     "page: overview": "/",
+    "page: tasks": "/tasks?show=failed&page={q}",
     "page: consistency": "/consistency",
-    "metrics": "/metrics",
+    "page: endpoint": "/endpoints/ep-{n}?range=24h",
+    "page: jobs, search": "/scheduler-monitoring?q=job-{n}",
+    "scrape": "/metrics",
+    "scrape, OpenMetrics": "/metrics#openmetrics",
 }
 
 
-def fill(folder: Path, tasks: int) -> Any:
-    """A lake with ``tasks`` tasks over 30 days and hour rows of 100 endpoints."""
-    from monitoring_pipelines.clock import FixedClock
-    from monitoring_pipelines.config import load_settings
-    from monitoring_pipelines.warehouse.connect import Warehouse
-    from monitoring_pipelines.warehouse.core_tables import ensure_core
-    from monitoring_pipelines.warehouse.publish import publish
-    from monitoring_pipelines.warehouse.windows import prepare
-
-    os.environ["BENCH_DSN"] = "mysql://nobody:none@127.0.0.1:1/none"
-    (folder / "monitoring.yaml").write_text(CONFIG, encoding="utf-8")
-    settings = load_settings(folder / "monitoring.yaml")
-    clock = FixedClock(NOW)
-    step_ms = 30 * 86_400_000 / tasks
-    began = time.perf_counter()
-    with Warehouse(settings.warehouse_path, clock=clock).writer("fill") as con:
-        ensure_core(con)
-        con.execute(
-            "INSERT INTO raw.task (source_id, task_key, endpoint, status, raw_status, created_at, started_at, ended_at, effective_end, "
-            "output_expected, is_deleted, first_seen_at, changed_at, key_hash) SELECT 'shop', k, 'ep-' || i % 100, s, upper(s), c, c, e, e, "
-            "true, false, c, c, md5_number_lower(concat_ws(chr(31), 'shop', k)) FROM (SELECT i, 'task-' || lpad(i::VARCHAR, 9, '0') AS k, "
-            "CASE i % 50 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'succeeded' END AS s, "
-            f"$now::TIMESTAMP - to_milliseconds(i * {step_ms} + 400000) AS c, c + INTERVAL 12 SECOND AS e FROM range($n) AS t(i))",
-            {"now": NOW, "n": tasks},
-        )
-        con.execute(
-            "INSERT INTO core.task_attempt (source_id, task_key, attempt_no, endpoint, worker_key, started_at, ended_at, outcome, counted, "
-            "execution_ms, late_event_count, task_hash) SELECT source_id, task_key, 1, endpoint, 'w-1', started_at, ended_at, "
-            "CASE status WHEN 'succeeded' THEN 'completed' ELSE status END, true, 12000, 0, key_hash FROM raw.task"
-        )
-        con.execute(
-            "INSERT INTO raw.task_output (source_id, output_key, task_key, name, created_at, is_deleted, origin, valid, natural_key, "
-            "first_seen_at, task_hash) SELECT source_id, task_key, task_key, 'f', ended_at, false, 'app', true, task_key, created_at, key_hash "
-            "FROM raw.task WHERE status = 'succeeded' AND hash(task_key) % 40 <> 0"
-        )
-        con.execute(
-            "INSERT INTO meta.source_state (source_id, as_of, closed_through, origin) VALUES ('shop', ?, ?, ?)",
-            [NOW, NOW, NOW - timedelta(days=30)],
-        )
-        prepare(con)
-        con.execute(
-            "INSERT INTO raw.endpoint (source_id, endpoint, status, first_seen_at) SELECT 'shop', 'ep-' || i, 'active', ? FROM range(100) AS t(i)",
-            [NOW],
-        )
-        for grain, column, step, count in (
-            ("hourly", "stat_hour", "HOUR", 720),
-            ("minute", "stat_minute", "MINUTE", 1440),
-        ):
-            con.execute(
-                f"INSERT INTO mart.endpoint_{grain}_stats BY NAME SELECT 'shop' AS source_id, 'ep-' || e AS endpoint, "
-                f"$now::TIMESTAMP - (n + 1) * INTERVAL 1 {step} AS {column}, 100 AS tasks_submitted, 98 AS tasks_completed, 2 AS tasks_failed, "
-                "0 AS tasks_timeout, 98 AS execution_n, 1176000 AS execution_sum_ms, 12000 AS min_execution_ms, 12000 AS max_execution_ms, "
-                "12000 AS p95_execution_ms, '{\"469\": 98}' AS exec_hist, 3 AS active_workers, 1 AS idle_workers, 4 AS total_workers, "
-                "'exact' AS quality, 'closed' AS state, 1 AS revision FROM range($n) AS a(n), range(100) AS b(e)",
-                {"now": NOW, "n": count},
-            )
-        while True:
-            if not publish(con, settings.lake_path, clock, budget_s=600).waiting:
-                break
-    print(f"{tasks:,} tasks stored and published in {time.perf_counter() - began:.0f} s")
-    return settings, clock
+def serve(folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
+    """The server in a process of its own; its address."""
+    port = free_port()
+    settings_of(folder)
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("mp")), "serve", "--config", str(folder / "monitoring.yaml"),
+         "--now", f"{NOW.isoformat()}Z", "--port", str(port)],
+        cwd=ROOT, env=os.environ.copy(),
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    while True:
+        try:
+            session().get(f"{url}/health/live", timeout=5)
+            return url, process
+        except requests.ConnectionError:
+            time.sleep(0.2)
 
 
-def serve(settings: Any, clock: Any) -> tuple[str, Any]:
-    """The server in a thread of this process; its address."""
-    from monitoring_pipelines.cli.serve import make_server
-
-    server = make_server(settings, clock, "127.0.0.1", 0)
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.05)
-    return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", server
+def session() -> requests.Session:
+    """A client that ignores proxies."""
+    client = requests.Session()
+    client.trust_env = False
+    return client
 
 
-def ask(url: str, count: int) -> list[float]:
-    """Seconds of ``count`` requests by eight clients."""
+def ask(url: str, count: int, keys: list[str], clients: int = 8) -> list[float]:
+    """Seconds of ``count`` requests, in ascending order; each client keeps its connection."""
+    chance = random.Random(url)
+    paths = []
+    for _ in range(count):
+        day = chance.randrange(1, 10)
+        paths.append(url.format(
+            n=chance.randrange(100), p=chance.randrange(1, 4000), q=chance.randrange(1, 200), h=chance.randrange(1, 720),
+            w=chance.randrange(14, 31), x=f"{chance.randrange(16**4):04x}", key=chance.choice(keys), d=day, e=day + 1,
+        ))  # fmt: skip
+    shares = [paths[number::clients] for number in range(clients)]
 
-    def one(_: int) -> float:
-        session = requests.Session()
-        session.trust_env = False
-        began = time.perf_counter()
-        answer = session.get(url, timeout=60)
-        answer.raise_for_status()
-        return time.perf_counter() - began
+    def work(share: list[str]) -> list[float]:
+        client = session()
+        seconds = []
+        for path in share:
+            address, _, form = path.partition("#")
+            headers = {"Accept": "application/openmetrics-text; version=1.0.0"} if form else {}
+            began = time.perf_counter()
+            answer = client.get(address, headers=headers, timeout=120)
+            seconds.append(time.perf_counter() - began)
+            answer.raise_for_status()
+        return seconds
 
-    with ThreadPoolExecutor(8) as pool:
-        return sorted(pool.map(one, range(count)))
+    with ThreadPoolExecutor(clients) as pool:
+        return sorted(second for seconds in pool.map(work, shares) for second in seconds)
+
+
+def known_keys(settings: Any) -> list[str]:
+    """Keys of tasks from all over the store."""
+    from monitoring_pipelines.published.reader import Published
+
+    with Published(settings.lake_path).look() as look:
+        rows = look.tuples(f"SELECT task_key FROM {look.table('core.task')} WHERE hash(task_key) % 5000 = 7 LIMIT 500")
+        return [key for (key,) in rows]
 
 
 def plain(settings: Any, count: int) -> list[float]:
@@ -157,39 +144,57 @@ def plain(settings: Any, count: int) -> list[float]:
 def main() -> None:
     """Fill, serve, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="?", type=int, default=1_000_000)
-    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("tasks", nargs="?", type=int, default=200_000)
+    parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--keep", help="folder for the store; one that exists is used again")
+    parser.add_argument("--only", default="", help="only paths whose name has this")
+    parser.add_argument("--quiet", action="store_true", help="no publications meanwhile")
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="bench-api-"))
-    try:
-        settings, clock = fill(folder, given.tasks)
-        url, server = serve(settings, clock)
-        rows = []
-        for what, path in PATHS.items():
-            first = ask(url + path, 1)[0]
-            seconds = ask(url + path, given.requests)
-            rows.append(
-                [
-                    what,
-                    f"{first * 1000:.0f}",
-                    *(f"{seconds[int(len(seconds) * p) - 1] * 1000:.0f}" for p in (0.5, 0.95)),
-                ]
+    with tempfile.TemporaryDirectory(prefix="bench-api-") as scratch:
+        folder = Path(given.keep or scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = settings_of(folder) if (folder / "data" / "lake").exists() else fill(folder, given.tasks, 10_000)
+        keys = known_keys(settings)
+        url, server = serve(folder)
+        ticks = None
+        if not given.quiet:
+            ticks = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks._published", str(folder), "3600", "2"], cwd=ROOT
             )
+        try:
+            measure(url, keys, given, server.pid, settings)
+        finally:
+            for process in (ticks, server):
+                if process is not None:
+                    process.terminate()
+                    process.wait(30)
+
+
+def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, settings: Any) -> None:
+    """Ask every path and print the table."""
+    process = psutil.Process(pid)
+    start_mb = process.memory_info().rss / 1e6
+    rows, peak_mb = [], start_mb
+    for what, path in PATHS.items():
+        if given.only not in what:
+            continue
+        first = ask(url + path, 1, keys)[0]
+        cpu = sum(process.cpu_times()[:2])
+        seconds = ask(url + path, given.requests, keys)
+        cpu = sum(process.cpu_times()[:2]) - cpu
+        resident = process.memory_info().rss / 1e6
+        peak_mb = max(peak_mb, resident)
+        times = (seconds[int(len(seconds) * p) - 1] * 1000 for p in (0.5, 0.95, 1.0))
+        rows.append([what, f"{first * 1000:.0f}", *(f"{ms:.0f}" for ms in times),
+                     f"{1000 * cpu / given.requests:.1f}", f"{resident:.0f}"])  # fmt: skip
+        print(rows[-1], file=sys.stderr, flush=True)
+    if not given.only:
         seconds = plain(settings, 5)
-        rows.append(
-            [
-                "peer: failed tasks, plain SQL, one client",
-                f"{seconds[-1] * 1000:.0f}",
-                f"{seconds[2] * 1000:.0f}",
-                f"{seconds[-1] * 1000:.0f}",
-            ]
-        )
-        print(machine())
-        print(table(["answer", "first ms", "p50 ms", "p95 ms"], rows))
-        print(f"memory of the process: {psutil.Process().memory_info().rss / 2**20:.0f} MiB")
-        server.should_exit = True
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        rows.append(["peer: failed tasks, plain SQL, one client", f"{seconds[-1] * 1000:.0f}",
+                     f"{seconds[2] * 1000:.0f}", f"{seconds[-1] * 1000:.0f}", "", "", ""])  # fmt: skip
+    print(f"{machine()}; load average {os.getloadavg()[0]:.1f}; publications {'off' if given.quiet else 'every 2 s'}")
+    print(table(["answer", "first ms", "p50 ms", "p95 ms", "most ms", "CPU ms of the server", "MB"], rows))
+    print(f"memory of the server: {start_mb:.0f} MB after start, {peak_mb:.0f} MB at most")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,16 @@ import math
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
+
+from monitoring_pipelines.api.remembered import VERSION
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.published.reader import Look
 
 Family = Literal["v1", "monitoring", "plain"]
 
@@ -111,7 +116,11 @@ def instant_text(value: datetime | None) -> str | None:
 
 def to_json(value: Any) -> str:
     """JSON text of stored values: instants with Z, decimals as numbers, NaN as null."""
-    return json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_clean)
+    except ValueError:
+        # A number without JSON form is in it, which the fast way cannot replace.
+        return json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _clean(value: Any) -> Any:
@@ -139,8 +148,20 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
     return Response(to_json(content), status, dict(headers or {}), media_type="application/json")
 
 
-def v1(request: Request, data: Any, *, as_of: datetime | None = None, status: int = 200) -> Response:
-    """A success of ``/api/v1``, with an ETag so that an unchanged answer costs nothing to fetch again."""
+def v1(
+    request: Request, data: Any, *, as_of: datetime | None = None, status: int = 200, look: Look | None = None
+) -> Response:
+    """A success of ``/api/v1``, with an ETag so that an unchanged answer costs nothing to fetch again.
+
+    Args:
+        request: The request.
+        data: The answer.
+        as_of: What it is true for.
+        status: HTTP status.
+        look: Given when the answer follows from these published files, the request and the minute alone: it is kept.
+    """
+    if look is not None:
+        setattr(request.state, VERSION, look.lake.version)
     body = {"code": status, "message": "success", "data": data, "as_of": as_of}
     return tagged(request, to_json(body), status, as_of)
 

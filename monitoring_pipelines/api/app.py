@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -24,8 +24,10 @@ from monitoring_pipelines import __version__
 from monitoring_pipelines.alerts.watch import watching
 from monitoring_pipelines.api.access import Access, Gate
 from monitoring_pipelines.api.answers import ApiError, error_response
+from monitoring_pipelines.api.keeper import keeping
 from monitoring_pipelines.api.pages import PAGES
 from monitoring_pipelines.api.pages.base import STATIC
+from monitoring_pipelines.api.remembered import Remembered
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
 
@@ -40,6 +42,8 @@ ROUTES = (
     "health", "sources", "endpoints", "tasks", "completeness", "checks", "alerts", "processes", "repair",
     "compat_tasks", "compat_monitoring", "compat_scheduler", "metrics",
 )  # fmt: skip
+#: Requests that are answered at the same time.
+THREADS = 16
 #: What a product error means to a client, by its code; others are 503.
 _STATUS_OF_CODE = {"usage": 400, "locked": 409, "refused": 409, "paused": 409}
 
@@ -59,8 +63,9 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_warm_up, args=(services,), name="warm up", daemon=True).start()
-        with watching(settings, services.state, clock, dagster_url):
+        # Few threads: each keeps memory of its own, and two cores answer no faster with forty.
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
+        with keeping(services), watching(settings, services.state, clock, dagster_url):
             yield
         services.close()
 
@@ -82,7 +87,9 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     app.openapi = lambda: _document(app, services)  # type: ignore[method-assign]
     gate = Gate(settings)
     app.state.gate = gate
-    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    # Level 1: the rest would hold up everybody else for a few per cent.
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=1)
+    app.add_middleware(Remembered, services=services)
     app.add_middleware(Access, gate=gate, clock=clock)
     return app
 
@@ -102,16 +109,6 @@ def _document(app: FastAPI, services: Services) -> dict[str, Any]:
                 model["properties"]["source"] = {"type": "string", "enum": services.source_ids}
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def _warm_up(services: Services) -> None:
-    """Count what the files hold and load the libraries before somebody waits for them."""
-    from monitoring_pipelines.api import summaries
-
-    try:
-        summaries.overview(services, services.source_ids)
-    except ProductError as error:
-        log.info("nothing to warm up: %s", error.message)
 
 
 def _request_id(request: Request) -> str:

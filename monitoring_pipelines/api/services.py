@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 
 
 Answer = TypeVar("Answer")
-#: An answer is good for this long, unless a new version is published.
-FRESH = timedelta(seconds=5)
+MINUTE = timedelta(minutes=1)
+#: Answers that are remembered; those asked least recently are forgotten.
+MOST_ANSWERS = 400
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Services:
     dagster_url: str | None = None
     #: Caches and helpers that live as long as the application, by name.
     shared: dict[str, Any] = field(default_factory=dict)
-    _answers: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)
+    _answers: OrderedDict[tuple[Any, ...], _Answer] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -65,19 +67,32 @@ class Services:
         """Ids of the enabled sources, in the order of the configuration."""
         return [source.id for source in self.settings.enabled_sources]
 
+    def minute(self) -> datetime:
+        """The minute that has begun."""
+        now = self.clock.now()
+        return now - (now - datetime.min) % MINUTE
+
+    def moment(self) -> datetime:
+        """Now as the end of a window: the next full minute, so that everybody who asks within a minute asks the same."""
+        now = self.clock.now()
+        return now + (datetime.min - now) % MINUTE
+
     def recall(self, version: int, key: tuple[Any, ...], compute: Callable[[], Answer]) -> Answer:
-        """The answer to a question about one version, computed once per five seconds however many ask (E-131).
+        """The answer to a question about one version, computed once however many ask (E-131).
 
         Args:
             version: Version of the published files.
-            key: The question and everything its answer depends on besides files and time.
+            key: The question and everything its answer depends on besides the files.
             compute: Answers it.
         """
-        whole = (version, (self.clock.now() - datetime.min) // FRESH, *key)
+        whole = (version, *key)
         with self._guard:
-            for old in [known for known in self._answers if known[:2] != whole[:2]]:
+            for old in [known for known in self._answers if known[0] < version - 1]:
                 del self._answers[old]
             entry = self._answers.setdefault(whole, _Answer())
+            self._answers.move_to_end(whole)
+            while len(self._answers) > MOST_ANSWERS:
+                self._answers.popitem(last=False)
         with entry.lock:
             if not entry.known:
                 entry.value, entry.known = compute(), True

@@ -61,7 +61,7 @@ def source_health(services: Services, look: Look | None, source_id: str, now: da
         return "unknown"
     if not has_outputs(services, source_id):
         return _health_by_alerts(services, source_id)
-    found = window_figures(services, look, source_id, now - 24 * HOUR, now)
+    found = day_figures(services, look, source_id)
     return health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
 
 
@@ -88,15 +88,35 @@ def window_figures(
     as_of = look.manifest.sources.get(source_id, {}).get("as_of") or services.clock.now()
     settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
     return services.recall(
-        look.lake.version, ("figures", source_id, end - start),
+        look.lake.version, ("figures", source_id, start, end),
         lambda: completeness.figures(look, index_of(services), source_id, start, end, settled),
     )  # fmt: skip
+
+
+def day_figures(services: Services, look: Look, source_id: str) -> completeness.Figures:
+    """Completeness figures of the last 24 hours."""
+    end = services.moment()
+    return window_figures(services, look, source_id, end - 24 * HOUR, end)
+
+
+def task_totals(services: Services, look: Look, source_id: str) -> dict[str, Any]:
+    """Tasks of a source by status and sums over their attempts."""
+    return services.recall(
+        look.lake.version, ("totals", source_id), lambda: index_of(services).totals(look, [source_id])[source_id]
+    )
+
+
+def live_totals(services: Services, look: Look, source_id: str) -> dict[str, int]:
+    """Tasks of a source by status without those deleted at the source (S-401)."""
+    return services.recall(
+        look.lake.version, ("live", source_id), lambda: index_of(services).live_totals(look, source_id)
+    )
 
 
 def counters(services: Services, look: Look, chosen: Sequence[str]) -> dict[str, Any]:
     """S-222: per source and summed up."""
     rows = [
-        published_overview.task_counters(look, index_of(services), services.settings.source(name))
+        published_overview.task_counters(task_totals(services, look, name), services.settings.source(name))
         for name in chosen
         if name != "_self" and services.settings.source(name).mapped("task")
     ]
@@ -143,17 +163,22 @@ def _tile(services: Services, look: Look, name: str, now: datetime) -> dict[str,
     tile = _source(services, look, name, now)
     tile["completion"] = None
     if has_outputs(services, name):
-        found = window_figures(services, look, name, now - 24 * HOUR, now)
+        found = day_figures(services, look, name)
         tile["completion"] = found.as_metrics() | {
             "health": health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
         }
-    return tile | services.recall(look.lake.version, ("day", name), lambda: published_overview.last_day(look, name))
+    return tile | last_day(services, look, name)
+
+
+def last_day(services: Services, look: Look, name: str) -> dict[str, Any]:
+    """Tasks of the last 24 closed hours and workers of the newest closed minute."""
+    return services.recall(look.lake.version, ("day", name), lambda: published_overview.last_day(look, name))
 
 
 def _status_counts(services: Services, look: Look, chosen: Sequence[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for total in index_of(services).totals(look, chosen).values():
-        for status, n in total["by_status"].items():
+    for name in chosen:
+        for status, n in task_totals(services, look, name)["by_status"].items():
             counts[status] = counts.get(status, 0) + n
     return counts
 
@@ -200,19 +225,19 @@ def self_state(services: Services) -> dict[str, Any]:
                     f"SELECT source_id, kind, sum(n)::BIGINT AS count, max(last_at) AS last_at "
                     f"FROM {look.table('meta.anomaly_summary')} GROUP BY ALL ORDER BY count DESC, source_id, kind"
                 )
-            data |= _row_states(look, now)
+            since = services.moment() - 24 * HOUR
+            data |= services.recall(look.lake.version, ("row states", since), lambda: _row_states(look, since))
     except LakeMissing:
         data["sources"] = sources(services)[0]
     data["store_bytes"] = store_bytes(services)
     return data
 
 
-def _row_states(look: Look, now: datetime) -> dict[str, Any]:
-    """Restated rows and snapshot coverage of the last 24 hours."""
+def _row_states(look: Look, start: datetime) -> dict[str, Any]:
+    """Restated rows and snapshot coverage since ``start``."""
     table = "mart.endpoint_minute_stats"
     if not look.has(table):
         return {"restated_24h": None, "snapshot_coverage_pct": None}
-    start = now - 24 * HOUR
     row = look.rows(
         "SELECT count(*) FILTER (restated_at >= $start) AS restated, sum(snapshots_received) AS got, "
         f"sum(snapshots_expected) AS wanted FROM {look.table(table, start)} WHERE stat_minute >= $start",

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines import __version__
 from monitoring_pipelines.metrics import from_lake, from_state
-from monitoring_pipelines.metrics.exposition import Family, Sample, limited
+from monitoring_pipelines.metrics.exposition import (
+    EOF,
+    Family,
+    Sample,
+    as_openmetrics,
+    as_text,
+    dropped_series,
+    limited,
+)
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
@@ -30,47 +38,98 @@ _KEEP_EVERY_S = 60.0
 
 
 @dataclass
+class _Part:
+    """Bounded families of one version of the files, and their text in the formats that were asked for."""
+
+    version: int
+    families: list[Family]
+    dropped: dict[str, int]
+    texts: dict[bool, str] = field(default_factory=dict)
+
+    def text(self, openmetrics: bool) -> str:
+        """The families as text; made once."""
+        if openmetrics not in self.texts:
+            self.texts[openmetrics] = as_openmetrics(self.families) if openmetrics else as_text(self.families)
+        return self.texts[openmetrics]
+
+
+@dataclass
 class Collector:
-    """Builds the families of one application; shared by threads."""
+    """Builds the families of one application; shared by threads.
+
+    What stands in the published files is computed and written out once per version; the rest with every scrape.
+    """
 
     settings: Settings
     published: Published
     state: StateStore
     clock: Clock
     index: TaskIndex
-    _lake: tuple[int, list[Family]] | None = None
+    _parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
     _exported: dict[str, float] | None = None
     _kept_at: float = 0.0
+    _dirty: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _building: threading.Lock = field(default_factory=threading.Lock)
 
     def everything(self) -> list[Family]:
         """Families of ``/metrics``: base units, names the linter accepts."""
+        part, families, dropped = self._everything()
+        return [*part.families, *families, dropped_series(dropped)]
+
+    def everything_text(self, openmetrics: bool = False) -> str:
+        """``/metrics`` in one of its formats."""
+        part, families, dropped = self._everything()
+        rest = [*families, dropped_series(dropped)]
+        return part.text(openmetrics) + (as_openmetrics(rest) + EOF if openmetrics else as_text(rest))
+
+    def scheduler_text(self, names: Sequence[str], openmetrics: bool = False) -> str:
+        """S-424: families under their own names, jobs of these sources only."""
+        with self.published.look() as look:
+            part = self._part(("jobs", *names), look, lambda: self._jobs(look, base_units=False, names=names))
+            families, _ = self._bounded(from_state.delivery_families(self.state, look))
+        return part.text(openmetrics) + (as_openmetrics(families) + EOF if openmetrics else as_text(families))
+
+    def read_ahead(self) -> None:
+        """Build the families of the newest version in the formats in use, and write down what was exported."""
+        with self.published.look() as look:
+            before = self._parts.get(())
+            part = self._part((), look, lambda: self._of_lake(look))
+            for openmetrics in (before.texts if before else {}) or {False: ""}:
+                part.text(openmetrics)
+        self.keep()
+
+    def _everything(self) -> tuple[_Part, list[Family], dict[str, int]]:
         try:
             with self.published.look() as look:
-                families = [*self._of_lake(look), *from_state.collect(self.settings, self.state, look)]
-                families += self._lags(look)
-                families += self._jobs(look, base_units=True, names=None)
+                part = self._part((), look, lambda: self._of_lake(look))
+                families = [*from_state.collect(self.settings, self.state, look), *self._lags(look)]
         except LakeMissing:
+            part = _Part(0, [], {})
             families = from_state.collect(self.settings, self.state, None)
-        families += self._own()
-        return self._bounded(families)
+        bounded, dropped = self._bounded([*families, *self._own()])
+        return part, bounded, part.dropped | dropped
 
-    def scheduler(self, names: Sequence[str]) -> list[Family]:
-        """Families of S-424 under their own names, jobs of these sources only."""
-        with self.published.look() as look:
-            families = self._jobs(look, base_units=False, names=names)
-            families += from_state.delivery_families(self.state, look)
-        bounded = self._bounded(families)
-        return [family for family in bounded if family.name != "mp_metrics_dropped_series"]
+    def _part(self, name: tuple[str, ...], look: Look, build: Callable[[], list[Family]]) -> _Part:
+        """The part of this version; while somebody else builds it, that of the version before."""
+        known = self._parts.get(name)
+        if known is not None and known.version == look.lake.version:
+            return known
+        if not self._building.acquire(blocking=known is None):
+            assert known is not None
+            return known
+        try:
+            found = self._parts.get(name)
+            if found is None or found.version != look.lake.version:
+                found = _Part(look.lake.version, *self._bounded(build()))
+                self._parts[name] = found
+            return found
+        finally:
+            self._building.release()
 
     def _of_lake(self, look: Look) -> list[Family]:
-        with self._lock:
-            known = self._lake
-        if known is None or known[0] != look.lake.version:
-            known = (look.lake.version, from_lake.collect(self.settings, look, self.index))
-            with self._lock:
-                self._lake = known
-        return list(known[1])
+        families = from_lake.collect(self.settings, look, self.index)
+        return [*families, *self._jobs(look, base_units=True, names=None)]
 
     def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> list[Family]:
         able = [one.id for one in self.settings.enabled_sources if one.mapped("job") or one.mapped("job_run")]
@@ -102,11 +161,12 @@ class Collector:
         watchdog.add((), 1)
         return [store, build, watchdog]
 
-    def _bounded(self, families: list[Family]) -> list[Family]:
-        held = [self._held(family) if family.kind == "counter" else family for family in families]
-        self._keep()
+    def _bounded(self, families: list[Family]) -> tuple[list[Family], dict[str, int]]:
         limits = self.settings.metrics
-        return limited(held, limits.max_series_per_family, limits.label_max_chars)
+        bounded, dropped = limited(families, limits.max_series_per_family, limits.label_max_chars)
+        held = [self._held(family) if family.kind == "counter" else family for family in bounded]
+        self.keep()
+        return held, dropped
 
     def _held(self, family: Family) -> Family:
         """A counter that would fall stays until it is exceeded (S-303)."""
@@ -122,8 +182,6 @@ class Collector:
                 samples.append((values, int(value) if float(value).is_integer() else value))
         return replace(family, samples=samples)
 
-    _dirty: bool = False
-
     def _known(self) -> dict[str, float]:
         if self._exported is None:
             from sqlalchemy import select
@@ -137,7 +195,7 @@ class Collector:
                     self._exported = dict(stored or {})
         return self._exported
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Write down what was exported, merged with what another process wrote."""
         from sqlalchemy import select
 

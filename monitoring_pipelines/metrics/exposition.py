@@ -6,13 +6,15 @@ What belongs here: escaping, numbers, the limit of series, the two formats. What
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#: Last line of OpenMetrics.
+EOF = "# EOF\n"
 OTHER = "__other__"
 Sample = tuple[tuple[str, ...], float | int | Decimal]
 
@@ -34,26 +36,31 @@ class Family:
             self.samples.append((tuple("" if value is None else str(value) for value in values), number))
 
 
-def limited(families: Iterable[Family], most: int, label_chars: int) -> list[Family]:
-    """Bounded families (S-304), and one more that counts what was left out.
+def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[list[Family], dict[str, int]]:
+    """Bounded families (S-304), and how many series of which family were left out.
 
     Beyond ``most`` series the smallest of a counter are folded into ``__other__``; those of a gauge are dropped.
     """
-    result, dropped = (
-        [],
-        Family("mp_metrics_dropped_series", "gauge", "Series left out because a family has too many", ("family",)),
-    )
+    result, dropped = [], {}
     for family in families:
         samples = [(tuple(value[:label_chars] for value in values), number) for values, number in family.samples]
         if len(samples) > most:
             samples.sort(key=lambda sample: (-sample[1], sample[0]))
             kept, rest = samples[: most - 1 if family.kind == "counter" else most], samples[most - 1 :]
-            dropped.add((family.name,), len(samples) - len(kept))
+            dropped[family.name] = len(samples) - len(kept)
             if family.kind == "counter":
                 kept.append(((OTHER,) * len(family.labels), sum(number for _, number in rest)))
             samples = kept
         result.append(replace(family, samples=samples))
-    return [*result, dropped]
+    return result, dropped
+
+
+def dropped_series(dropped: Mapping[str, int]) -> Family:
+    """How many series were left out, by family."""
+    family = Family("mp_metrics_dropped_series", "gauge", "Series left out because a family has too many", ("family",))
+    for name, n in sorted(dropped.items()):
+        family.add((name,), n)
+    return family
 
 
 def as_text(families: Iterable[Family]) -> str:
@@ -63,11 +70,11 @@ def as_text(families: Iterable[Family]) -> str:
         lines.append(f"# HELP {family.name} {_help(family.help)}")
         lines.append(f"# TYPE {family.name} {family.kind}")
         lines += [f"{family.name}{_labels(family, values)} {_number(family, n)}" for values, n in family.samples]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def as_openmetrics(families: Iterable[Family]) -> str:
-    """The same as OpenMetrics, through prometheus_client."""
+    """The same as OpenMetrics, through prometheus_client, without the line that ends an answer (``EOF``)."""
     from prometheus_client.core import Metric
     from prometheus_client.openmetrics.exposition import generate_latest
 
@@ -82,7 +89,7 @@ def as_openmetrics(families: Iterable[Family]) -> str:
                 yield metric
 
     text: bytes = generate_latest(_Once())
-    return text.decode()
+    return text.decode().removesuffix(EOF)
 
 
 def _help(text: str) -> str:

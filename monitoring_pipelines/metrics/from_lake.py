@@ -132,8 +132,8 @@ def _endpoint_gauges(look: Look, names: Sequence[str]) -> list[Family]:
             {"source": source, "start": end - HOUR, "end": end},
         )
         by_name: dict[str, list[dict[str, Any]]] = {}
+        endpoints.parse_maps(rows)
         for row in rows:
-            endpoints.parse_maps(row)
             by_name.setdefault(row["endpoint"], []).append(row)
         for endpoint, found in by_name.items():
             key = (source, endpoint)
@@ -168,7 +168,7 @@ def _tasks(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
     for source in settings.enabled_sources:
         if not source.mapped("task"):
             continue
-        row = task_counters(look, index, source)
+        row = task_counters(index.totals(look, [source.id])[source.id], source)
         active.add((source.id,), row["active"])
         limit.add((source.id,), row["slots"]["limit"])
         used.add((source.id,), row["slots"]["in_use"])
@@ -263,7 +263,7 @@ def _ingest(look: Look, names: Sequence[str]) -> list[Family]:
             total.add((source, process, series), None if increase is None else round(float(increase), 6))
     if look.has("raw.ingest_counter") and look.as_of is not None:
         for row in look.tuples(
-            _RATE.format(table=look.table("raw.ingest_counter", look.as_of - DAY)), [look.as_of] * 2
+            _RATE.format(table=look.table("raw.ingest_counter", look.as_of - DAY)), {"as_of": look.as_of}
         ):
             rate.add(row[:3], None if row[3] is None else round(float(row[3]), 6))
     return [total, rate]
@@ -271,13 +271,13 @@ def _ingest(look: Look, names: Sequence[str]) -> list[Family]:
 
 #: Increase over the last five minutes / 300 s; a counter that became smaller began anew (M-701, C-441).
 _RATE = """
-SELECT source_id, process_id, series, coalesce(sum(step) FILTER ("at" > ?::TIMESTAMP - INTERVAL 5 MINUTE), 0) / 300.0
+SELECT source_id, process_id, series, coalesce(sum(step) FILTER ("at" > $as_of - INTERVAL 5 MINUTE), 0) / 300.0
 FROM (
     SELECT source_id, process_id, series, "at",
         CASE WHEN value >= before THEN value - before ELSE value END AS step
     FROM (
         SELECT *, lag(value) OVER (PARTITION BY source_id, process_id, series, kind ORDER BY "at") AS before
-        FROM {table} WHERE kind IN ('ok', 'generic') AND "at" <= ?::TIMESTAMP
+        FROM {table} WHERE kind IN ('ok', 'generic') AND "at" <= $as_of
     )
 )
 GROUP BY source_id, process_id, series ORDER BY ALL

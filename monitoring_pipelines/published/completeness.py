@@ -13,25 +13,24 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitoring_pipelines.published.reader import Look
-from monitoring_pipelines.published.tasks import TASK, TaskIndex
+from monitoring_pipelines.published.tasks import TaskIndex
 from monitoring_pipelines.quality.figures import Figures
 from monitoring_pipelines.severity import rounded
+from monitoring_pipelines.warehouse.serving import TASK
+from monitoring_pipelines.warehouse.task_summaries import FIGURES, JUDGED, MISSING, QUARTER
+from monitoring_pipelines.warehouse.task_summaries import figures as judged
 
 #: Local days begin at a multiple of this in every zone.
 _PIECE = timedelta(minutes=15)
-_FINAL = "('succeeded', 'failed', 'timed_out', 'cancelled')"
-_IN_WINDOW = (
-    "source_id = $source AND effective_end >= $start AND effective_end < $end AND NOT is_deleted AND output_expected "
-    f"AND (deleted_at IS NULL OR deleted_reason = 'retention') AND status IN {_FINAL}"
-)
-_COUNTS = "status = 'succeeded'"
-_SETTLED = f"({_COUNTS} AND effective_end <= $settled)"
+_IN_WINDOW = f"source_id = $source AND effective_end >= $start AND effective_end < $end AND {JUDGED}"
 
 
 def pieces(
     look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime
 ) -> dict[datetime, Figures]:
     """Figures of tasks that ended in [start, end) by quarter of an hour (UTC).
+
+    Whole quarters in which everything is settled come from the summaries; the rest is counted from tasks.
 
     Args:
         look: The version.
@@ -41,18 +40,31 @@ def pieces(
         end: Naive UTC.
         settled: Tasks that ended at or before this instant are settled.
     """
-    keys = index.partitions_ending_in(look, start, end)
+    first = start + (datetime.min - start) % _PIECE
+    ready = min(end, settled)
+    last = ready - (ready - datetime.min) % _PIECE
+    if first >= last:
+        return _counted(look, index, source_id, start, end, settled)
+    found = _counted(look, index, source_id, start, first, settled)
+    keys = index.partitions_ending_in(look, first, last)
+    columns = ", ".join(f"sum({name})::BIGINT AS {name}" for name in FIGURES)
+    rows = look.rows(
+        f'SELECT "at", {columns} FROM {look.summary(QUARTER, keys)} '
+        'WHERE source_id = $source AND "at" >= $first AND "at" < $last GROUP BY 1',
+        {"source": source_id, "first": first, "last": last},
+    )
+    found |= {row.pop("at"): Figures(**row) for row in rows}
+    return found | _counted(look, index, source_id, last, end, settled)
+
+
+def _counted(
+    look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime
+) -> dict[datetime, Figures]:
+    keys = index.partitions_ending_in(look, start, end) if start < end else []
     if not keys:
         return {}
     rows = look.rows(
-        f"SELECT time_bucket(INTERVAL 15 MINUTE, effective_end) AS at, count(*) AS total_tasks, "
-        f"count(*) FILTER ({_SETTLED}) AS success_tasks, "
-        f"count(*) FILTER ({_COUNTS} AND NOT {_SETTLED}) AS pending_settle, "
-        f"count(*) FILTER ({_SETTLED} AND outputs > 0) AS tasks_with_outputs, "
-        f"coalesce(sum(outputs) FILTER ({_SETTLED}), 0)::BIGINT AS total_outputs, "
-        f"coalesce(sum(distinct_outputs) FILTER ({_SETTLED}), 0)::BIGINT AS distinct_outputs, "
-        f"coalesce(sum(outputs_live - outputs) FILTER ({_SETTLED}), 0)::BIGINT AS invalid_outputs, "
-        f"count(*) FILTER ({_COUNTS} AND ended_at IS NULL) AS no_end_time "
+        f'SELECT time_bucket(INTERVAL 15 MINUTE, effective_end) AS "at", {judged("effective_end <= $settled")} '
         f"FROM {look.partition(TASK, keys)} WHERE {_IN_WINDOW} GROUP BY 1",
         {"source": source_id, "start": start, "end": end, "settled": settled},
     )
@@ -87,9 +99,11 @@ def missing_page(
     keys = index.partitions_ending_in(look, start, end)
     if not keys:
         return [], 0
-    where = _IN_WINDOW.replace("source_id = $source", "source_id IN (SELECT unnest($sources))")
     values = {"sources": list(sources), "start": start, "end": end, "settled": settled}
-    found = f"FROM {look.partition(TASK, keys)} WHERE {where} AND {_SETTLED} AND outputs = 0"
+    found = (
+        f"FROM {look.summary(MISSING, keys)} WHERE source_id IN (SELECT unnest($sources)) "
+        "AND effective_end >= $start AND effective_end < $end AND effective_end <= $settled"
+    )
     total = int(look.value(f"SELECT count(*) {found}", values) or 0)
     rows = look.rows(
         f"SELECT source_id, task_key, endpoint, effective_end, remote_id, status {found} "

@@ -50,7 +50,12 @@ def closed_through(look: Look, source_id: str) -> datetime | None:
     return look.manifest.sources.get(source_id, {}).get("closed_through")
 
 
-def listed(look: Look, sources: Sequence[str], text: str | None) -> list[dict[str, Any]]:
+def having(rows: Sequence[dict[str, Any]], text: str | None) -> list[dict[str, Any]]:
+    """Those whose endpoint's name has ``text``, any case."""
+    return [row for row in rows if text is None or text.lower() in row["endpoint"].lower()]
+
+
+def listed(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     """Every endpoint with a row in the last 24 hours or a registration, its newest closed minute and 24 h totals."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     if look.has("raw.endpoint"):
@@ -66,7 +71,7 @@ def listed(look: Look, sources: Sequence[str], text: str | None) -> list[dict[st
             found.setdefault((source, endpoint), {})
     rows = []
     for (source, endpoint), facts in sorted(found.items()):
-        if source not in sources or (text is not None and text.lower() not in endpoint.lower()):
+        if source not in sources:
             continue
         common = {"source_id": source, "endpoint": endpoint, "registered_status": facts.get("registered_status")}
         rows.append(common | {"latest": facts.get("latest"), "totals_24h": facts.get("totals_24h")})
@@ -148,19 +153,21 @@ def statistics(
     )
     for row in rows:
         row["source"] = "stored"
-        parse_maps(row)
+    parse_maps(rows)
     if fill:
         rows = _filled(look, rows, source_id, endpoint, grain, start, end)
     return rows
 
 
-def parse_maps(row: dict[str, Any]) -> None:
-    """Turn histograms and distributions of a stored row from JSON text into maps."""
+def parse_maps(rows: Sequence[dict[str, Any]]) -> None:
+    """Turn histograms and distributions of stored rows, which all have the same columns, from JSON text into maps."""
     import json
 
-    for name, value in row.items():
-        if _is_map(name) and isinstance(value, str):
-            row[name] = json.loads(value)
+    names = [name for name in (rows[0] if rows else ()) if _is_map(name)]
+    for row in rows:
+        for name in names:
+            if isinstance(row[name], str):
+                row[name] = json.loads(row[name])
 
 
 def _filled(
@@ -270,11 +277,11 @@ def _percentiles(rows: Sequence[Mapping[str, Any]], merged: Mapping[str, Any]) -
     return result | {"percentile_source": "histogram", "error_bound": histogram.ERROR_BOUND}
 
 
-def sources_with(look: Look, sources: Sequence[str], endpoint: str) -> list[str]:
-    """Sources that have ever had this endpoint."""
-    found: set[str] = set()
+def owners(look: Look, sources: Sequence[str]) -> dict[str, list[str]]:
+    """Endpoint → sources that have ever had it."""
+    found: dict[str, set[str]] = {}
     for table in ("raw.endpoint", table_of("endpoint", "day"), table_of("endpoint", "hour")):
         if look.has(table):
-            sql = f"SELECT DISTINCT source_id FROM {look.table(table)} WHERE endpoint = ?"
-            found |= {row[0] for row in look.tuples(sql, [endpoint])}
-    return [source for source in sources if source in found]
+            for source, endpoint in look.tuples(f"SELECT DISTINCT source_id, endpoint FROM {look.table(table)}"):
+                found.setdefault(endpoint, set()).add(source)
+    return {endpoint: [source for source in sources if source in names] for endpoint, names in found.items()}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.endpoints import closed_through, ratio, table_of
 from monitoring_pipelines.published.reader import Look
-from monitoring_pipelines.published.tasks import TaskIndex
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import SourceSettings
@@ -56,9 +55,8 @@ def extract_errors(look: Look, source_id: str) -> list[dict[str, Any]]:
     return rows
 
 
-def task_counters(look: Look, index: TaskIndex, source: SourceSettings) -> dict[str, Any]:
-    """Counters over everything stored, derived from attempts (S-222, C-310, C-330)."""
-    total = index.totals(look, [source.id])[source.id]
+def task_counters(total: Mapping[str, Any], source: SourceSettings) -> dict[str, Any]:
+    """Counters over everything stored, derived from attempts (S-222, C-310, C-330); ``total``: ``TaskIndex.totals``."""
     ended = total["completed"] + total["failed"] + total["timed_out"]
     limit = source.slots.limit
     in_use = total["open_attempts"]
@@ -104,6 +102,6 @@ def busiest_endpoints(look: Look, sources: list[str], most: int = 8) -> list[dic
     """Endpoints with the most submissions in the last 24 closed hours."""
     from monitoring_pipelines.published.endpoints import listed
 
-    rows = [row for row in listed(look, sources, None) if row["totals_24h"]]
+    rows = [row for row in listed(look, sources) if row["totals_24h"]]
     rows.sort(key=lambda row: (-(row["totals_24h"]["tasks_submitted"] or 0), row["source_id"], row["endpoint"]))
     return rows[:most]

@@ -5,20 +5,25 @@ What belongs here: noticing a newer manifest, running SQL over the files of one 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.warehouse.lake import MANIFEST_NAME, Lake, LakeMissing, Manifest
+from monitoring_pipelines.warehouse.serving import TASK
+from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 
 if TYPE_CHECKING:
     import duckdb
 
-#: What the reader may keep in memory, besides Python itself.
-MEMORY_LIMIT = "160MB"
+#: What a query may keep in memory; larger sorts and groups would fail, none is needed.
+MEMORY_LIMIT = "128MB"
+#: Statements that run at the same time: more would need more memory and end no sooner on two cores.
+AT_ONCE = 2
 
 
 class Look:
@@ -28,9 +33,10 @@ class Look:
         lake: The version.
     """
 
-    def __init__(self, lake: Lake, cursor: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, lake: Lake, cursor: duckdb.DuckDBPyConnection, turns: AbstractContextManager[Any]) -> None:
         self.lake = lake
         self._cursor = cursor
+        self._turns = turns
 
     @property
     def manifest(self) -> Manifest:
@@ -59,24 +65,73 @@ class Look:
         entries = self.manifest.tables[name].partitions if self.has(name) else {}
         return {key: entries[key].file for key in sorted(entries, reverse=True)}
 
-    def partition(self, name: str, keys: Sequence[str]) -> str:
-        """Only these partitions of ``name``, as a parenthesised sub-query."""
-        return f"({self.lake.select_partitions(name, keys)})"
+    def partition(self, name: str, keys: Sequence[str], more: str = "") -> str:
+        """Only these partitions of ``name``, as a parenthesised sub-query; ``more`` as in ``Lake.select_partitions``."""
+        return f"({self.lake.select_partitions(name, keys, more)})"
+
+    def summary(self, name: str, keys: Sequence[str]) -> str:
+        """A summary of these files of tasks; of files published without one it is made from their tasks."""
+        known = self.manifest.tables[name].partitions if self.has(name) else {}
+        there, lacking = [key for key in keys if key in known], [key for key in keys if key not in known]
+        parts = [self.lake.select_partitions(name, there)] if there or not lacking else []
+        if lacking:
+            parts.append(SUMMARIES[name].query(self.partition(TASK, lacking)))
+        return "(" + " UNION ALL BY NAME ".join(f"(SELECT * FROM ({part}))" for part in parts) + ")"
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """Run one statement; a list of rows as dictionaries."""
-        result = self._cursor.execute(sql, parameters if parameters is not None else [])
-        names = [column[0] for column in result.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        with self._turns:
+            result = self._execute(sql, parameters)
+            names = [column[0] for column in result.description or ()]
+            found = result.fetchall()
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     def tuples(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement; a list of rows as tuples."""
-        return self._cursor.execute(sql, parameters if parameters is not None else []).fetchall()
+        with self._turns:
+            return self._execute(sql, parameters).fetchall()
 
     def value(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> Any:
         """The first value of the first row, None without rows."""
-        row = self._cursor.execute(sql, parameters if parameters is not None else []).fetchone()
+        with self._turns:
+            row = self._execute(sql, parameters).fetchone()
         return row[0] if row else None
+
+    def _execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None) -> duckdb.DuckDBPyConnection:
+        return self._cursor.execute(with_values(sql, parameters) if parameters else sql)
+
+
+def with_values(sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> str:
+    """The statement with its parameters (``$name`` or ``?``) as literals.
+
+    Binding even one makes DuckDB's Python client import pandas: 65 MB and half a second in every process that reads.
+    """
+    if isinstance(parameters, Mapping):
+        return _NAMED.sub(lambda found: _literal(parameters[found[1]]), sql)
+    values = iter(parameters)
+    return _POSITION.sub(lambda _: _literal(next(values)), sql)
+
+
+_NAMED, _POSITION = re.compile(r"\$(\w+)"), re.compile(r"\?")
+
+
+def _literal(value: Any) -> str:
+    """A value as SQL text. DuckDB knows no escapes in text but the doubled quote; its texts hold no NUL character."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, datetime):
+        return f"TIMESTAMP '{value}'"
+    if isinstance(value, date):
+        return f"DATE '{value}'"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_literal(item) for item in value) + "]::VARCHAR[]"
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} has no literal")
+    return " || chr(0) || ".join("'" + part.replace("'", "''") + "'" for part in value.split("\0")).join("()")
 
 
 class Published:
@@ -89,6 +144,7 @@ class Published:
     def __init__(self, lake: str | Path) -> None:
         self.path = Path(lake).absolute()
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._con: duckdb.DuckDBPyConnection | None = None
         self._lake: Lake | None = None
         self._stamp: tuple[int, int] | None = None
@@ -104,7 +160,7 @@ class Published:
         lake = self.lake()
         cursor = self._connection().cursor()
         try:
-            yield Look(lake, cursor)
+            yield Look(lake, cursor, self._turns)
         finally:
             cursor.close()
 
@@ -136,6 +192,8 @@ class Published:
                     "TimeZone = 'UTC'",
                     "parquet_metadata_cache = true",
                     f"memory_limit = '{MEMORY_LIMIT}'",
+                    # The system keeps files in memory already, and gives that memory back when it is needed.
+                    "enable_external_file_cache = false",
                     f"allowed_directories = ['{place}/']",
                     "enable_external_access = false",
                     "lock_configuration = true",

@@ -1,22 +1,26 @@
-"""Questions about tasks: lists with true totals, one task with its history, counters, tasks without output.
+"""Questions about tasks: lists with true totals, one task with its history, counters.
 
-What belongs here: answering from ``core.task`` without reading files that cannot matter. Files never change, so what was
-counted in one is remembered for as long as a manifest names it. What does not: parameters and envelopes.
+What belongs here: answering from ``core.task`` and the summaries beside its files without reading files that cannot
+matter. Files never change, so what was counted in one is remembered for as long as a manifest names it. What does not:
+parameters and envelopes, completeness (``completeness``).
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.warehouse.lake import partition_span
+from monitoring_pipelines.warehouse.serving import TASK
+from monitoring_pipelines.warehouse.task_summaries import GROUP, PLACE, SUMS, VISIBLE
 
-TASK = "core.task"
 #: Narrow columns of a task; the nested ones belong to one task's page.
 COLUMNS = (
     "source_id", "task_key", "endpoint", "status", "raw_status", "remote_id", "worker_key", "owner_key",
@@ -24,14 +28,20 @@ COLUMNS = (
     "output_expected", "is_deleted", "deleted_at", "outputs", "attempts", "late_events",
 )  # fmt: skip
 _LIST = ", ".join(COLUMNS)
-#: Sums over attempts that counters need.
-_SUMS = (
-    "attempts", "open_attempts", "completed", "failed", "timed_out", "cancelled", "lost", "leaked", "late_events",
-    "execution_n", "execution_sum_ms",
-)  # fmt: skip
-#: A source's own deletion hides a task from lists (E-611); a row that only vanished is history.
-_VISIBLE = "NOT is_deleted"
-_MOST_REMEMBERED = 20_000
+#: Filters whose counts are remembered; those asked least recently are forgotten.
+_MOST_REMEMBERED = 300
+
+
+class Group(NamedTuple):
+    """Tasks of one file that no filter by facts tells apart."""
+
+    source_id: str
+    endpoint: str
+    status: str
+    raw_status: str | None
+    with_output: bool
+    gone: bool
+    n: int
 
 
 @dataclass(frozen=True)
@@ -47,23 +57,29 @@ class TaskFilter:
     start: datetime | None = None
     end: datetime | None = None
 
-    @property
-    def by_groups(self) -> bool:
-        """Whether the remembered groups of a file answer it without reading the file."""
-        return self.text is None and not self.raw_statuses and self.start is None and self.end is None
-
-    def matches(self, group: Mapping[str, Any]) -> bool:
-        """Whether a group of tasks passes."""
+    def matches(self, group: Group) -> bool:
+        """Whether a group of tasks passes, as far as text and time do not matter."""
+        words = bool(self.statuses or self.raw_statuses)
         return (
-            group["source_id"] in self.sources
-            and (not self.statuses or group["status"] in self.statuses)
-            and (self.endpoint is None or group["endpoint"] == self.endpoint)
-            and (self.has_output is None or group["with_output"] == self.has_output)
+            group.source_id in self.sources
+            and (not words or group.status in self.statuses or group.raw_status in self.raw_statuses)
+            and (self.endpoint is None or group.endpoint == self.endpoint)
+            and (self.has_output is None or group.with_output == self.has_output)
         )
+
+    def reach(self, key: str) -> bool | None:
+        """Whether the rows of a partition lie in ``start`` … ``end``: all (True), none (False), some (None)."""
+        span = partition_span(key)
+        if span is None or (self.start is None and self.end is None):
+            return None if span is None and (self.start or self.end) else True
+        if (self.end is not None and span[0] >= self.end) or (self.start is not None and span[1] <= self.start):
+            return False
+        inside = (self.start is None or span[0] >= self.start) and (self.end is None or span[1] <= self.end)
+        return True if inside else None
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The condition and its parameters."""
-        parts, values = [_VISIBLE, "source_id IN (SELECT unnest($sources))"], {"sources": list(self.sources)}
+        parts, values = [VISIBLE, "source_id IN (SELECT unnest($sources))"], {"sources": list(self.sources)}
         more: dict[str, Any] = {}
         if self.statuses or self.raw_statuses:
             parts.append("(status IN (SELECT unnest($statuses)) OR raw_status IN (SELECT unnest($raw)))")
@@ -88,11 +104,20 @@ class TaskFilter:
 
 @dataclass
 class _FileFacts:
-    """What one file holds, by source, endpoint, status and output."""
+    """What one file holds: its groups, sums per source, and the first and last end of its tasks."""
 
-    groups: list[dict[str, Any]]
-    last_end: datetime | None
-    first_end: datetime | None
+    groups: list[Group] = field(default_factory=list)
+    sums: dict[str, list[Any]] = field(default_factory=dict)
+    first_end: datetime | None = None
+    last_end: datetime | None = None
+
+
+@dataclass
+class _Counts:
+    """Matching tasks of one filter by file, and the lock of whoever counts."""
+
+    by_file: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -100,23 +125,25 @@ class TaskIndex:
     """What is remembered of files; one per process, shared by threads."""
 
     _facts: dict[str, _FileFacts] = field(default_factory=dict)
-    _counts: OrderedDict[tuple[str, TaskFilter], int] = field(default_factory=OrderedDict)
+    _counts: OrderedDict[TaskFilter, _Counts] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reading: threading.Lock = field(default_factory=threading.Lock)
 
     def facts(self, look: Look) -> dict[str, _FileFacts]:
         """Facts of every file of this version, by partition, newest first; new files are read once."""
         files = look.files(TASK)
-        unknown = [key for key, file in files.items() if file not in self._facts]
-        if unknown:
-            found = _read_facts(look, unknown)
-            with self._lock:
-                for key in unknown:
-                    self._facts[files[key]] = found[key]
-        with self._lock:
-            if len(self._facts) > 2 * len(files) + 100:
-                alive = set(files.values())
-                self._facts = {file: facts for file, facts in self._facts.items() if file in alive}
-            return {key: self._facts[file] for key, file in files.items()}
+        if any(file not in self._facts for file in files.values()):
+            with self._reading:
+                unknown = [key for key, file in files.items() if file not in self._facts]
+                found = _read_facts(look, unknown)
+                with self._lock:
+                    alive = set(files.values())
+                    kept = {
+                        f: facts for f, facts in self._facts.items() if f in alive or len(self._facts) < 2 * len(files)
+                    }
+                    self._facts = kept | {files[key]: found[key] for key in unknown}
+        known = self._facts
+        return {key: known[file] for key, file in files.items()}
 
     def list_page(self, look: Look, wanted: TaskFilter, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
         """One page, newest first, and how many tasks match in all (S-103)."""
@@ -135,61 +162,51 @@ class TaskIndex:
                 need -= count - (skip if len(chosen) == 1 else 0)
         if not chosen or offset >= total:
             return [], total
-        where, values = wanted.where()
-        rows = look.rows(
-            f"SELECT {_LIST} FROM {look.partition(TASK, chosen)} WHERE {where} "
-            f"ORDER BY bucket_at DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(skip)}",
-            values,
-        )
-        return rows, total
+        return _rows(look, wanted, chosen, counts[chosen[0]], skip, limit), total
 
     def counts(self, look: Look, wanted: TaskFilter) -> dict[str, int]:
         """Matching tasks per partition, newest first."""
-        from monitoring_pipelines.warehouse.lake import partition_span
-
-        facts = self.facts(look)
-        if wanted.by_groups:
-            return {
-                key: sum(group["n"] for group in fact.groups if wanted.matches(group)) for key, fact in facts.items()
-            }
-        files = look.files(TASK)
-        result: dict[str, int | None] = {}
-        for key, fact in facts.items():
-            span = partition_span(key)
-            outside = span is not None and (
-                (wanted.end is not None and span[0] >= wanted.end)
-                or (wanted.start is not None and span[1] <= wanted.start)
-            )
-            possible = any(group["source_id"] in wanted.sources for group in fact.groups)
-            result[key] = 0 if outside or not possible else self._counts.get((files[key], wanted))
-        unknown = [key for key, count in result.items() if count is None]
-        if unknown:
-            found = _count(look, wanted, unknown)
-            with self._lock:
-                for key in unknown:
-                    result[key] = found.get(key, 0)
-                    self._counts[files[key], wanted] = found.get(key, 0)
-                while len(self._counts) > _MOST_REMEMBERED:
-                    self._counts.popitem(last=False)
-        return {key: count or 0 for key, count in result.items()}
+        facts, files = self.facts(look), look.files(TASK)
+        with self._lock:
+            entry = self._counts.setdefault(wanted, _Counts())
+            self._counts.move_to_end(wanted)
+            while len(self._counts) > _MOST_REMEMBERED:
+                self._counts.popitem(last=False)
+        with entry.lock:
+            alive = set(files.values())
+            known = {file: n for file, n in entry.by_file.items() if file in alive}
+            unread = []
+            for key, fact in facts.items():
+                if files[key] in known:
+                    continue
+                most = sum(group.n for group in fact.groups if wanted.matches(group))
+                reach = wanted.reach(key)
+                if most and reach is not False and (wanted.text is not None or reach is None):
+                    unread.append(key)
+                else:
+                    known[files[key]] = most if reach else 0
+            if unread:
+                known |= _count(look, wanted, unread)
+            entry.by_file = known
+        return {key: known[file] for key, file in files.items()}
 
     def totals(self, look: Look, sources: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Per source: tasks by status and sums over their attempts."""
-        wanted = set(sources)
         result: dict[str, dict[str, Any]] = {
-            source: {"tasks": 0, "with_output": 0, "by_status": defaultdict(int), **dict.fromkeys(_SUMS, 0)}
-            for source in wanted
+            source: {"tasks": 0, "with_output": 0, "by_status": defaultdict(int), **dict.fromkeys(SUMS, 0)}
+            for source in set(sources)
         }
         for fact in self.facts(look).values():
             for group in fact.groups:
-                if group["source_id"] not in wanted:
-                    continue
-                total = result[group["source_id"]]
-                total["tasks"] += group["n"]
-                total["by_status"][group["status"]] += group["n"]
-                total["with_output"] += group["n"] if group["with_output"] else 0
-                for name in _SUMS:
-                    total[name] += group[name] or 0
+                total = result.get(group.source_id)
+                if total is not None:
+                    total["tasks"] += group.n
+                    total["by_status"][group.status] += group.n
+                    total["with_output"] += group.n if group.with_output else 0
+            for source, sums in fact.sums.items():
+                if source in result:
+                    for name, value in zip(SUMS, sums, strict=True):
+                        result[source][name] += value
         return result
 
     def live_totals(self, look: Look, source: str) -> dict[str, int]:
@@ -197,8 +214,8 @@ class TaskIndex:
         counts: dict[str, int] = {}
         for fact in self.facts(look).values():
             for group in fact.groups:
-                if group["source_id"] == source and not group["gone"]:
-                    counts[group["status"]] = counts.get(group["status"], 0) + group["n"]
+                if group.source_id == source and not group.gone:
+                    counts[group.status] = counts.get(group.status, 0) + group.n
         return counts
 
     def partitions_ending_in(self, look: Look, start: datetime, end: datetime) -> list[str]:
@@ -212,50 +229,82 @@ class TaskIndex:
 
 
 def _read_facts(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:
-    """Count groups of several files in one pass; files of one version do not overlap, so their names tell them apart."""
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
-    parts = " UNION ALL ".join(
-        f"SELECT '{key}' AS part, * FROM (SELECT source_id, endpoint, status, outputs, is_deleted, deleted_at, "
-        f"deleted_reason, effective_end, {', '.join(_SUMS)} FROM {look.partition(TASK, [key])})"
-        for key in keys
-    )
-    rows = look.rows(
-        f"SELECT part, source_id, endpoint, status, outputs > 0 AS with_output, "
-        f"deleted_at IS NOT NULL AND deleted_reason IS DISTINCT FROM 'retention' AS gone, count(*) AS n, {sums}, "
-        f"min(effective_end) AS first_end, max(effective_end) AS last_end FROM ({parts}) WHERE {_VISIBLE} GROUP BY ALL"
-    )
-    found = {key: _FileFacts([], None, None) for key in keys}
-    for row in rows:
-        fact = found[row.pop("part")]
-        first, last = row.pop("first_end"), row.pop("last_end")
+    """Facts of several files in one statement."""
+    found = {key: _FileFacts() for key in keys}
+    if not keys:
+        return found
+    columns = f"{', '.join(Group._fields)}, first_end, last_end, {', '.join(SUMS)}"
+    parts = " UNION ALL ".join(f"SELECT '{key}', {columns} FROM {look.summary(GROUP, [key])}" for key in keys)
+    for key, source, endpoint, status, raw, with_output, gone, n, first, last, *sums in look.tuples(parts):
+        fact = found[key]
+        own = None if raw is None else sys.intern(raw)
+        fact.groups.append(
+            Group(sys.intern(source), sys.intern(endpoint), sys.intern(status), own, with_output, gone, n)
+        )
         if first is not None and last is not None:
             fact.first_end = first if fact.first_end is None else min(first, fact.first_end)
             fact.last_end = last if fact.last_end is None else max(last, fact.last_end)
-        fact.groups.append(row)
+        held = fact.sums.setdefault(source, [0] * len(SUMS))
+        for place, value in enumerate(sums):
+            held[place] += value or 0
     return found
 
 
 def _count(look: Look, wanted: TaskFilter, keys: Sequence[str]) -> dict[str, int]:
+    """Matching tasks by file, by reading them."""
     where, values = wanted.where()
-    parts = " UNION ALL ".join(
-        f"SELECT '{key}' AS part, count(*) AS n FROM {look.partition(TASK, [key])} WHERE {where}" for key in keys
+    files = look.files(TASK)
+    rows = look.tuples(
+        f"SELECT filename, count(*) FROM {look.partition(TASK, keys, 'filename')} WHERE {where} GROUP BY filename",
+        values,
     )
-    return dict(look.tuples(parts, values))
+    by_path = {str(look.lake.path / files[key]): files[key] for key in keys}
+    return {files[key]: 0 for key in keys} | {by_path[path]: n for path, n in rows}
+
+
+def _rows(
+    look: Look, wanted: TaskFilter, chosen: Sequence[str], first_count: int, skip: int, limit: int
+) -> list[dict[str, Any]]:
+    """``limit`` matching rows after the first ``skip`` of these partitions, newest first.
+
+    A file is stored in the order of the list, so a page within one file needs no sort and reading ends with its last row.
+    """
+    where, values = wanted.where()
+    if len(chosen) > 1:
+        order = f"ORDER BY bucket_at DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(skip)}"
+        return look.rows(f"SELECT {_LIST} FROM {look.partition(TASK, chosen)} WHERE {where} {order}", values)
+    if first_count == look.manifest.tables[TASK].partitions[chosen[0]].rows:
+        numbered = look.partition(TASK, chosen, "file_row_number")
+        span = f"file_row_number >= {int(skip)} AND file_row_number < {int(skip) + int(limit)}"
+        return look.rows(f"SELECT {_LIST} FROM {numbered} WHERE {span} ORDER BY file_row_number")
+    page = f"LIMIT {int(limit)} OFFSET {int(skip)}"
+    return look.rows(f"SELECT {_LIST} FROM {look.partition(TASK, chosen)} WHERE {where} {page}", values)
 
 
 def find(look: Look, sources: Sequence[str], task_key: str) -> list[dict[str, Any]]:
     """The task of this key in each source that has it, with attempts, events, outputs and anomalies."""
-    if not look.has(TASK):
+    if not look.has(TASK) or not sources:
         return []
     hashes = [f"md5_number_lower(concat_ws(chr(31), $s{n}, $key))" for n in range(len(sources))]
     values: dict[str, Any] = {f"s{n}": source for n, source in enumerate(sources)} | {"key": task_key}
-    if not hashes:
+    numbers = look.tuples(f"SELECT {', '.join(hashes)}", values)[0]
+    some = f"task_hash IN ({', '.join(str(number) for number in numbers)})"
+    files = list(look.files(TASK))
+    places = [at for (at,) in look.tuples(f"SELECT DISTINCT bucket_at FROM {look.summary(PLACE, files)} WHERE {some}")]
+    keys = [key for key in files if any(_holds(key, at) for at in places)]
+    if not keys:
         return []
+    instants = ", ".join(f"TIMESTAMP '{at}'" for at in places)
     return look.rows(
-        f"SELECT * EXCLUDE (task_hash, bucket_at) FROM {look.table(TASK)} "
-        f"WHERE task_hash IN ({', '.join(hashes)}) AND task_key = $key ORDER BY source_id",
-        values,
+        f"SELECT * EXCLUDE (task_hash, bucket_at) FROM {look.partition(TASK, keys)} "
+        f"WHERE bucket_at IN ({instants}) AND {some} AND task_key = $key ORDER BY source_id",
+        {"key": task_key},
     )
+
+
+def _holds(key: str, at: datetime) -> bool:
+    span = partition_span(key)
+    return span is None or span[0] <= at < span[1]
 
 
 def timeline(task: Mapping[str, Any]) -> list[dict[str, Any]]:

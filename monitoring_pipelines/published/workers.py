@@ -18,6 +18,8 @@ Span = tuple[datetime, datetime]
 LONGEST = timedelta(days=2)
 #: Attempts are looked for in tasks created up to this long before the window.
 _REACH = timedelta(days=1)
+#: An attempt may end this long after its task did, by clocks that differ.
+_LATE = timedelta(hours=1)
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
@@ -66,7 +68,7 @@ def workers(look: Look, source_id: str, endpoint: str, start: datetime, end: dat
         (busy if row["state"] == "busy" else online)[row["worker_key"]].append(span)
         if row["state"] != "busy":
             evidence[row["worker_key"]], quality[row["worker_key"]] = row["evidence"], row["quality"]
-    for worker, first, last in _attempts(look, source_id, endpoint, start, end):
+    for worker, first, last in _attempts(look, source_id, endpoint, start, end) if online else ():
         busy[worker].append((first, last))
     window = [(start, end)]
     result = []
@@ -102,7 +104,8 @@ def _attempts(
         return []
     return look.tuples(
         "SELECT a.worker_key, a.started_at, least(coalesce(a.ended_at, $end), $end) FROM (SELECT unnest(attempt_list) AS a "
-        f"FROM {look.table(TASK, start - _REACH, end)} WHERE source_id = $source AND endpoint = $endpoint) "
+        f"FROM {look.table(TASK, start - _REACH, end)} WHERE source_id = $source AND endpoint = $endpoint "
+        "AND (effective_end IS NULL OR effective_end >= $reach OR open_attempts > 0)) "
         "WHERE a.worker_key IS NOT NULL AND a.started_at < $end AND coalesce(a.ended_at, $end) > $start",
-        {"source": source_id, "endpoint": endpoint, "start": start, "end": end},
+        {"source": source_id, "endpoint": endpoint, "start": start, "end": end, "reach": start - _LATE},
     )

@@ -248,24 +248,31 @@ class Lake:
         keys = [key for key in self.manifest.tables[name].partitions if _may_overlap(key, start, end)]
         return self.select_partitions(name, keys)
 
-    def select_partitions(self, name: str, keys: Iterable[str]) -> str:
-        """``SELECT`` text over exactly these partitions of one table; KeyError for one that does not exist."""
+    def select_partitions(self, name: str, keys: Iterable[str], more: str = "") -> str:
+        """``SELECT`` text over exactly these partitions of one table; KeyError for one that does not exist.
+
+        Args:
+            name: The table.
+            keys: Its partitions.
+            more: ``filename`` or ``file_row_number``: one more column that says where a row stands.
+        """
         table = self.manifest.tables[name]
         by_schema: dict[str, list[str]] = {}
         for key in keys:
             entry = table.partitions[key]
             by_schema.setdefault(entry.schema, []).append(_literal(str(self.path / entry.file)))
         parts = [
-            self._select_files(table.columns, self.manifest.schemas[schema], files)
+            self._select_files(table.columns, self.manifest.schemas[schema], files, more)
             for schema, files in sorted(by_schema.items())
         ]
         if not parts:
-            nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in table.columns)
+            kinds = [*table.columns, *([(more, "VARCHAR" if more == "filename" else "BIGINT")] if more else [])]
+            nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in kinds)
             return f"SELECT {nothing} WHERE false"
         return " UNION ALL ".join(parts)
 
     @staticmethod
-    def _select_files(wanted: Columns, stored: Columns, files: list[str]) -> str:
+    def _select_files(wanted: Columns, stored: Columns, files: list[str], more: str) -> str:
         """Read ``files``, written with the columns ``stored``, as a table with the columns ``wanted``."""
         there = {column for column, _ in stored}
         columns = ", ".join(
@@ -274,7 +281,8 @@ class Lake:
         )
         if stored == wanted:
             columns = ", ".join(f'"{column}"' for column, _ in wanted)
-        return f"SELECT {columns} FROM read_parquet([{', '.join(files)}], hive_partitioning = false)"
+        columns, option = (f"{columns}, {more}", f", {more} = true") if more else (columns, "")
+        return f"SELECT {columns} FROM read_parquet([{', '.join(files)}], hive_partitioning = false{option})"
 
 
 def partition_span(key: str) -> tuple[datetime, datetime] | None:

@@ -19,7 +19,8 @@ from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.lake import Manifest, PublishedFile, partition_span, read_manifest
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
 from monitoring_pipelines.warehouse.publish import LOCK_NAME, Publication, mark_for_publish, remove_file
-from monitoring_pipelines.warehouse.serving import SERVED, mark
+from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark
+from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 
 #: A file is rewritten when more than this share of it, and at least this many bytes, would be saved.
 REWRITE_SHARE = 0.5
@@ -219,8 +220,9 @@ def _damaged(root: Path, manifest: Manifest, deep: bool, report: LakeReport) -> 
             report.damaged.append(entry.file)
             (root / entry.file).unlink(missing_ok=True)
             span = partition_span(key)
-            # Summaries are written with every manifest and need no mark.
-            result += [(name, span[0] if span else None)] if span or name in SERVED else []
+            # A summary of tasks is made anew with its tasks; others are written with every manifest and need no mark.
+            origin = TASK if name in SUMMARIES else name
+            result += [(origin, span[0] if span else None)] if span or name in SERVED else []
     return result
 
 

@@ -53,12 +53,14 @@ from monitoring_pipelines.warehouse.serving import (
     ROW_GROUP,
     SERVED,
     STEP,
+    TASK,
     Served,
     floor,
     mark,
     mark_whole_table,
     resolve,
 )
+from monitoring_pipelines.warehouse.task_summaries import SUMMARIES, Summary, columns_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -72,8 +74,10 @@ LOCK_NAME = ".publish.lock.d"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: Bucket column -> length of what one mark covers.
 _MARK_SPAN = {"stat_minute": HOUR, "stat_hour": DAY, "stat_date": DAY}
+#: A day of minutes of many endpoints is several row groups, so that one endpoint's are read without the others'.
+_STATISTICS_ROW_GROUP = 24_576
 #: Small tables that are published whole with every manifest: what readers need to say how fresh and complete data is.
-_SUMMARIES = {
+_ALWAYS = {
     "meta.source_state": "SELECT * FROM meta.source_state ORDER BY source_id",
     "meta.source_setting": "SELECT * FROM meta.source_setting ORDER BY source_id",
     "meta.extract_mark": (
@@ -101,6 +105,8 @@ class _Table:
     bucket: str | None
     #: Set when the table is published for look-ups; it then says which rows a file has.
     served: Served | None = None
+    #: Set when its files are made from those of ``core.task``.
+    summary: Summary | None = None
 
     @property
     def order(self) -> str:
@@ -262,10 +268,11 @@ class Publication:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
         self._stack.callback(shutil.rmtree, staging, ignore_errors=True)
-        for name, query in _SUMMARIES.items():
+        for name, query in _ALWAYS.items():
             self._copy(con, name, "all", _describe(con, query), query)
         wishes = [*self._mergeable(now), *(self._uncompacted(now) if compact else ())]
         self._stage_days(con, tables, _by_day(con, partitions, wishes), now)
+        self._stage_lacking(con)
         return len(self._staged)
 
     def commit(self) -> Manifest:
@@ -370,6 +377,8 @@ class Publication:
         self, con: duckdb.DuckDBPyConnection, table: _Table, bucket: datetime | None, now: datetime
     ) -> None:
         """Copy the partition that holds ``bucket``, once; a day that becomes one file replaces its hourly files."""
+        if table.summary:
+            return
         if table.served:
             self._stage_served(con, table, table.served, bucket, now)
             return
@@ -385,6 +394,7 @@ class Publication:
             table.columns,
             f"SELECT * FROM {table.name} WHERE {column} >= TIMESTAMP '{start}' AND {column} < TIMESTAMP '{end}' "
             f"ORDER BY {table.order}",
+            f", ROW_GROUP_SIZE {_STATISTICS_ROW_GROUP}",
         )
         if table.bucket == "stat_minute" and end - start == DAY:
             entries = self._base.tables[table.name].partitions
@@ -407,7 +417,41 @@ class Publication:
                 self._copy(con, table.name, key, table.columns, served.query(start, start + length), options)
                 for finer in [other for other in entries if other.startswith(key) and other != key]:
                     del entries[finer]
+                if table.name == TASK:
+                    self._stage_summaries(con, key)
                 return
+
+    def _stage_summaries(self, con: duckdb.DuckDBPyConnection, key: str) -> None:
+        """Make the summaries of the staged file of tasks ``key``."""
+        staged = self._staged[TASK, key]
+        for name, summary in SUMMARIES.items():
+            table = self._base.tables[name]
+            for finer in [other for other in table.partitions if other.startswith(key) and other != key]:
+                del table.partitions[finer]
+            if staged.path is None:
+                self._staged[name, key] = _Staged(name, key, table.columns, None, 0)
+            else:
+                self._summarise(con, summary, key, staged.path)
+
+    def _summarise(self, con: duckdb.DuckDBPyConnection, summary: Summary, key: str, tasks: Path) -> None:
+        rows = f"read_parquet('{_quoted(tasks)}', hive_partitioning = false)"
+        columns = self._base.tables[summary.name].columns
+        self._copy(con, summary.name, key, columns, summary.query(rows), summary.options, keep_empty=True)
+
+    def _stage_lacking(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Make summaries of files of tasks that were published without them, newest first, as far as the budget goes."""
+        began = time.perf_counter()
+        tasks = self._base.tables.get(TASK, PublishedTable(()))
+        for key, entry in sorted(tasks.partitions.items(), reverse=True):
+            if (TASK, key) in self._staged or self._base.schemas.get(entry.schema) != tasks.columns:
+                continue
+            for name, summary in SUMMARIES.items():
+                known = self._base.tables[name].partitions.get(key)
+                if known is not None and self._base.schemas.get(known.schema) == self._base.tables[name].columns:
+                    continue
+                if time.perf_counter() - began > self.budget_s:
+                    return
+                self._summarise(con, summary, key, self.lake / entry.file)
 
     @staticmethod
     def _spans(bucket: datetime) -> list[tuple[datetime, timedelta, str]]:
@@ -455,6 +499,8 @@ class Publication:
         columns: Columns,
         query: str,
         options: str = "",
+        *,
+        keep_empty: bool = False,
     ) -> None:
         if (table, partition) in self._staged:
             return
@@ -462,9 +508,10 @@ class Publication:
         self._base.tables.setdefault(table, PublishedTable(columns))
         with _disk_errors(self.lake):
             rows = _count(con, f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd{options})")
-        if not rows:
+        kept = bool(rows) or keep_empty
+        if not kept:
             path.unlink(missing_ok=True)
-        self._staged[table, partition] = _Staged(table, partition, columns, path if rows else None, rows)
+        self._staged[table, partition] = _Staged(table, partition, columns, path if kept else None, rows)
 
     def _assemble(self, created: list[Path]) -> Manifest:
         """Name the staged files by content and enter them; ``created`` receives the files that are new."""
@@ -575,10 +622,14 @@ def _mart_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
 def _served_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
     """Tables published for look-ups, of which the warehouse has the rows they are made from."""
     ensure_core(con)
-    return {
+    tables = {
         name: _Table(name, _describe(con, served.query(datetime.min, datetime.min)), None, served)
         for name, served in SERVED.items()
     }
+    tasks = SERVED[TASK].query(datetime.min, datetime.min)
+    for name, summary in SUMMARIES.items():
+        tables[name] = _Table(name, columns_of(con, summary, tasks), None, summary=summary)
+    return tables
 
 
 def _outdated(table: _Table, kept: PublishedTable, known: Manifest) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.lake import Lake
+from monitoring_pipelines.warehouse.maintenance import check_lake
 from monitoring_pipelines.warehouse.publish import publish
 from monitoring_pipelines.warehouse.serving import MERGE_AFTER
+from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 
 HASH = "md5_number_lower(concat_ws(chr(31), 's', ?))"
 
@@ -139,3 +142,50 @@ def test_job_figures_follow_new_runs_and_use_the_last_thousand(store: Store) -> 
         "SELECT success_count, failure_count, sample_count, min_duration_ms, max_duration_ms, p50_duration_ms, last_status "
         "FROM core.job_figure"
     ) == [(1350, 150, 1000, 500.0, 1499.0, 999.5, "success")]
+
+
+def _summaries(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows of every summary, and under ``expected`` what the rows of the tasks say."""
+    found = {}
+    for name, summary in SUMMARIES.items():
+        stored = store.rows(f"SELECT * FROM {name}")
+        computed = store.rows(summary.query("core.task"))
+        found[name] = [tuple(map(str, row)) for row in stored], [tuple(map(str, row)) for row in computed]
+    return found
+
+
+def test_summaries_say_what_their_files_say_after_changes_and_merges(store: Store) -> None:
+    hour = store.clock.now().replace(minute=0)
+    for minutes in range(0, 60, 3):
+        store.task(f"t{minutes}", hour + timedelta(minutes=minutes), "failed" if minutes % 9 == 0 else "succeeded")
+    store.clock.instant = hour + timedelta(minutes=59)
+    fine = store.push().manifest.tables
+    assert all(set(fine[name].partitions) == set(fine["core.task"].partitions) for name in SUMMARIES)
+    store.task("t9", hour + timedelta(minutes=9))
+    store.clock.instant = hour + MERGE_AFTER
+    merged = store.push().manifest.tables
+    assert all(list(merged[name].partitions) == [f"{hour:%Y-%m-%dT%H}"] for name in SUMMARIES)
+    for name, (stored, computed) in _summaries(store).items():
+        assert stored == computed, name
+    assert store.rows("SELECT sum(n)::INT FROM core.task_group") == [(20,)]
+
+
+def test_files_published_without_summaries_get_them_with_the_next_publication(store: Store) -> None:
+    store.task("t", store.clock.now() - timedelta(days=5))
+    store.push()
+    path = store.lake / "manifest.json"
+    document = json.loads(path.read_text())
+    for name in SUMMARIES:
+        document["tables"][name]["partitions"] = {}
+    path.write_text(json.dumps(document))
+    tables = store.push().manifest.tables
+    assert all(list(tables[name].partitions) == list(tables["core.task"].partitions) for name in SUMMARIES)
+
+
+def test_a_damaged_summary_is_made_again(store: Store, warehouse: Warehouse) -> None:
+    store.task("t", store.clock.now() - timedelta(days=5))
+    entry = next(iter(store.push().manifest.tables["core.task_group"].partitions.values()))
+    (store.lake / entry.file).write_bytes(b"nothing")
+    assert check_lake(warehouse, store.lake, store.clock).damaged == [entry.file]
+    store.push()
+    assert store.rows("SELECT n FROM core.task_group") == [(1,)]

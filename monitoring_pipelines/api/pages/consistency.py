@@ -116,8 +116,8 @@ def _date(text: str | None) -> date | None:
 
 
 def _source_part(view: View, services: Services, look: Look, name: str, on: date | None) -> dict[str, Any]:
-    now = view.now
-    found = summaries.window_figures(services, look, name, now - timedelta(hours=24), now)
+    now = services.moment()
+    found = summaries.day_figures(services, look, name)
     days = split_row(services, look, name, on, now - timedelta(days=30), now)
     bands, n = summaries.bands_of(services), len(days["days"])
     dashed = {"dash": [6, 5]}

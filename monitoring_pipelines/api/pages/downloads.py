@@ -104,7 +104,7 @@ def listed_endpoints(request: Request, kind: Kind, source: SourceParam = None, q
     """The list of endpoints with their newest minute and their last 24 hours."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = endpoints.listed(look, chosen_sources(services, source or None), q or None)
+        rows = endpoints.having(endpoints.listed(look, chosen_sources(services, source or None)), q or None)
     flat = [
         {name: row[name] for name in ("source_id", "endpoint", "registered_status")}
         | {f"latest_{name}": value for name, value in (row["latest"] or {}).items()}

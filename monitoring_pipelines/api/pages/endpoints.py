@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.pages.base import View, chart, render
 from monitoring_pipelines.api.pages.tasks import TONES
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.endpoints import EndpointName, owner
+from monitoring_pipelines.api.routes.endpoints import EndpointName, endpoint_rows, owner
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.published import endpoints, tasks, timeline, workers
@@ -136,10 +136,7 @@ def listed(
     chosen = chosen_sources(services, source or None)
     try:
         with services.published.look() as look:
-            text = q or None
-            rows = services.recall(
-                look.lake.version, ("endpoints", *chosen, text), lambda: endpoints.listed(look, chosen, text)
-            )
+            rows = endpoints.having(endpoint_rows(services, look, chosen), q or None)
             as_of = look.as_of
     except LakeMissing:
         rows = []

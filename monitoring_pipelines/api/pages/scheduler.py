@@ -13,6 +13,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     JobId,
     Scope,
     find_job,
+    heatmap,
     is_running,
     job_rows,
     why_not_startable,
@@ -134,7 +135,7 @@ def listed(
         with services.published.look() as look:
             as_of = look.as_of
             rows = job_rows(services, look, scope)
-            heat = jobs.heatmap(look, rows, view.now)
+            heat = heatmap(services, look, scope)
             runs_now = is_running(services, look)
             channels = channel_counters(services.state, look)
     except LakeMissing:

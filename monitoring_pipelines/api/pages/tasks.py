@@ -11,7 +11,7 @@ from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.tasks import TaskKey, found_task, shaped
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
 from monitoring_pipelines.published import tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
@@ -103,9 +103,7 @@ def listed(
         with services.published.look() as look:
             index, as_of = index_of(services), look.as_of
             found, total = index.list_page(look, wanted, page.offset, page.size)
-            cards = [
-                counters(view, look, index, name) for name in chosen if services.settings.source(name).mapped("task")
-            ]
+            cards = [counters(view, look, name) for name in chosen if services.settings.source(name).mapped("task")]
     except LakeMissing:
         found = []
     return render(
@@ -115,11 +113,11 @@ def listed(
     )  # fmt: skip
 
 
-def counters(view: View, look: Look, index: tasks.TaskIndex, name: str) -> dict[str, Any]:
+def counters(view: View, look: Look, name: str) -> dict[str, Any]:
     """The cards of one source."""
-    found = task_counters(look, index, view.services.settings.source(name))
-    totals = index.totals(look, [name])[name]
-    statuses = index.live_totals(look, name)
+    totals = task_totals(view.services, look, name)
+    found = task_counters(totals, view.services.settings.source(name))
+    statuses = live_totals(view.services, look, name)
     return {
         "source": name, "counters": found, "total": sum(statuses.values()), "queued": statuses.get("queued", 0),
         "mean_s": tasks.mean_execution_s(totals),

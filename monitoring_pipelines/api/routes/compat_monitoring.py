@@ -92,11 +92,9 @@ def _waiting(services: Services, look: Look, name: str) -> list[dict[str, Any]]:
 
 
 def _execution(services: Services, look: Look, limits: Any, now: datetime) -> dict[str, Any]:
-    from monitoring_pipelines.published.overview import last_day
-
     done = failed = 0
     for name in services.source_ids:
-        row = last_day(look, name)["tasks_24h"]
+        row = summaries.last_day(services, look, name)["tasks_24h"]
         done += row["completed"] or 0
         failed += (row["failed"] or 0) + (row["timeout"] or 0)
     total = done + failed
@@ -146,12 +144,12 @@ def check(request: Request, _who: Operator, body: ConsistencyBody | None = None)
 def metrics(request: Request, hours: Annotated[Integer, bounded(1, 720)] = 24, source: SourceParam = None) -> Response:
     """Completeness of the last hours: per source and summed up."""
     services = services_of(request)
-    now = services.clock.now()
+    now, end = services.clock.now(), services.moment()
     chosen = [name for name in chosen_sources(services, source) if summaries.has_outputs(services, name)]
     bands = summaries.bands_of(services)
     with services.published.look() as look:
         parts = {
-            name: summaries.window_figures(services, look, name, now - timedelta(hours=hours), now) for name in chosen
+            name: summaries.window_figures(services, look, name, end - timedelta(hours=hours), end) for name in chosen
         }
         states = {name: look.manifest.sources.get(name, {}).get("as_of") for name in chosen}
     stale = {name: health.freshness(services, at, now) != "healthy" for name, at in states.items()}

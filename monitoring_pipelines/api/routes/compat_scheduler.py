@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -35,18 +36,37 @@ def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
 
 def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
     """Jobs of the scope with figures, and the product's own switches."""
-    rows = jobs.with_own(jobs.figures(look, names := chosen_scope(services, scope)), services.settings, names)
-    own = [row["job_id"] for row in rows if row["source_id"] == jobs.SELF]
+    names, minute = chosen_scope(services, scope), services.minute()
+    rows = services.recall(
+        look.lake.version, ("jobs", *names, minute), lambda: _job_rows(services, look, names, minute)
+    )
     with services.state.read() as con:
-        off = self_jobs.disabled(con, own)
+        off = self_jobs.disabled(con, [row["job_id"] for row in rows if row["source_id"] == jobs.SELF])
+    return [
+        row | {"enabled": False, "next_run_time": None}
+        if row["source_id"] == jobs.SELF and row["job_id"] in off
+        else row
+        for row in rows
+    ]
+
+
+def _job_rows(services: Services, look: Look, names: list[str], minute: datetime) -> list[dict[str, Any]]:
+    rows = jobs.with_own(jobs.figures(look, names), services.settings, names)
+    due: dict[str | None, datetime | None] = {
+        schedule: jobs.next_due(schedule, minute, services.settings.timezone)
+        for schedule in {row["schedule"] for row in rows}
+    }
     for row in rows:
-        if row["source_id"] == jobs.SELF and row["job_id"] in off:
-            row["enabled"] = False
-        row["next_run_time"] = (
-            None if row["enabled"] is False
-            else jobs.next_due(row["schedule"], services.clock.now(), services.settings.timezone)
-        )  # fmt: skip
+        row["next_run_time"] = None if row["enabled"] is False else due[row["schedule"]]
     return rows
+
+
+def heatmap(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
+    """M-505 of the scope's jobs."""
+    end = services.moment()
+    return services.recall(
+        look.lake.version, ("heat map", scope, end), lambda: jobs.heatmap(look, job_rows(services, look, scope), end)
+    )
 
 
 @router.get("/status", responses=responses("v1"))
@@ -109,7 +129,7 @@ def metrics(request: Request, scope: Scope | None = None) -> Response:
                 {"channel": channel, "success_count": ok, "failure_count": failed}
                 for channel, (ok, failed) in channel_counters(services.state, look).items()
             ],
-            "overview": jobs.overview(rows), "heatmap": jobs.heatmap(look, rows, services.clock.now()),
+            "overview": jobs.overview(rows), "heatmap": heatmap(services, look, scope),
         }  # fmt: skip
         return v1(request, data, as_of=look.as_of)
 
@@ -248,7 +268,7 @@ def runs(request: Request, job_id: JobId, page: PageParam, source: SourceParam =
     row = find_job(services, job_id, source)
     with services.published.look() as look:
         rows, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
-        return v1(request, page.wrap(rows, total, source_id=row["source_id"]), as_of=look.as_of)
+        return v1(request, page.wrap(rows, total, source_id=row["source_id"]), as_of=look.as_of, look=look)
 
 
 @router.get("/services/list", responses=responses("v1"))

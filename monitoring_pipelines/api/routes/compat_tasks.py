@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.answers import bad, missing, plain, responses
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, services_of
-from monitoring_pipelines.api.summaries import index_of
+from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
 from monitoring_pipelines.published import tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
@@ -35,23 +35,22 @@ def stats(request: Request, source: SourceParam = None) -> Response:
     now = services.clock.now()
     name = task_source(services, source)
     with services.published.look() as look:
-        index = index_of(services)
-        counters = task_counters(look, index, services.settings.source(name))
-        live = index.live_totals(look, name)
-        active = active_tasks(services, look, name)
+        whole = task_totals(services, look, name)
+        counters = task_counters(whole, services.settings.source(name))
+        live = live_totals(services, look, name)
+        active, n_active = active_tasks(services, look, name, ("queued", "running"))
+        _, n_running = active_tasks(services, look, name, ("running",))
         total, done = sum(live.values()), live.get("succeeded", 0)
-        whole = index.totals(look, [name])[name]
         n, spent = whole["execution_n"], whole["execution_sum_ms"]
-        running = [task for task in active if task["status"] == "running"]
         slots = counters["slots"]
         body = {
-            "active_tasks": len(active), "queued_tasks": len(active) - len(running), "running_tasks": len(running),
+            "active_tasks": n_active, "queued_tasks": n_active - n_running, "running_tasks": n_running,
             "max_concurrent": slots["limit"], "in_use": slots["in_use"], "available": slots["available"],
             "leaked": slots["leaked"], "total_tasks": total, "tasks_completed": done,
             "tasks_failed": live.get("failed", 0), "tasks_timeout": live.get("timed_out", 0),
             "success_rate": rounded(Fraction(100 * done, total), 1) if total else 0,
             "avg_duration": rounded(Fraction(spent) / n / 1000, 1) if n else 0,
-            "active_list": [_active(task, now) for task in active[:_MOST_ACTIVE]], "timestamp": _epoch(now),
+            "active_list": [_active(task, now) for task in active], "timestamp": _epoch(now),
         }  # fmt: skip
         return plain(request, body, as_of=look.as_of)
 
@@ -77,10 +76,15 @@ def task_source(services: Services, source: str | None) -> str:
     return able[0]
 
 
-def active_tasks(services: Services, look: Look, name: str) -> list[dict[str, Any]]:
-    """Tasks that wait or run, newest first."""
-    wanted = tasks.TaskFilter((name,), ("queued", "running"))
-    return index_of(services).list_page(look, wanted, 0, 10_000)[0]
+def active_tasks(
+    services: Services, look: Look, name: str, statuses: tuple[str, ...]
+) -> tuple[list[dict[str, Any]], int]:
+    """Tasks in these states, newest first, as far as they are listed, and how many there are."""
+    wanted = tasks.TaskFilter((name,), statuses)
+    return services.recall(
+        look.lake.version, ("active", wanted),
+        lambda: index_of(services).list_page(look, wanted, 0, _MOST_ACTIVE),
+    )  # fmt: skip
 
 
 def _active(task: dict[str, Any], now: datetime) -> dict[str, Any]:

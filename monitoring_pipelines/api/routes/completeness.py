@@ -20,7 +20,7 @@ from monitoring_pipelines.api.params import (
     fixed_window,
 )
 from monitoring_pipelines.api.routes.endpoints import check_range
-from monitoring_pipelines.api.services import FRESH, Services, services_of
+from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published import completeness
 from monitoring_pipelines.published.endpoints import COLUMN, choose_grain, table_of
 from monitoring_pipelines.published.reader import Look
@@ -43,14 +43,14 @@ def stored_rows(
 ) -> Response:
     """Rows of the completeness statistics with their bands, newest first; default: the last 24 h."""
     services = services_of(request)
-    first, last = fixed_window(start, end, services.clock.now(), 24 * HOUR)
+    first, last = fixed_window(start, end, services.moment(), 24 * HOUR)
     grain = choose_grain(granularity, first, last)
     check_range(grain, first, last)
     table, column = table_of("output", grain), COLUMN[grain]
     chosen = chosen_sources(services, source)
     with services.published.look() as look:
         if not look.has(table):
-            return v1(request, page.wrap([], 0, granularity=grain, state="no_data"), as_of=look.as_of)
+            return v1(request, page.wrap([], 0, granularity=grain, state="no_data"), as_of=look.as_of, look=look)
         where = f'source_id IN (SELECT unnest($sources)) AND "{column}" >= $start AND "{column}" < $end'
         values: dict[str, Any] = {"sources": chosen, "start": first, "end": last}
         if endpoint is not None:
@@ -66,7 +66,7 @@ def stored_rows(
         for row in rows:
             n, w = row.get("success_tasks") or 0, row.get("tasks_with_outputs") or 0
             row["health"], row["severity"] = health_of(w, n, bands), severity_of(w, n, bands)
-        return v1(request, page.wrap(rows, total, granularity=grain), as_of=look.as_of)
+        return v1(request, page.wrap(rows, total, granularity=grain), as_of=look.as_of, look=look)
 
 
 @router.get("/missing", responses=responses("v1"))
@@ -78,24 +78,24 @@ def without_output(
 ) -> Response:
     """Settled succeeded tasks without valid output, those that ended last first."""
     services = services_of(request)
-    now = services.clock.now()
+    now = services.moment()
     chosen = [name for name in chosen_sources(services, source) if name != "_self"]
     with services.published.look() as look:
         rows, total = missing_rows(services, look, chosen, hours, page.offset, page.size)
         rows = [dict(row) for row in rows]
         for row in rows:
             row["age_s"] = round((now - row["effective_end"]).total_seconds(), 3)
-        return v1(request, page.wrap(rows, total, hours=hours), as_of=look.as_of)
+        return v1(request, page.wrap(rows, total, hours=hours), as_of=look.as_of, look=look)
 
 
 def missing_rows(
     services: Services, look: Look, chosen: list[str], hours: int, offset: int, limit: int
 ) -> tuple[list[dict[str, Any]], int]:
     """A page of the missing list and its total."""
-    now = services.clock.now()
+    now = services.moment()
     settled = (look.as_of or now) - timedelta(seconds=services.settings.checks.settle_s)
     return services.recall(
-        look.lake.version, ("missing", tuple(chosen), hours, offset, limit),
+        look.lake.version, ("missing", tuple(chosen), now, hours, offset, limit),
         lambda: completeness.missing_page(
             look, summaries.index_of(services), chosen, now - hours * HOUR, now, settled, offset, limit
         ),
@@ -114,7 +114,7 @@ def before_and_after(
 ) -> Response:
     """Completeness per local day, before and after a local date, and where the rate changed most."""
     services = services_of(request)
-    first, last = fixed_window(start, end, services.clock.now(), 30 * DAY)
+    first, last = fixed_window(start, end, services.moment(), 30 * DAY)
     if last - first > _LONGEST_DAYS * DAY:
         raise bad(f"from: more than {_LONGEST_DAYS} days are too long")
     chosen = [name for name in chosen_sources(services, source) if name != "_self"]
@@ -122,7 +122,7 @@ def before_and_after(
         rows = [
             split_row(services, look, name, on, first, last) for name in chosen if summaries.has_outputs(services, name)
         ]
-        return v1(request, {"date": on, "from": first, "to": last, "sources": rows}, as_of=look.as_of)
+        return v1(request, {"date": on, "from": first, "to": last, "sources": rows}, as_of=look.as_of, look=look)
 
 
 def split_row(
@@ -132,7 +132,7 @@ def split_row(
     as_of = look.manifest.sources.get(name, {}).get("as_of") or services.clock.now()
     settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
     found = services.recall(
-        look.lake.version, ("pieces", name, end - start, start if abs(services.clock.now() - end) > FRESH else None),
+        look.lake.version, ("pieces", name, start, end),
         lambda: completeness.pieces(look, summaries.index_of(services), name, start, end, settled),
     )  # fmt: skip
     days = completeness.local_days(found, services.settings.timezone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
@@ -39,8 +39,13 @@ def listed(
     services = services_of(request)
     with services.published.look() as look:
         chosen = chosen_sources(services, source)
-        rows = services.recall(look.lake.version, ("endpoints", *chosen, q), lambda: endpoints.listed(look, chosen, q))
-        return v1(request, page.cut(rows), as_of=look.as_of)
+        rows = endpoints.having(endpoint_rows(services, look, chosen), q)
+        return v1(request, page.cut(rows), as_of=look.as_of, look=look)
+
+
+def endpoint_rows(services: Services, look: Look, chosen: list[str]) -> list[dict[str, Any]]:
+    """Every endpoint of the sources."""
+    return services.recall(look.lake.version, ("endpoints", *chosen), lambda: endpoints.listed(look, chosen))
 
 
 @router.get("/endpoints/{endpoint}/stats", responses=responses("v1", 404))
@@ -55,7 +60,7 @@ def stats(
 ) -> Response:
     """Stored rows of a range and one merged row; the default is the last 24 h."""
     services = services_of(request)
-    first, last = fixed_window(start, end, services.clock.now(), timedelta(hours=24))
+    first, last = fixed_window(start, end, services.moment(), timedelta(hours=24))
     with services.published.look() as look:
         name = owner(services, look, endpoint, source)
         grain = endpoints.choose_grain(granularity, first, last)
@@ -65,7 +70,7 @@ def stats(
             "source_id": name, "endpoint": endpoint, "granularity": grain, "from": first, "to": last,
             "closed_through": endpoints.closed_through(look, name), "rows": rows, "summary": endpoints.summary(rows),
         }  # fmt: skip
-        return v1(request, data, as_of=look.manifest.sources.get(name, {}).get("as_of"))
+        return v1(request, data, as_of=look.manifest.sources.get(name, {}).get("as_of"), look=look)
 
 
 def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:
@@ -99,13 +104,14 @@ def worker_times(
             raise bad(f"from: more than {workers.LONGEST.days} days are too long")
         rows = workers.workers(look, name, endpoint, first, last)
         data = {"source_id": name, "endpoint": endpoint, "from": first, "to": last, "workers": rows}
-        return v1(request, data, as_of=known)
+        return v1(request, data, as_of=known, look=look)
 
 
 def owner(services: Services, look: Look, endpoint: str, source: str | None) -> str:
     """The source that has this endpoint; 404 when none has, 400 when several do and none is named."""
-    found = endpoints.sources_with(look, chosen_sources(services, source), endpoint)
-    name = one_source(found, source, f"endpoint {endpoint[:80]}")
+    chosen = chosen_sources(services, source)
+    found = services.recall(look.lake.version, ("owners", *chosen), lambda: endpoints.owners(look, chosen))
+    name = one_source(found.get(endpoint, ()), source, f"endpoint {endpoint[:80]}")
     if name is None:
         raise missing("unknown endpoint")
     return name

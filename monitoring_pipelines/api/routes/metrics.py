@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,7 +14,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import Scope, chosen_scope
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.metrics.collector import Collector
-from monitoring_pipelines.metrics.exposition import OPENMETRICS, TEXT, Family, as_openmetrics, as_text
+from monitoring_pipelines.metrics.exposition import OPENMETRICS, TEXT
 
 router = APIRouter(tags=["metrics"])
 
@@ -36,7 +38,7 @@ def collector_of(services: Services) -> Collector:
 @router.get("/metrics", responses=_with_text(responses("plain")))
 def everything(request: Request) -> Response:
     """All families, as Prometheus text or, when asked for, OpenMetrics."""
-    return _written(request, collector_of(services_of(request)).everything())
+    return _written(request, collector_of(services_of(request)).everything_text)
 
 
 @router.get(
@@ -46,10 +48,10 @@ def everything(request: Request) -> Response:
 def scheduler(request: Request, scope: Scope | None = None) -> Response:
     """Families of jobs and deliveries under the names of existing dashboards."""
     services = services_of(request)
-    return _written(request, collector_of(services).scheduler(chosen_scope(services, scope)))
+    names = chosen_scope(services, scope)
+    return _written(request, partial(collector_of(services).scheduler_text, names))
 
 
-def _written(request: Request, families: list[Family]) -> Response:
-    if "application/openmetrics-text" in request.headers.get("accept", ""):
-        return Response(as_openmetrics(families), media_type=OPENMETRICS)
-    return Response(as_text(families), headers={"Content-Type": TEXT})
+def _written(request: Request, text: Callable[[bool], str]) -> Response:
+    openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+    return Response(text(openmetrics), headers={"Content-Type": OPENMETRICS if openmetrics else TEXT})

@@ -42,7 +42,7 @@ def samples(
 ) -> Response:
     """Samples of a process, newest first, its trends and the thresholds of the rules."""
     services = services_of(request)
-    first, last = fixed_window(start, end, services.clock.now(), timedelta(hours=24))
+    first, last = fixed_window(start, end, services.moment(), timedelta(hours=24))
     if last - first > _LONGEST:
         raise bad(f"from: more than {_LONGEST.days} days are too long")
     with services.published.look() as look:
@@ -56,7 +56,7 @@ def samples(
             "trends": processes.trends(look, services.settings, name, process_id),
             "thresholds": processes.thresholds(services.settings),
         }
-        return v1(request, page.wrap(rows, total, **more), as_of=look.as_of)
+        return v1(request, page.wrap(rows, total, **more), as_of=look.as_of, look=look)
 
 
 @router.get("/targets", responses=responses("v1"))

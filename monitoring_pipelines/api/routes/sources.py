@@ -37,7 +37,7 @@ def task_counters(request: Request, source: SourceParam = None) -> Response:
     services = services_of(request)
     with services.published.look() as look:
         data = summaries.counters(services, look, chosen_sources(services, source))
-        return v1(request, data, as_of=look.as_of)
+        return v1(request, data, as_of=look.as_of, look=look)
 
 
 @router.get("/self")

@@ -50,7 +50,7 @@ def listed(
     )
     with services.published.look() as look:
         rows, total = tasks.TaskIndex.list_page(index_of(services), look, wanted, page.offset, page.size)
-        return v1(request, page.wrap(rows, total), as_of=look.as_of)
+        return v1(request, page.wrap(rows, total), as_of=look.as_of, look=look)
 
 
 def status_words(text: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -66,7 +66,7 @@ def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Resp
     """A task with its attempts, events (late ones included), outputs and anomalies."""
     services = services_of(request)
     with services.published.look() as look:
-        return v1(request, shaped(found_task(services, look, task_key, source)), as_of=look.as_of)
+        return v1(request, shaped(found_task(services, look, task_key, source)), as_of=look.as_of, look=look)
 
 
 @router.get("/tasks/{task_key}/timeline", responses=responses("v1", 404))
@@ -76,7 +76,7 @@ def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) ->
     with services.published.look() as look:
         task = found_task(services, look, task_key, source)
         data = {"source_id": task["source_id"], "task_key": task_key, "timeline": tasks.timeline(task)}
-        return v1(request, data, as_of=look.as_of)
+        return v1(request, data, as_of=look.as_of, look=look)
 
 
 def found_task(services: Services, look: Look, task_key: str, source: str | None) -> dict[str, Any]:

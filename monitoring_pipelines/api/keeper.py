@@ -1,0 +1,62 @@
+"""A thread that reads each new version of the published files before somebody asks.
+
+What belongs here: noticing a version and asking the questions every page and every scrape asks. What does not: answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.errors import ProductError
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the manifest's time stamp.
+PERIOD_S = 0.3
+
+
+@contextmanager
+def keeping(services: Services) -> Iterator[None]:
+    """Run the thread for the length of the block."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_watch, args=(services, stop), name="published files", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+def _watch(services: Services, stop: threading.Event) -> None:
+    seen = -1
+    while not stop.is_set():
+        try:
+            version = services.published.lake().version
+            if version != seen:
+                prepare(services)
+                seen = version
+        except ProductError as error:
+            log.info("nothing to read ahead: %s", error.message)
+        except Exception:
+            # Reading ahead is a courtesy: whoever asks gets the error with its request.
+            log.exception("reading ahead failed")
+            seen = version
+        stop.wait(PERIOD_S)
+
+
+def prepare(services: Services) -> None:
+    """Ask what everybody asks: counts of files, the overview, the families of a scrape."""
+    from monitoring_pipelines.api import summaries
+    from monitoring_pipelines.api.routes.metrics import collector_of
+
+    with services.published.look() as look:
+        for source_id in services.source_ids:
+            summaries.task_totals(services, look, source_id)
+            summaries.live_totals(services, look, source_id)
+    summaries.overview(services, services.source_ids)
+    collector_of(services).read_ahead()

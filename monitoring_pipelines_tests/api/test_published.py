@@ -1,0 +1,166 @@
+"""Questions to the published files: answered from summaries, they say what the rows say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.config.schema import Settings
+from monitoring_pipelines.published import completeness, tasks
+from monitoring_pipelines.published.reader import Look, Published, with_values
+
+from .conftest import NOW, Client, Serve, make_settings
+from .world import World
+
+STATUSES = ("succeeded", "failed", "running", "timed_out", "cancelled")
+LISTED = "SELECT task_key FROM {table} WHERE {where} ORDER BY bucket_at DESC, source_id, task_key"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tasks of three days in files of ten minutes, hours and days."""
+    with pytest.MonkeyPatch.context() as patch:
+        settings: Settings = make_settings(tmp_path_factory.mktemp("lake"), patch, {})
+    world = World(settings, FixedClock(NOW))
+    world.source()
+    for n in range(160):
+        world.task(
+            f"t{n:03}", STATUSES[n % 7 % 5], ago=timedelta(minutes=1 + n * n // 6), outputs=n % 3,
+            deleted=n % 31 == 5, endpoint=f"e{n % 4}",
+        )  # fmt: skip
+    world.publish()
+    return world.lake
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"statuses": ("failed", "timed_out")},
+        {"raw_statuses": ("RUNNING",)},
+        {"endpoint": "e2", "has_output": False},
+        {"text": "T01"},
+        {"text": "1", "statuses": ("succeeded",), "endpoint": "e1"},
+        {"start": NOW - timedelta(hours=30), "end": NOW - timedelta(minutes=77)},
+        {"start": NOW - timedelta(hours=5, minutes=3), "statuses": ("succeeded",)},
+        {"end": NOW - timedelta(days=1)},
+        {"endpoint": "nowhere"},
+    ],
+    ids=str,
+)
+def test_pages_of_any_size_put_together_are_the_whole_list(lake: Path, wanted: dict[str, Any]) -> None:
+    chosen = tasks.TaskFilter(("shop",), **wanted)
+    where, values = chosen.where()
+    index = tasks.TaskIndex()
+    with Published(lake).look() as look:
+        whole = [key for (key,) in look.tuples(LISTED.format(table=look.table(tasks.TASK), where=where), values)]
+        for size in (1, 7, 50, 500):
+            found: list[str] = []
+            while True:
+                rows, total = index.list_page(look, chosen, len(found), size)
+                found += [row["task_key"] for row in rows]
+                if not rows:
+                    break
+            assert (found, total) == (whole, len(whole)), size
+
+
+@pytest.mark.parametrize("start", [timedelta(hours=24), timedelta(hours=71, minutes=7), timedelta(minutes=9)])
+@pytest.mark.parametrize("settled", [timedelta(0), timedelta(minutes=10), timedelta(hours=3)])
+def test_completeness_of_any_window_is_that_of_its_tasks(lake: Path, start: timedelta, settled: timedelta) -> None:
+    index = tasks.TaskIndex()
+    with Published(lake).look() as look:
+        for end in (NOW, NOW - timedelta(minutes=22)):
+            window = (NOW - start - timedelta(minutes=22), end, NOW - settled)
+            assert completeness.pieces(look, index, "shop", *window) == completeness._counted(
+                look, index, "shop", *window
+            )
+
+
+def test_every_task_is_found_by_its_key_in_whatever_file_it_is(lake: Path) -> None:
+    with Published(lake).look() as look:
+        for n in range(0, 160, 9):
+            (row,) = tasks.find(look, ["shop"], f"t{n:03}")
+            assert (row["task_key"], row["outputs"]) == (f"t{n:03}", n % 3)
+        assert tasks.find(look, ["shop"], "t1") == []
+
+
+def test_lists_answer_the_same_from_files_without_summaries(lake: Path) -> None:
+    with Published(lake).look() as look:
+        complete = tasks.TaskIndex().totals(look, ["shop"])
+        bare = _without_summaries(look)
+        assert tasks.TaskIndex().totals(bare, ["shop"]) == complete
+        assert [row["task_key"] for row in tasks.find(bare, ["shop"], "t009")] == ["t009"]
+
+
+def _without_summaries(look: Look) -> Look:
+    from dataclasses import replace
+
+    lake = look.lake
+    tables = {name: table for name, table in lake.manifest.tables.items() if not name.startswith("core.task_")}
+    lake.manifest = replace(lake.manifest, tables=tables)
+    return look
+
+
+@pytest.mark.parametrize(
+    "text", ["", "it's", "''", "\0", "a\0'b", "? $a $b", "\\n\n\\", '"', "'; DROP TABLE t; --", "数据"]
+)
+def test_a_value_in_a_statement_stays_that_value(text: str) -> None:
+    con = duckdb.connect()
+    assert con.execute(with_values("SELECT $a, $b, $a", {"a": text, "b": [text]})).fetchall() == [(text, [text], text)]
+    assert con.execute(with_values("SELECT ?, ?", [text, None])).fetchall() == [(text, None)]
+
+
+def test_a_value_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError):
+        with_values("SELECT $a", {"a": object()})
+
+
+def test_reading_loads_neither_pandas_nor_arrow(lake: Path) -> None:
+    script = (
+        "import sys; from datetime import datetime; from monitoring_pipelines.published.reader import Published\n"
+        "with Published(sys.argv[1]).look() as look:\n"
+        "    look.rows(f\"SELECT * FROM {look.table('core.task')} WHERE created_at > $at AND status = $s\","
+        " {'at': datetime(2026, 1, 1), 's': 'failed'})\n"
+        "print([name for name in ('pandas', 'numpy', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(lake)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_kept_answer_lasts_until_new_files_or_the_next_minute(serve: Serve) -> None:
+    client: Client = serve({})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.task("a")
+    world.publish()
+    first = client.get("/api/v1/tasks", page_size=5)
+    again = client.get("/api/v1/tasks", page_size=5)
+    assert (again.text, again.headers["etag"]) == (first.text, first.headers["etag"])
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+    same = client.request("GET", "/api/v1/tasks?page_size=5", headers={"If-None-Match": first.headers["etag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    world.task("b")
+    world.publish()
+    assert client.get("/api/v1/tasks", page_size=5).json()["data"]["total"] == 2
+    before = client.get("/api/v1/completeness/missing", hours=1).json()["data"]
+    client.clock.instant = datetime(2026, 2, 11, 7, 30)
+    after = client.get("/api/v1/completeness/split").json()["data"]
+    assert (before["total"], after["to"]) == (0, "2026-02-11T07:30:00Z")
+
+
+def test_a_kept_answer_is_not_given_to_somebody_without_a_token(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIEWER_TOKEN", "secret-of-a-viewer")
+    tokens = [{"name": "v", "token_env": "VIEWER_TOKEN", "roles": ["viewer"]}]
+    client: Client = serve({"api": {"tokens": tokens}})
+    World(client.settings, client.clock).publish()
+    known = {"Authorization": "Bearer secret-of-a-viewer"}
+    for _ in range(2):
+        assert client.request("GET", "/api/v1/tasks", headers=known).status_code == 200
+    assert client.get("/api/v1/tasks").status_code == 401
