@@ -5,6 +5,8 @@ What belongs here: tables, rows, configuration and the steps tests repeat. What 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -135,6 +137,25 @@ class Shop:
     def rows(self, columns: str = "task_id, node_id, name, file_url, file_type, file_size, local_path, thumbnail_path, "
              "created_at") -> list[tuple[Any, ...]]:  # fmt: skip
         return self.db.execute(f"select {columns} from task_outputs order by id")
+
+    @contextmanager
+    def statement_log(self) -> Iterator[list[str]]:
+        """What the sessions that are opened for this database within the block send, filled in at its end."""
+        sent: list[str] = []
+        for statement in ("log_output = 'TABLE'", "general_log = 1"):
+            self.db.execute(f"set global {statement}")
+        try:
+            yield sent
+        finally:
+            self.db.execute("set global general_log = 0")
+        rows = self.db.execute(
+            "select argument from mysql.general_log where command_type in ('Query', 'Execute') and thread_id in (select "
+            "thread_id from mysql.general_log where command_type = 'Connect' and argument like %s)",
+            [f"% on {self.db.name} %"],
+        )
+        packets = [row[0].decode() if isinstance(row[0], bytes) else row[0] for row in rows]
+        # MariaDB logs what is sent together as one line, MySQL statement by statement.
+        sent += [text.strip(" \n;") for packet in packets for text in packet.split("; ")]
 
     def journal(self, where: str = "1 = 1") -> list[tuple[Any, ...]]:
         return self.db.execute(
