@@ -1,11 +1,12 @@
 #!/bin/sh
-# Installs what the tests drive for real (MariaDB, PostgreSQL, Chromium, Prometheus' tools) when it is missing, and says so.
+# Installs what the tests drive for real (MariaDB, PostgreSQL, Chromium, Prometheus' and Percona's tools) when it is missing, and says so.
 # The tests themselves fail on a missing component unless ALLOW_SKIP=1, so nothing is skipped silently.
 set -eu
 
 missing=""
 command -v mariadbd >/dev/null 2>&1 || [ -x /usr/sbin/mariadbd ] || missing="$missing mariadb-server"
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing="$missing chromium"
+command -v pt-table-sync >/dev/null 2>&1 || missing="$missing percona-toolkit"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
