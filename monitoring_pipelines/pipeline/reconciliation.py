@@ -16,6 +16,9 @@ from monitoring_pipelines.pipeline.results import Reconciled
 from monitoring_pipelines.pipeline.stages import refresh_core
 from monitoring_pipelines.warehouse.connect import WarehouseMissing
 
+#: Days beyond the source's retention that are still compared, so that what it removed is known as removed (E-610).
+PURGED_DAYS = 2
+
 
 @without_pandas()
 def unverified_days(pipe: Pipeline) -> list[datetime]:
@@ -36,7 +39,9 @@ def unverified_days(pipe: Pipeline) -> list[datetime]:
         verified = {(source_id, day): at for source_id, day, at in rows if day is not None}
     days = set()
     for source in pipe.sources:
-        reach = min(pipe.settings.stats.backfill_days, source.retention_days or pipe.settings.stats.backfill_days)
+        reach = pipe.settings.stats.backfill_days
+        if source.retention_days:
+            reach = min(reach, source.retention_days + PURGED_DAYS)
         for day in (today - DAY * n for n in range(reach + 1)):
             if day < raw_from.get(source.id, datetime.min):
                 break
