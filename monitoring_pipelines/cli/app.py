@@ -84,7 +84,7 @@ def _launch(
     now: Annotated[str | None, Parameter(env_var="MP_NOW")] = None,
     source: Annotated[list[str] | None, Parameter(negative="")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    log_level: Literal["debug", "info", "warning", "error"] = "warning",
+    log_level: Literal["debug", "info", "warning", "error"] | None = None,
 ) -> int:
     """Read the global options and run the command.
 
@@ -94,12 +94,13 @@ def _launch(
         now: Fix the clock to this RFC 3339 time.
         source: Only this source; may be repeated.
         json: Write JSON.
-        log_level: Least level of log lines on standard error.
+        log_level: Least level of log lines (default: LOG_LEVEL, else warning).
     """
     from monitoring_pipelines.cli.context import Context
     from monitoring_pipelines.cli.output import set_up_logging
 
-    set_up_logging(log_level)
+    level = log_level or _level_of_environment()
+    set_up_logging(level)
     if now:
         from monitoring_pipelines.clock import parse_instant
 
@@ -107,7 +108,7 @@ def _launch(
         os.environ["MP_NOW"] = now  # for everything this process starts
     if config:
         os.environ["MP_CONFIG"] = config
-    context = Context(config, now, source or [], json, log_level)
+    context = Context(config, now, source or [], json, level)
     command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     extra: dict[str, Any] = {name: context for name, annotation in ignored.items() if annotation is Context}
     extra |= {n: context for n in ignored if n == "ctx"}
@@ -115,6 +116,14 @@ def _launch(
     if inspect.isawaitable(result):
         raise TypeError(f"{command} is asynchronous")
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def _level_of_environment() -> str:
+    """LOG_LEVEL in any case (S-502); UsageError for a word that is no level."""
+    level = os.environ.get("LOG_LEVEL", "").lower() or "warning"
+    if level not in ("debug", "info", "warning", "error"):
+        raise UsageError(f"LOG_LEVEL is {level!r}", "debug, info, warning or error")
+    return level
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -31,10 +31,13 @@ def serve(*, host: str | None = None, port: int | None = None, dagster_url: str 
         dagster_url: Address of the Dagster web server, for links and for runs started from the page.
         ctx: Global options.
     """
+    from monitoring_pipelines.cli.logfiles import add_service_log
+
     settings = ctx.settings
     chosen_host, chosen_port = host or settings.api.host, port if port is not None else settings.api.port
     refuse_open_door(settings, chosen_host)
     check_port(chosen_host, chosen_port, "the page")
+    add_service_log(settings.logs_path)
     server = make_server(settings, ctx.clock, chosen_host, chosen_port, dagster_url, ctx.log_level)
     server.run()
     return 0

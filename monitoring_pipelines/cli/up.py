@@ -190,10 +190,12 @@ def dagster_services(config: Path, home: Path, host: str, port: int, level: str 
 
 def page_service(config: Path, home: Path, address: tuple[str, int], dagster_url: str, level: str) -> Service:
     """The page as one more supervised process."""
+    from monitoring_pipelines.cli.logfiles import SUPERVISED
+
     host, port = address
     code = "import sys; from monitoring_pipelines.cli.app import run; sys.exit(run(sys.argv[1:]))"
     options = ["--log-level", level, "serve", "--host", host, "--port", str(port), "--dagster-url", dagster_url]
-    env = {**os.environ, "MP_CONFIG": str(config), "DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "MP_CONFIG": str(config), "DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1", SUPERVISED: "1"}
     return Service("page", [sys.executable, "-c", code, *options], env)
 
 
@@ -227,15 +229,24 @@ def run_services(
         on_stop: Called at the beginning of the shutdown.
         pages: What can be seen where: paths of pages worth a look, by what they show.
     """
+    from monitoring_pipelines.cli.logfiles import LogFiles
+    from monitoring_pipelines.config import load_settings
+
     prepare_storage(home)
     url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
     shown = say if level in ("debug", "info") else _say_unless_routine
+    files = LogFiles(load_settings(config).logs_path)
+
+    def told(line: str) -> None:
+        files.write(line)
+        shown(line)
+
     services = dagster_services(config, home, host, port, level)
     page_url = None
     if page is not None:
         services.insert(0, page_service(config, home, page, url, level))
         page_url = f"http://{'localhost' if page[0] in ('0.0.0.0', '::') else page[0]}:{page[1]}"  # noqa: S104 - shown
-    supervisor = Supervisor(services, shown, on_stop)
+    supervisor = Supervisor(services, told, on_stop)
 
     def ready() -> bool:
         return _answers(f"{url}/server_info") and (page_url is None or _answers(f"{page_url}/health/live"))
@@ -243,11 +254,17 @@ def run_services(
     def announce() -> None:
         if page_url is not None:
             say(f"Page ready: {page_url}{entry}")
+            files.write(f"page ready: {page_url}")
         say(f"Dagster UI ready: {url}   (Ctrl-C ends everything)")
+        files.write(f"daemon    | Dagster UI ready: {url}")
         for what, path in (pages or {}).items():
             say(f"  {what:<22} {url}{path}")
 
-    code = supervisor.run(ready=ready, announce=announce)
+    try:
+        code = supervisor.run(ready=ready, announce=announce)
+        files.write("all processes have ended")
+    finally:
+        files.close()
     say("all processes have ended")
     return code
 

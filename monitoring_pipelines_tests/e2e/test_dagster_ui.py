@@ -221,3 +221,6 @@ def test_zz_sigint_ends_everything_with_code_0(running: Running) -> None:
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not [process.cmdline() for process in alive if process.is_running()]
     assert "all processes have ended" in (running.folder / "up.log").read_text()
+    logs = running.folder / "demo" / "logs"
+    assert "page ready: " in (logs / "monitoring.log").read_text(), "S-502"
+    assert "Dagster UI ready: " in (logs / "scheduler.log").read_text()
