@@ -45,6 +45,7 @@ def report_to_home(home: Path, pipe: Pipeline, stop: threading.Event | None = No
     """``report_known_partitions`` to the instance of a Dagster home."""
     with DagsterInstance.from_config(str(home)) as instance:
         report_first_checks(instance, pipe)
+        report_stored_tables(instance, pipe)
         return report_known_partitions(instance, pipe, stop)
 
 
@@ -66,6 +67,27 @@ def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
             instance.report_runless_asset_event(
                 AssetCheckEvaluation(key_of(table), name, result.passed, metadata, severity=AssetCheckSeverity.ERROR)
             )
+
+
+def report_stored_tables(instance: DagsterInstance, pipe: Pipeline) -> int:
+    """Report tables without partitions (raw, core) that hold rows before any run: a backfill then does not warn of them.
+
+    Returns:
+        Number of materializations reported.
+    """
+    mapped = {f"raw.{entity}" for source in pipe.sources for entity in source.tables}
+    wanted = sorted(mapped | {name for name in load_catalog().tables if name.startswith("core.")})
+    with pipe.warehouse.reader("stored tables") as con:
+        stored = "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+        there = {row[0] for row in con.execute(stored).fetchall()}
+        counts = {n: con.execute(f"SELECT count(*) FROM {n}").fetchone() for n in wanted if n in there}
+    count = 0
+    for name, found in counts.items():
+        key = key_of(name)
+        if found and found[0] and instance.get_latest_materialization_event(key) is None:
+            instance.report_runless_asset_event(AssetMaterialization(key, metadata=figures({"rows": found[0]})))
+            count += 1
+    return count
 
 
 def report_known_partitions(instance: DagsterInstance, pipe: Pipeline, stop: threading.Event | None = None) -> int:

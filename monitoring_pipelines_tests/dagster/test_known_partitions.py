@@ -7,7 +7,11 @@ from dagster import AssetCheckKey, AssetKey
 from monitoring_pipelines import pipeline
 from monitoring_pipelines.orchestration.asset_checks import predicate
 from monitoring_pipelines.orchestration.catalog import load_catalog
-from monitoring_pipelines.orchestration.known_partitions import report_first_checks, report_known_partitions
+from monitoring_pipelines.orchestration.known_partitions import (
+    report_first_checks,
+    report_known_partitions,
+    report_stored_tables,
+)
 from monitoring_pipelines.orchestration.metadata import key_of
 from monitoring_pipelines.orchestration.partitions import DAY, HOUR, day_key, hour_key
 from monitoring_pipelines_tests.dagster.conftest import NOW, add_late_task, hour
@@ -54,6 +58,14 @@ def test_audits_have_a_result_before_the_first_run(site, instance):
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     assert set(found) == set(keys)
     assert all(record.event.asset_check_evaluation.passed for record in found.values())
+
+
+def test_tables_filled_outside_of_a_run_are_no_missing_upstream(site, instance):
+    assert report_stored_tables(instance, site.pipe) > 0
+    for name in ("raw.task", "raw.task_event", "core.task_attempt", "core.worker_interval"):
+        event = instance.get_latest_materialization_event(key_of(name)).asset_materialization
+        assert event.metadata["rows"].value == site.query(f"SELECT count(*) FROM {name}")[0][0] > 0
+    assert report_stored_tables(instance, site.pipe) == 0
 
 
 def test_the_first_load_leaves_no_day_to_compare(new_site):
