@@ -88,7 +88,9 @@ def plan_text(
     if approval:
         lines.append(f"approved by {approval['approver']} at {approval['at']} UTC")
     elif plan["state"] == "ready":
-        lines += ["", f"hash {plan['plan_hash']}", f"next: mp repair approve {plan['plan_id']} --by NAME"]
+        lines += ["", f"hash {plan['plan_hash']}"]
+        if (plan["counters"] or {}).get("rows_planned"):
+            lines.append(f"next: mp repair approve {plan['plan_id']} --by NAME")
     return "\n".join(lines)
 
 
@@ -111,7 +113,9 @@ def run_text(run: dict[str, Any]) -> str:
         lines.append(f"  complete now: {after['with_output']} of {after['settled']} tasks ({rate})")
     for row in found.get("rows", []):
         if run["dry_run"] or row["outcome"] not in ("deleted", "already_absent"):
-            lines.append(f"  {row['outcome']}: task {row['task_key']}, {row['pk']}")
+            key = ", ".join(f"{name}={value}" for name, value in row["pk"].items())
+            would = "would be " if run["dry_run"] and row["outcome"] == "deleted" else ""
+            lines.append(f"  {would}{row['outcome']}: task {row['task_key']}, {key}")
     if run["report_path"]:
         lines.append(f"  report: {run['report_path']}")
     return "\n".join(lines)

@@ -12,7 +12,13 @@ from urllib.parse import unquote, urlsplit
 
 from monitoring_pipelines.compensation.journal import ddl
 from monitoring_pipelines.compensation.session import open_session
-from monitoring_pipelines.compensation.target import inspect_target, output_mapping, references
+from monitoring_pipelines.compensation.target import (
+    Reference,
+    insert_triggers,
+    inspect_target,
+    output_mapping,
+    references,
+)
 from monitoring_pipelines.config.inspection import read_grants, surplus_grants
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.source.engine import connect
@@ -48,17 +54,27 @@ def examine(settings: Settings, source: SourceSettings) -> Doctor:
         found.problems.append(error.message)
         return found
     tables = [m.table for m in source.mapped("task")] + [mapping.table]
+    children: list[Reference] = []
     try:
         with connect(source.read_dsn(), settings) as connection:
             found.dialect = connection.dialect
             database = "" if connection.dialect == "sqlite" else str(connection.query("select database()")[0][0])
             target = inspect_target(connection, settings, source)
             children = references(connection, target)
+            for trigger in insert_triggers(connection, target):
+                found.notes.append(f"trigger {trigger} of {target.table} runs with every row repair inserts or removes")
             if connection.dialect != "sqlite":
                 found.surplus["read"] = surplus_grants(read_grants(connection))
     except ProductError as error:
         found.problems.append(error.message)
-        return found
+        try:
+            # Without rights nothing can be looked at, and the statements are what is needed: out of the DSN alone.
+            scheme, _, rest = source.read_dsn().partition("://")
+        except ProductError:
+            return found
+        found.dialect = scheme if found.dialect == "unknown" else found.dialect
+        database = unquote(rest.partition("?")[0].rpartition("/")[2])
+        found.notes.append("foreign keys that point at the output table could not be looked for")
     for child in children:
         found.notes.append(f"rows of {child.table} may point at outputs: a rollback keeps those (blocked_by_reference)")
     if found.dialect == "sqlite":

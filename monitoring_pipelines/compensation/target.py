@@ -228,6 +228,22 @@ def references(connection: Queryable, target: Target) -> list[Reference]:
     ]
 
 
+def insert_triggers(connection: Queryable, target: Target) -> list[str]:
+    """Names of triggers that an INSERT into or a DELETE from the output table fires, as far as the account may see."""
+    schema, name = split_table(target.table)
+    if connection.dialect == "sqlite":
+        found = connection.query(
+            f"select name from sqlite_master where type = 'trigger' and tbl_name = {quote_text(name, 'sqlite')}"
+        )
+    else:
+        place = quote_text(schema, "mysql") if schema else "database()"
+        found = connection.query(
+            "select trigger_name from information_schema.triggers where event_manipulation in ('INSERT', 'DELETE') and "
+            f"event_object_schema = {place} and event_object_table = {quote_text(name, 'mysql')} order by trigger_name"
+        )
+    return [_word(row[0]) for row in found]
+
+
 def _sqlite_references(connection: Queryable, target: Target) -> list[Reference]:
     result = []
     name = split_table(target.table)[1]

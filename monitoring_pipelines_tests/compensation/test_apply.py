@@ -379,8 +379,8 @@ def test_an_application_row_that_is_being_inserted_is_waited_for(shop):
     assert (counters["already_present"], counters["rows_inserted"]) == (1, 0)
 
 
-def test_a_deadlock_is_tried_again(shop):
-    """Another session holds the task's row long enough for one lock wait timeout."""
+def test_a_lock_wait_timeout_is_tried_again(shop):
+    """Another session holds the task's row long enough for one lock wait timeout; a real deadlock: ``test_faults``."""
     shop.configure(repair="lock_wait_s: 1")
     shop.task("t")
     plan = shop.approved()

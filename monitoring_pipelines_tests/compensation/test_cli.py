@@ -127,3 +127,23 @@ def test_the_audit_log_tells_who_did_what_and_a_changed_entry_shows(shop, cli):
     with shop.state.begin() as con:
         con.execute(text("update audit_log set actor = 'Eve' where action = 'repair.approve'"))
     assert cli("repair", "audit")[0] != 0
+
+
+def test_doctor_prints_the_statements_also_for_accounts_that_have_no_right_yet(shop, cli, monkeypatch):
+    server = shop.db.server
+    shop.db.execute("drop user if exists 'mp_new'@'%'")
+    shop.db.execute("create user 'mp_new'@'%' identified by 'pw'")
+    monkeypatch.setenv("SHOP_READ", f"mysql://mp_new:pw@{server.host}:{server.port}/{shop.db.name}")
+    code, found = cli("repair", "doctor")
+    (one,) = found
+    assert (code, len(one["problems"])) == (1, 1)
+    for statement in one["grants"]["read"]:
+        shop.db.execute(statement.rstrip(";"))
+    shop.db.execute(
+        "create trigger notify after insert on task_outputs for each row update tasks set workflow_id = 'w' where 1 = 0"
+    )
+    shop.db.execute(f"grant trigger on {shop.db.name}.* to 'mp_new'@'%'")
+    code, (one,) = cli("repair", "doctor")
+    assert (code, one["problems"]) == (0, [])
+    assert any("trigger notify" in note for note in one["notes"])
+    shop.db.execute("drop user 'mp_new'@'%'")
