@@ -100,9 +100,10 @@ def overview(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def heatmap(look: Look, jobs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
-    """M-505: failures of the last 24 h per category, with a colour; categories without failure last."""
+    """M-505: failures of the last 24 h per category, with a colour and the jobs that failed; categories without failure last."""
     categories = {(row["source_id"], row["job_id"]): row["category"] or "" for row in jobs}
     counts: dict[str, int] = dict.fromkeys(categories.values(), 0)
+    failing: dict[str, list[dict[str, Any]]] = {name: [] for name in counts}
     if look.has("raw.job_run"):
         rows = look.tuples(
             f"SELECT source_id, job_id, count(*) FROM {look.table('raw.job_run', now - 8 * DAY)} "
@@ -112,11 +113,13 @@ def heatmap(look: Look, jobs: Sequence[Mapping[str, Any]], now: datetime) -> lis
         for source, job, n in rows:
             if (source, job) in categories:
                 counts[categories[source, job]] += n
+                failing[categories[source, job]].append({"source_id": source, "job_id": job, "failures": n})
     most = max(counts.values(), default=0)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [
         {"category": name, "failures": n, "intensity": None if not most else 100 * n / most,
-         "color": _colour(100 * n / most if most else 0)}
+         "color": _colour(100 * n / most if most else 0),
+         "jobs": sorted(failing[name], key=lambda row: (-row["failures"], row["source_id"], row["job_id"]))}
         for name, n in ordered
     ]  # fmt: skip
 

@@ -63,6 +63,8 @@
     const size = Math.abs(v);
     return size >= 1e9 ? v / 1e9 + " G" : size >= 1e6 ? v / 1e6 + " M" : size >= 1e4 ? v / 1e3 + " k" : String(v);
   };
+  // Distances of the lines of a time axis, ms: 1-2-5 below a minute, then what clocks have.
+  const spans = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 6e4, 12e4, 3e5, 6e5, 12e5, 18e5, 36e5, 72e5, 108e5, 216e5, 432e5, 864e5, 1728e5, 4320e5, 8640e5];
   // Milliseconds and seconds in the unit a person would say.
   const span = (ms) => {
     const [size, unit] = ms < 1e3 ? [1, "ms"] : ms < 6e5 ? [1e3, "s"] : ms < 72e5 ? [6e4, "min"] : [36e5, "h"];
@@ -100,13 +102,15 @@
     const label = (unit) => (u, at) => at.map((v) => (unit === "ms" ? span(v) : unit === "s" ? span(1000 * v) : short(v) + (unit === "%" ? "%" : "")));
     const xAxis = Object.assign({}, axis, { values: spec.ticks ? (u, at) => at.map((v) => spec.ticks[v] ?? "") : ticks(zone), space: spec.ticks ? 40 : 56, size: 44 });
     if (spec.day) { xAxis.incrs = [1, 2, 5, 7, 14, 30, 90].map((days) => 86400 * days); }
-    const axes = [xAxis, Object.assign({ size: 62, values: label(spec.unit) }, axis)];
+    const steps = (unit) => (unit === "ms" || unit === "s" ? { incrs: spans.map((ms) => (unit === "s" ? ms / 1000 : ms)) } : {});
+    const axes = [xAxis, Object.assign({ size: 62, values: label(spec.unit) }, steps(spec.unit), axis)];
     const second = spec.series.find((s) => s.scale);
     const scales = { x: { time: !spec.ticks }, y: { range: bounds(spec.max) } };
+    if (spec.step) { scales.x.range = (u, low, high) => [low, high + spec.step]; }
     if (spec.ticks) { scales.x.range = [-0.6, spec.ticks.length - 0.4]; }
     if (second) {
       scales[second.scale] = { range: bounds() };
-      axes.push(Object.assign({}, axis, { size: 62, side: 1, scale: second.scale, values: label(second.unit), grid: { show: false } }));
+      axes.push(Object.assign({}, axis, { size: 62, side: 1, scale: second.scale, values: label(second.unit), grid: { show: false } }, steps(second.unit)));
     }
     const plot = new uPlot({
       width: Math.max(240, box.clientWidth), height: 230, cursor: { drag: { x: false, y: false } },

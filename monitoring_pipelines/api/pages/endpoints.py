@@ -214,7 +214,7 @@ def charts(
     """(title, specification, text alternative) of every chart."""
     column, step = endpoints.COLUMN[grain], int(endpoints.LENGTH[grain].total_seconds())
     x = [row[column] for row in rows]
-    common: dict[str, Any] = chart(x, [], "UTC" if grain == "day" else view.zone, day=grain == "day")
+    common: dict[str, Any] = chart(x, [], "UTC" if grain == "day" else view.zone, day=grain == "day", step=step)
     common["marks"] = spans([
         (at, at + step) for at, row in zip(common["x"], rows, strict=True)
         if row.get("state") == "partial" or row.get("quality") in ("estimated", "unknown")

@@ -35,7 +35,7 @@ STRINGS = {
     "overview.tasks": ("24h 任务", "Tasks (24h)"),
     "overview.workers": ("活跃工作器", "Active workers"),
     "overview.lag": ("数据延迟", "Data lag"),
-    "overview.of": ("{a} / {b} 个任务有输出", "{a} of {b} tasks have output"),
+    "overview.of": ("{a} / {b} 个任务有输出", "{a} / {b} with output"),
     "overview.endpoints": ("最繁忙的端点", "Busiest endpoints"),
     "overview.statuses": ("任务状态", "Task status"),
     "overview.strip": ("最近 24 小时（每格一小时）", "Last 24 h, one cell an hour"),

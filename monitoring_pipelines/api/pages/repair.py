@@ -138,6 +138,12 @@ STRINGS = {
     "counter.failed": ("失败", "Failed"),
     "counter.not_reached": ("未处理到的任务", "Tasks not reached"),
     "counter.duration_s": ("用时（秒）", "Took (s)"),
+    "counter.remote_calls": ("远端请求数", "Remote requests"),
+    "counter.waited_s": ("等待（秒）", "Waited (s)"),
+    "repair.applied_sum": (
+        "已为 {tasks} 个任务写入 {rows} 行，用时 {took}",
+        "{rows} rows were written for {tasks} tasks in {took}",
+    ),
     "counter.rows_journaled": ("日志中的行", "Rows in the journal"),
     "counter.deleted": ("删除", "Removed"),
     "counter.modified_since": ("之后被修改，保留", "Changed since, kept"),

@@ -88,6 +88,7 @@ def resources(
         with services.published.look() as look:
             as_of = look.as_of
             known = processes.newest(look, services.settings, [*chosen_sources(services, source or None), "_self"])
+            known.sort(key=lambda row: row["source_id"] == "_self")
             chosen = next((row for row in known if process in (None, row["process_id"])), None)
             if chosen is not None:
                 end = chosen["at"] + timedelta(microseconds=1)

@@ -58,6 +58,7 @@ STRINGS = {
     ),
     "jobs.table": ("任务运行表", "Jobs"),
     "jobs.heatmap": ("失败热力图（24 小时）", "Failure heat map (24 h)"),
+    "jobs.of_worst": ("最多类别的 {share}", "{share} of the worst category"),
     "jobs.id": ("任务ID", "Job id"),
     "jobs.name": ("任务名称", "Name"),
     "jobs.owner": ("负责人", "Owner"),
