@@ -14,7 +14,7 @@ from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.published.endpoints import closed_through, table_of
 from monitoring_pipelines.published.reader import Look
-from monitoring_pipelines.severity import health_of
+from monitoring_pipelines.severity import health_of, rank
 from monitoring_pipelines.state import alerts as stored
 
 STRINGS = {
@@ -67,9 +67,12 @@ def page(request: Request) -> Response:
         with services.published.look() as look:
             strips = services.recall(look.lake.version, ("strips", view.language), lambda: endpoint_strips(look, view))
     per_source: dict[str, int] = {}
+    gravest: dict[str, str] = {}
     for row in stored.counts_by_state(services.state):
         if row["state"] != "pending":
-            per_source[row["source_id"]] = per_source.get(row["source_id"], 0) + row["n"]
+            name = row["source_id"]
+            per_source[name] = per_source.get(name, 0) + row["n"]
+            gravest[name] = max(gravest.get(name, "info"), row["severity"], key=rank)
     slices = [
         (view.word("status", status), n, SLICES.get(status, "none"))
         for status, n in sorted(data["status"].items(), key=lambda item: -item[1])
@@ -77,6 +80,7 @@ def page(request: Request) -> Response:
     return render(
         request, "overview.html", title=view.t("overview.title"), as_of=data["as_of"], view=view, data=data,
         verdict=verdict(view, data), strips=strips, per_source=per_source,
+        alert_tones={name: "bad" if rank(word) >= rank("high") else "warning" for name, word in gravest.items()},
         slices=slices, slice_tones=SLICES, tiles=sorted(data["sources"], key=lambda tile: GRAVEST.index(tile["health"])),
         total=sum(data["status"].values()),
     )  # fmt: skip
