@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Served:
     url: str
     settings: Settings
     token: str = ""
+    #: Pages of the repair that was made, where one was.
+    repair_paths: list[str] = field(default_factory=list)
 
     def get(self, path: str, language: str = "en", **more: Any) -> requests.Response:
         session = requests.Session()
@@ -107,6 +109,32 @@ def lost(served: Served) -> dict[str, Any]:
     rows, _ = list_alerts(StateStore.of(served.settings), types=["missing_task_outputs"], source_ids=["tktool"])
     assert rows, "the demo lost outputs and no alert says so"
     return rows[0]
+
+
+@pytest.fixture(scope="session")
+def repaired(demo: Served) -> Served:
+    """The demo with a small plan that was applied, verified, and previewed for rollback; most losses are left."""
+    body = {"source": "tktool", "hours": 24, "max_tasks": 5, "alert_id": lost(demo)["alert_id"]}
+    plan = demo.post("/api/v1/repair/plans", body)
+    demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/approve", {"plan_hash": plan["plan_hash"]})
+    run = finished(demo, demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/apply", {}))
+    check = finished(demo, demo.post(f"/api/v1/repair/runs/{run}/verify", {}))
+    preview = finished(demo, demo.post(f"/api/v1/repair/runs/{run}/rollback", {"dry_run": True}))
+    demo.repair_paths = [f"/repair/plans/{plan['plan_id']}", *(f"/repair/runs/{one}" for one in (run, check, preview))]
+    return demo
+
+
+def finished(served: Served, begun: dict[str, Any]) -> str:
+    """Id of a repair run, when it has ended well."""
+    deadline = time.monotonic() + 120
+    while True:
+        answer = served.get(f"/api/v1/repair/runs/{begun['run_id']}")
+        state = answer.json()["data"]["state"] if answer.status_code == 200 else "starting"
+        if state == "finished":
+            return str(begun["run_id"])
+        assert state in ("starting", "running"), state
+        assert time.monotonic() < deadline, state
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import pytest
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.definitions import build_defs
-from monitoring_pipelines_tests.e2e.conftest import DAGSTER, NOW, Served, lost, start_server
+from monitoring_pipelines_tests.e2e.conftest import DAGSTER, NOW, Served, start_server
 
 #: Pages of one kind are alike: so many of each are opened.
 MOST_ALIKE = 3
@@ -79,17 +79,6 @@ def crawl(served: Served, language: str) -> tuple[dict[str, int], set[str]]:
             seen.add(inside)
             waiting.append(inside)
     return answers, outside
-
-
-@pytest.fixture(scope="module")
-def repaired(demo: Served) -> Served:
-    """The demo with a plan that was applied, verified, and previewed for rollback."""
-    plan = demo.post("/api/v1/repair/plans", {"source": "tktool", "hours": 24, "alert_id": lost(demo)["alert_id"]})
-    demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/approve", {"plan_hash": plan["plan_hash"]})
-    run = demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/apply", {})
-    demo.post(f"/api/v1/repair/runs/{run['run_id']}/verify", {})
-    demo.post(f"/api/v1/repair/runs/{run['run_id']}/rollback", {"dry_run": True})
-    return demo
 
 
 @pytest.mark.parametrize("language", ["en", "zh-CN"])

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from monitoring_pipelines.api.access import COOKIE
-from monitoring_pipelines.state import StateStore, repair
+from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state.alerts import list_alerts
 from monitoring_pipelines.state.checks import page as check_runs
-from monitoring_pipelines.state.ids import new_id
-from monitoring_pipelines_tests.e2e.conftest import NOW, Served
+from monitoring_pipelines_tests.e2e.conftest import Served
 from monitoring_pipelines_tests.support.browser import Browser
 
 LISTS = (
@@ -26,39 +24,6 @@ LISTS = (
     "/nothing-here",
 )  # fmt: skip
 LANGUAGES, THEMES, WIDTHS = ("zh-CN", "en"), ("light", "dark"), (1400, 390)
-
-
-def add_repair(state: StateStore, alert_id: str | None) -> list[str]:
-    """A plan with its rows, approval, run and journal, as repair stores them."""
-    plan_id, run_id, at = new_id(NOW), new_id(NOW), NOW - timedelta(minutes=20)
-    row = {"values": {"task_id": "t-1", "name": "0.png", "file_url": "https://files.example.net/0.png?sign=secret"}}
-    with state.begin() as con:
-        repair.save_plan(con, {
-            "plan_id": plan_id, "source_id": "tktool", "created_at": at, "created_by": "ann", "mode": "only_if_empty",
-            "window_from": at - timedelta(hours=24), "window_to": at, "plan_hash": "h", "state": "applied", "alert_id": alert_id,
-            "counters": {"candidates": 2, "eligible": 1, "rows_planned": 1,
-                         "classes": {"eligible": 1, "remote_failed": 1}},
-        })  # fmt: skip
-        repair.add_items(con, [
-            {"plan_id": plan_id, "seq": 1, "task_key": "t-1", "class": "eligible", "reason": None, "remote_status": "SUCCESS", "tries": 1,
-             "rows": [row], "run_state": "committed"},
-            {"plan_id": plan_id, "seq": 2, "task_key": "t-2", "class": "remote_failed", "reason": "FAILED at the service", "remote_status": "FAILED",
-             "tries": 1, "rows": [], "run_state": "not_reached"},
-        ])  # fmt: skip
-        repair.save_approval(
-            con, {"plan_id": plan_id, "plan_hash": "h", "rows_planned": 1, "approver": "bob", "at": at, "note": "go"}
-        )
-        repair.save_run(con, {
-            "run_id": run_id, "plan_id": plan_id, "source_id": "tktool", "kind": "apply", "dry_run": False, "actor": "bob",
-            "started_at": at, "ended_at": NOW, "state": "finished", "counters": {"tasks_committed": 1, "rows_inserted": 1},
-            "verification": {"verified": 1}, "report_path": "reports/x.md",
-        })  # fmt: skip
-        repair.mirror(con, [{
-            "journal_id": new_id(NOW), "run_id": run_id, "plan_id": plan_id, "source_id": "tktool", "op": "insert",
-            "target_table": "task_outputs", "pk": {"id": 1}, "task_key": "t-1", "natural_key": "n", "actor": "bob", "at": at,
-            "state": "committed",
-        }])  # fmt: skip
-    return [f"/repair/plans/{plan_id}", f"/repair/runs/{run_id}"]
 
 
 def paths_of(served: Served) -> list[str]:
@@ -76,7 +41,7 @@ def paths_of(served: Served) -> list[str]:
         *(f"{endpoint}&tab={tab}" for tab in ("charts", "workers", "tasks", "timeline", "rows")),
         f"/tasks/{task}?source=tktool", f"/checks/{runs[-1].run_id}",
         f"/scheduler-monitoring/jobs/{job['job_id']}?source={job['source_id']}",
-        *add_repair(state, alerts[0]["alert_id"]), "/consistency?source=tktool&date=2026-03-10",
+        *served.repair_paths, "/consistency?source=tktool&date=2026-03-10",
     ]  # fmt: skip
 
 
@@ -109,9 +74,9 @@ def looked_at(browser: Browser, axe: str, path: str, languages: tuple[str, ...] 
     return wrong
 
 
-def test_every_page_is_accessible_fits_a_phone_and_stays_quiet(demo: Served, browser: Browser, axe: str) -> None:
+def test_every_page_is_accessible_fits_a_phone_and_stays_quiet(repaired: Served, browser: Browser, axe: str) -> None:
     """WCAG 2.2 AA in all eight combinations; no foreign request, no policy violation, no console error."""
-    wrong = [text for path in paths_of(demo) for text in looked_at(browser, axe, path)]
+    wrong = [text for path in paths_of(repaired) for text in looked_at(browser, axe, path)]
     assert not wrong, "\n".join(wrong)
 
 
