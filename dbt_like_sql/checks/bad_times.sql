@@ -29,13 +29,11 @@ found AS (
     WHERE created_at > $latest::TIMESTAMP OR started_at > $latest::TIMESTAMP
     UNION ALL
     SELECT
-        'output_before_start' AS kind,
+        CASE WHEN o.in_future THEN 'future' ELSE 'output_before_start' END AS kind,
         task.task_key
     FROM task
-    INNER JOIN raw.task_output AS o ON o.task_hash = task.task_hash
-    WHERE o.source_id = $source_id AND o.origin <> 'inline' AND o.created_at < task.started_at
-        AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
-        AND o.created_at >= $outputs_from::TIMESTAMP
+    INNER JOIN live_output($source_id, $outputs_from::TIMESTAMP, $latest::TIMESTAMP) AS o ON o.task_hash = task.task_hash
+    WHERE o.origin <> 'inline' AND (o.in_future OR o.created_at < task.started_at)
 )
 
 SELECT

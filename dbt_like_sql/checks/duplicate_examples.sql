@@ -15,10 +15,8 @@ SELECT
     count(*) AS valid_rows,
     count(*) - count(DISTINCT o.natural_key) AS surplus
 FROM task
-INNER JOIN raw.task_output AS o ON o.task_hash = task.task_hash
-WHERE o.source_id = $source_id AND o.valid AND o.origin <> 'placeholder'
-    AND NOT o.is_deleted AND (o.deleted_at IS NULL OR o.deleted_reason = 'retention')
-    AND (o.created_at >= $outputs_from::TIMESTAMP OR o.created_at IS NULL)
+INNER JOIN live_output($source_id, $outputs_from::TIMESTAMP, $latest::TIMESTAMP) AS o ON o.task_hash = task.task_hash
+WHERE o.counts
 GROUP BY task.task_key
 HAVING count(*) > count(DISTINCT o.natural_key)
 ORDER BY surplus DESC, task.task_key ASC

@@ -1,7 +1,8 @@
 /*
 description: >
   Per job its registration and its runs: failures since the last success, last duration, last start, and the runs of the
-  last 24 hours (C-340, C-341, M-501). A timeout is a failure; missed and skipped are no runs.
+  last 24 hours (C-340, C-341, M-501). A timeout is a failure; missed and skipped are no runs. A run
+  without an end, where ends are not mapped, is placed by its start.
 key: [source_id, job_id]
 */
 WITH run AS (
@@ -10,7 +11,7 @@ WITH run AS (
         r.job_id,
         r.outcome,
         coalesce(r.started_at, r.scheduled_at, r.ended_at) AS began_at,
-        r.ended_at,
+        coalesce(r.ended_at, r.started_at, r.scheduled_at) AS done_at,
         coalesce(r.duration_ms, epoch_us(r.ended_at - r.started_at) / 1000.0) AS duration_ms,
         r.error_message
     FROM raw.job_run AS r
@@ -19,7 +20,7 @@ WITH run AS (
 ),
 
 success AS (
-    SELECT source_id, job_id, max(ended_at) AS last_at
+    SELECT source_id, job_id, max(done_at) AS last_at
     FROM run
     WHERE outcome = 'success'
     GROUP BY source_id, job_id
@@ -31,12 +32,12 @@ figure AS (
         run.job_id,
         max(run.began_at) AS last_began_at,
         count(*) FILTER (
-            WHERE run.outcome IN ('failure', 'timeout') AND (success.last_at IS NULL OR run.ended_at > success.last_at)
+            WHERE run.outcome IN ('failure', 'timeout') AND (success.last_at IS NULL OR run.done_at > success.last_at)
         ) AS failures,
-        arg_max(run.error_message, run.ended_at) FILTER (WHERE run.outcome IN ('failure', 'timeout')) AS error_message,
-        arg_max(run.duration_ms, run.ended_at) FILTER (WHERE run.outcome <> 'running') AS last_duration_ms,
-        count(*) FILTER (WHERE run.outcome <> 'running' AND run.ended_at >= $day_ago::TIMESTAMP) AS day_runs,
-        count(*) FILTER (WHERE run.outcome IN ('failure', 'timeout') AND run.ended_at >= $day_ago::TIMESTAMP) AS day_failed
+        arg_max(run.error_message, run.done_at) FILTER (WHERE run.outcome IN ('failure', 'timeout')) AS error_message,
+        arg_max(run.duration_ms, run.done_at) FILTER (WHERE run.outcome <> 'running') AS last_duration_ms,
+        count(*) FILTER (WHERE run.outcome <> 'running' AND run.done_at >= $day_ago::TIMESTAMP) AS day_runs,
+        count(*) FILTER (WHERE run.outcome IN ('failure', 'timeout') AND run.done_at >= $day_ago::TIMESTAMP) AS day_failed
     FROM run
     LEFT JOIN success ON success.source_id = run.source_id AND success.job_id = run.job_id
     GROUP BY run.source_id, run.job_id

@@ -56,7 +56,7 @@ def build_catalogue_checks(places: Mapping[str, Place]) -> list[AssetChecksDefin
     """The checks that have a place; empty when there is none."""
     if not places:
         return []
-    keys = {_key(place): check_id for check_id, place in places.items()}
+    keys = {_key(place): place_id for place_id, place in places.items()}
 
     @multi_asset_check(
         name=STEP,
@@ -77,14 +77,15 @@ def build_catalogue_checks(places: Mapping[str, Place]) -> list[AssetChecksDefin
         clock: ResourceParam[Clock],
     ) -> Iterator[AssetCheckResult]:
         pipe = pipeline_of(context, warehouse, source, clock)
-        selected = [check_id for key, check_id in keys.items() if key in context.selected_asset_check_keys]
+        selected = [place_id for key, place_id in keys.items() if key in context.selected_asset_check_keys]
         try:
-            outcomes, run_id = _outcomes(context, pipe, state, selected)
+            wanted = dict.fromkeys(places[place_id].check.id for place_id in selected)
+            outcomes, run_id = _outcomes(context, pipe, state, wanted)
         except ProductError as error:
             raise Failure(f"{error.message}\n{error.hint or ''}".strip(), metadata={"code": error.code}) from error
-        for check_id in selected:
-            place = places[check_id]
-            mine = [outcome for outcome in outcomes if outcome.check_id == check_id]
+        for place_id in selected:
+            place = places[place_id]
+            mine = [outcome for outcome in outcomes if outcome.check_id == place.check.id]
             result = check_result(mine, key_of(place.table), place.name, pipe.settings, run_id)
             if result is None:
                 context.log.info(f"{place.name}: not evaluated: {unevaluated(mine)}")
@@ -103,7 +104,7 @@ def build_check_jobs(
         if job.check is None:
             continue
         runs = {job.check, "live"} if job.check == "full" else {job.check}
-        mine = [place for place in places.values() if runs & place.check.runs]
+        mine = [place for place in places.values() if runs & place.check.runs and not place.of_partitions]
         if not mine:
             continue
         jobs.append(
@@ -129,8 +130,7 @@ def _outcomes(
     hours_back = context.op_execution_context.op_config.get("hours_back")
     if run_type is None:
         start, end = _window(context, pipe.clock)
-        alone = [check_id for check_id in selected if check_id in registry.checks()]
-        return runs.evaluate(pipe, state.store, alone, window=(start, end)), None
+        return runs.evaluate(pipe, state.store, selected, window=(start, end)), None
     run = runs.execute(
         pipe, state.store, run_type, due_at=due_of(context.run), trigger=trigger_of(context.run),
         hours_back=hours_back, say=context.log.info,

@@ -126,13 +126,14 @@ def _explanation(outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:
     carried: list[Any] = next((d["carried_by"] for d in details if d.get("carried_by")), [])
     if carried:
         shown["carried_by"] = MetadataValue.md("\n".join(_carrier(one) for one in carried))
-    endpoints: list[Any] = next(
-        (d["contributions"]["endpoint"] for d in details if d.get("contributions", {}).get("endpoint")), []
-    )
-    if endpoints:
-        worst = max(endpoints, key=lambda one: one["missing"])
-        shown["worst_endpoint"] = f"{worst['value']} ({worst['missing']} of {worst['tasks']} missing)"
+    worst = max((d["worst_endpoint"] for d in details if d.get("worst_endpoint")), key=_missing, default=None)
+    if worst:
+        shown["worst_endpoint"] = f"{worst['endpoint']} ({worst['missing']} of {worst['tasks']} missing)"
     return shown
+
+
+def _missing(worst: dict[str, Any]) -> int:
+    return int(worst["missing"])
 
 
 def _carrier(one: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dagster import AssetSpec
 
 from monitoring_pipelines.orchestration.metadata import OWNERS, key_of
-from monitoring_pipelines.quality.registry import MONITORING_ERROR, SOURCE_CHECK, Check, checks, configured_inputs
+from monitoring_pipelines.quality.registry import MONITORING_ERROR, SOURCE_CHECK, Check, Run, checks, configured_inputs
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
@@ -33,10 +33,12 @@ _SUBJECTS: Mapping[str, tuple[str, Sequence[str]]] = {
     "attempts": ("attempts: backlog, waits, limits, failures, and whether counters add up", ("core.task_attempt",)),
     "jobs": ("scheduled jobs: whether they run when due, succeed, and keep their limits", ("raw.job_run", "raw.job")),
     "notifications": ("notifications: whether channels deliver", ("raw.notification",)),
+    "custom": ("what checks of your own look at", ("raw.task", "raw.task_output", "core.task_attempt")),
 }
 _GROUP = "quality"
 _OUTPUTS, _TASKS, _ATTEMPTS = "quality.outputs", "quality.tasks", "quality.attempts"
 _JOBS, _NOTIFICATIONS, _SOURCES = "quality.jobs", "quality.notifications", "quality.sources"
+_CUSTOM = "quality.custom"
 
 #: Check id → (name, asset).
 _PLACES: Mapping[str, tuple[str, str]] = {
@@ -74,6 +76,10 @@ _PLACES: Mapping[str, tuple[str, str]] = {
     "expectations.output_stats": ("expectations", "mart.output_hourly_stats"),
     "expectations.completeness": ("completeness_expectations", "mart.output_hourly_stats"),
 }
+#: Checks that also judge partitions: evaluated with them, over their window, when they are computed or filled again.
+_OF_PARTITIONS: Mapping[str, tuple[str, ...]] = {
+    "missing_outputs": ("mart.output_hourly_stats", "mart.output_daily_stats"),
+}
 #: Reports: they answer a question and judge nothing.
 _REPORTS = frozenset({"change_point", "tasks.slots"})
 #: Reading the sources is the first thing every run does, and its first answer (C-025).
@@ -85,15 +91,16 @@ _READING = Check(
 
 @dataclass(frozen=True)
 class Place:
-    """A check of the catalogue as an asset check."""
+    """A check of the catalogue as an asset check. ``of_partitions``: it belongs to runs of partitions, to no check run."""
 
     check: Check
     name: str
     table: str
+    of_partitions: bool = False
 
 
 def places(settings: Settings, tables: Collection[str]) -> dict[str, Place]:
-    """Checks that apply to the configured sources, by check id.
+    """Checks that apply to the configured sources, custom ones too, by check id; ``<id>@<table>`` for partitions.
 
     A check whose inputs no source maps has no place: a mark beside an asset could only be wrong, green as well as red.
     A check without an entry above is placed on ``quality/tasks``, under its own id.
@@ -110,6 +117,23 @@ def places(settings: Settings, tables: Collection[str]) -> dict[str, Place]:
             continue
         if _applies(check, settings):
             found[check.id] = Place(check, name, asset)
+            for table in _OF_PARTITIONS.get(check.id, ()):
+                if table in tables:
+                    found[f"{check.id}@{table}"] = Place(check, name, table, of_partitions=True)
+    return found | _custom_places(settings)
+
+
+def _custom_places(settings: Settings) -> dict[str, Place]:
+    """Checks of one's own (C-601). Which runs they belong to only they know, unless the configuration says so."""
+    from monitoring_pipelines.quality.custom import discover
+
+    every: frozenset[Run] = frozenset({"quick", "full", "deep"})
+    found = {}
+    for own in discover(settings) if settings.enabled_sources else ():
+        title = own.id.removeprefix("custom.")
+        runs = frozenset(own.types) or every
+        check = Check(own.id, "C-601", own.id, title, title, own.target, (), runs)  # type: ignore[arg-type]
+        found[own.id] = Place(check, own.id.replace(".", "_"), _CUSTOM)
     return found
 
 

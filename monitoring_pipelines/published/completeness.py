@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.tasks import TaskIndex
+from monitoring_pipelines.quality import change
+from monitoring_pipelines.quality.change import Point
 from monitoring_pipelines.quality.figures import Figures
 from monitoring_pipelines.severity import rounded
 from monitoring_pipelines.warehouse.serving import TASK
@@ -117,38 +118,26 @@ def split(days: Mapping[date, Figures], at: date) -> dict[str, Any]:
     """Before and after a local date (C-108); a side without tasks is None."""
     before = sum((figure for day, figure in days.items() if day < at), Figures())
     after = sum((figure for day, figure in days.items() if day >= at), Figures())
-    rates = before.rate, after.rate
-    difference = None if rates[0] is None or rates[1] is None else rounded(rates[1] - rates[0], 2)
+    sides = ((side.tasks_with_outputs, side.success_tasks) for side in (before, after))
+    difference = change.difference(*sides)
     return {
         "before": before.as_metrics() if before.success_tasks else None,
         "after": after.as_metrics() if after.success_tasks else None,
-        "difference": difference,
+        "difference": None if difference is None else rounded(difference, 2),
     }
 
 
 def change_point(days: Mapping[date, Figures], least_points: float) -> dict[str, Any] | None:
     """Where the daily rate changed most (C-109); None when it changed by less than ``least_points``."""
-    known = [(day, figure.rate) for day, figure in sorted(days.items()) if figure.rate is not None]
-    if len(known) < 3:
-        return None
-    rates = [rate for _, rate in known]
-    n = len(rates)
-    best: tuple[Fraction, int] | None = None
-    for k in range(1, n):
-        difference = _mean(rates[:k]) - _mean(rates[k:])
-        score = Fraction(k * (n - k), n) * difference * difference
-        if best is None or score > best[0]:
-            best = (score, k)
-    assert best is not None
-    k = best[1]
-    first, second = _mean(rates[:k]), _mean(rates[k:])
-    if abs(first - second) < Fraction(str(least_points)):
+    points = [
+        Point(day, figure.success_tasks, figure.tasks_with_outputs)
+        for day, figure in sorted(days.items())
+        if figure.success_tasks
+    ]
+    found = change.change_point(points, least_points)
+    if found is None:
         return None
     return {
-        "date": known[k][0], "before": rounded(first, 2), "after": rounded(second, 2),
-        "direction": "down" if second < first else "up",
+        "date": found.first, "before": rounded(found.before, 2), "after": rounded(found.after, 2),
+        "direction": "down" if found.direction == "decline" else "up",
     }  # fmt: skip
-
-
-def _mean(values: Sequence[Fraction]) -> Fraction:
-    return sum(values, Fraction(0)) / len(values)

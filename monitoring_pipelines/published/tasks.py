@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import partition_span
-from monitoring_pipelines.warehouse.serving import TASK
+from monitoring_pipelines.warehouse.serving import SLOTS, TASK
 from monitoring_pipelines.warehouse.task_summaries import GROUP, PLACE, SUMS, VISIBLE
 
 #: Narrow columns of a task; the nested ones belong to one task's page.
@@ -191,9 +191,17 @@ class TaskIndex:
         return {key: known[file] for key, file in files.items()}
 
     def totals(self, look: Look, sources: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Per source: tasks by status and sums over their attempts."""
+        """Per source: tasks by status, sums over their attempts, and leaked slots as the check counts them (C-330)."""
+        leaks = look.tuples(f"SELECT source_id, leaked FROM {look.table(SLOTS)}") if look.has(SLOTS) else []
+        leaked = dict(leaks)
         result: dict[str, dict[str, Any]] = {
-            source: {"tasks": 0, "with_output": 0, "by_status": defaultdict(int), **dict.fromkeys(SUMS, 0)}
+            source: {
+                "leaked": leaked.get(source, 0),
+                "tasks": 0,
+                "with_output": 0,
+                "by_status": defaultdict(int),
+                **dict.fromkeys(SUMS, 0),
+            }
             for source in set(sources)
         }
         for fact in self.facts(look).values():

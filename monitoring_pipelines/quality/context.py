@@ -6,13 +6,11 @@ What does not: rules (``quality.checks``) and the order of a run (``quality.runs
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +18,7 @@ from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.quality.model import CheckOutcome, CheckStatus, Finding
 from monitoring_pipelines.quality.registry import Check
 from monitoring_pipelines.severity import BandLimits, Severity, highest
-from monitoring_pipelines.warehouse.sql_models import sql_root
+from monitoring_pipelines.warehouse.check_sql import query
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.state import StateStore
     from monitoring_pipelines.warehouse.connect import Warehouse
 
-#: A session gives the warehouse to others between two checks once it has held it this long, seconds.
-HOLD_S = 0.5
+#: A session gives the warehouse to others between two queries once it has held it this long, seconds.
+HOLD_S = 0.3
 #: Tasks a finding names at most (C-028).
 MAX_TASK_IDS = 10
 Lookup = Callable[[Sequence[str]], "dict[str, SourceTask]"]
@@ -51,10 +49,11 @@ class Session:
         self._con = con
         self._stack = ExitStack()
         self._since = 0.0
+        self._kept = 0
 
     @property
     def con(self) -> duckdb.DuckDBPyConnection:
-        """An open connection; temporary tables do not outlive a check."""
+        """An open connection; temporary tables live on it for as long as it is ``kept``."""
         if self._con is None:
             if self._warehouse is None:
                 raise ValueError("a session needs a warehouse or a connection")
@@ -62,10 +61,27 @@ class Session:
             self._since = time.monotonic()
         return self._con
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the connection, and its temporary tables, for the queries of the block."""
+        self._kept += 1
+        try:
+            yield
+        finally:
+            self._kept -= 1
+            self.breathe()
+
     def breathe(self) -> None:
-        """Between two pieces of work: let others have the warehouse if it was held long enough."""
-        if self._warehouse is not None and self._con is not None and time.monotonic() - self._since > HOLD_S:
+        """Between two queries: let others have the warehouse if it was held long enough."""
+        if self._warehouse is None or self._con is None or self._kept:
+            return
+        if time.monotonic() - self._since > HOLD_S:
             self.close()
+
+    def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        """Rows of a small query of one's own."""
+        with without_pandas():
+            return self.con.execute(sql, parameters).fetchall()
 
     def close(self) -> None:
         """Give the warehouse back."""
@@ -141,7 +157,18 @@ class CheckContext:
         given: dict[str, Any] = {
             "source_id": self.source.id, "window_start": self.window_from, "window_end": self.window_to, "now": self.now,
         }  # fmt: skip
-        return query(self.session.con, name, given | parameters)
+        found = query(self.session.con, name, given | parameters)
+        self.session.breathe()
+        return found
+
+    @contextmanager
+    def facts(self, name: str, **parameters: Any) -> Iterator[None]:
+        """Rows of ``dbt_like_sql/checks/<name>.sql`` as the temporary table ``<name>`` for the queries of the block."""
+        given = {"source_id": self.source.id, "now": self.now}
+        with self.session.kept():
+            query(self.session.con, name, given | parameters, into=name)
+            yield
+            self.session.query(f"DROP TABLE {name}")
 
     def row(self, name: str, **parameters: Any) -> dict[str, Any]:
         """The only row of a query."""
@@ -173,21 +200,3 @@ class CheckContext:
             self.source.id, self.check.id, status or ("findings" if findings else "passed"),
             findings=tuple(findings), **(known | more),
         )  # fmt: skip
-
-
-def query(con: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Run ``dbt_like_sql/checks/<name>.sql`` with those of the parameters it uses."""
-    sql = statement(name)
-    if "decided_task(" in sql:
-        con.execute(statement("decided_task.macro"))
-    used = {key: value for key, value in parameters.items() if re.search(rf"\${key}\b", sql)}
-    with without_pandas():
-        cursor = con.execute(sql, used)
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-@cache
-def statement(name: str) -> str:
-    """Text of ``dbt_like_sql/checks/<name>.sql``; FileNotFoundError if there is none."""
-    return (sql_root() / "checks" / f"{name}.sql").read_text(encoding="utf-8")

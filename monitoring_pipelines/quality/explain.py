@@ -87,7 +87,7 @@ def explain(ctx: CheckContext, days: int) -> dict[str, Any]:
         days: How many complete local days to look back.
 
     Returns:
-        ``since`` (None if no decline can be dated), ``carried_by``: the values that carry most of the loss beyond
+        ``since`` (None if no decline can be dated), ``worst_endpoint``, ``carried_by``: the values that carry most of the loss beyond
         their share of the traffic; ``contributions``: per dimension the first values.
     """
     found = since(ctx, days)
@@ -97,8 +97,13 @@ def explain(ctx: CheckContext, days: int) -> dict[str, Any]:
     by_dimension = {
         name: [carrier.as_dict() for carrier in ranked if carrier.dimension == name][:SHOWN] for name in DIMENSIONS
     }
+    endpoints = [
+        (value, counts) for (name, value), counts in _contributions(ctx, start, end).items() if name == "endpoint"
+    ]
+    worst = max(endpoints, key=lambda one: one[1][1], default=None)
     return {
         "since": found.as_dict(ctx) if found else None,
+        "worst_endpoint": worst and {"endpoint": worst[0], "tasks": worst[1][0], "missing": worst[1][1]},
         "carried_by": [carrier.as_dict() for carrier in ranked if carrier.excess > 0][:SHOWN],
         "contributions": {name: values for name, values in by_dimension.items() if values},
     }
@@ -180,14 +185,17 @@ def _since(found: ChangePoint[datetime] | None, precision: str) -> Since | None:
 
 
 def _contributions(ctx: CheckContext, start: datetime, end: datetime) -> dict[tuple[str, str | None], tuple[int, int]]:
+    memo = ("contributions", start, end)
+    if memo in ctx.memo:
+        return ctx.memo[memo]
     total: dict[tuple[str, str | None], tuple[int, int]] = {}
     first_midnight = midnight(local_date(start, ctx.zone), ctx.zone)
     for first, last in figures.chunks(start, end):
         window = {"window_start": first, "window_end": last, "midnight": first_midnight}
-        hashes = [row["task_hash"] for row in figures.missing_rows(ctx, first, last)]
-        for row in ctx.rows("contribution", **window, missing=hashes, **figures.limits(ctx, first, last)):
+        lost = figures.missing_tasks(ctx, first, last)
+        for row in ctx.rows("contribution", **window, missing=lost, **figures.limits(ctx, first, last)):
             key = row["dimension"], row["value"]
             tasks, missing = total.get(key, (0, 0))
             total[key] = tasks + row["tasks"], missing + row["missing"]
-        ctx.session.breathe()
+    ctx.memo[memo] = total
     return total

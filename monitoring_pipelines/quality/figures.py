@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-#: Windows are counted in pieces of this length, so that memory does not grow with the window.
-CHUNK = DAY
+#: Windows are counted in pieces of this length, so that neither memory nor the time the warehouse is held grows with them.
+CHUNK = DAY / 2
 #: Outputs are looked for from this long before the oldest task of the window on: clocks and zones may be wrong by hours.
 OUTPUT_SLACK = DAY
 #: Candidates asked for at the source in one connection, and in all; beyond it the reconciled store is believed.
@@ -98,28 +98,34 @@ class Missing:
 
 def hourly(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime, Figures]:
     """Figures by hour, counted from ``start``; hours without task are absent. Each hour's key is its start, UTC."""
-    key = ("hourly", start, end)
-    if key not in ctx.memo:
-        found: dict[datetime, Figures] = {}
-        for first, last in chunks(start, end):
-            found |= _counted(ctx, first, last)
-            ctx.session.breathe()
-        ctx.memo[key] = dict(sorted(found.items()))
-    return ctx.memo[key]
+    found: dict[datetime, Figures] = {}
+    for piece in chunks(start, end):
+        key = ("hourly", *piece)
+        if key not in ctx.memo:
+            ctx.memo[key] = _counted(ctx, *piece)
+        found |= ctx.memo[key]
+    return dict(sorted(found.items()))
 
 
 def _counted(ctx: CheckContext, start: datetime, end: datetime) -> dict[datetime, Figures]:
-    """Figures of at most a day by hour. Only tasks with more than two rows need their keys to be told apart."""
+    """Figures of one piece by hour, and its tasks without output for ``missing_tasks``.
+
+    Only tasks with more than two rows need their keys to be told apart.
+    """
     parameters = {"window_start": start, "window_end": end, **limits(ctx, start, end)}
     found: dict[datetime, Figures] = {}
     many = 0
-    for row in ctx.rows("completeness", delay_us=delay_us(ctx), latest=latest(ctx), **parameters):
-        many += row.pop("many_rows")
-        hour = start + HOUR * row.pop("hour_no")
-        found[hour] = Figures(**row)
-    for row in ctx.rows("distinct_outputs", **parameters) if many else ():
-        hour = start + HOUR * row["hour_no"]
-        found[hour] += Figures(distinct_outputs=row["more"])
+    with ctx.facts("task_fact", **parameters):
+        for row in ctx.rows("completeness", delay_us=delay_us(ctx)):
+            many += row.pop("many_rows")
+            hour = start + HOUR * row.pop("hour_no")
+            found[hour] = Figures(**row)
+        for row in ctx.rows("distinct_outputs", **parameters) if many else ():
+            hour = start + HOUR * row["hour_no"]
+            found[hour] += Figures(distinct_outputs=row["more"])
+        lost = sum(figure.missing_count for figure in found.values())
+        rows = ctx.rows("missing_facts") if lost else []
+    ctx.memo[("missing", start, end)] = [(row["end_us"], row["task_hash"]) for row in rows]
     return found
 
 
@@ -148,8 +154,9 @@ def _in_statistics_until(ctx: CheckContext, start: datetime) -> datetime:
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'mart' "
         "AND table_name = 'output_hourly_stats'"
     )
-    found = ctx.session.con.execute(exists).fetchone()
-    if not found or not found[0] or (start - datetime.min) % HOUR:
+    if "statistics" not in ctx.memo:
+        ctx.memo["statistics"] = bool(ctx.session.query(exists)[0][0])
+    if not ctx.memo["statistics"] or (start - datetime.min) % HOUR:
         return start
     rows = ctx.rows("settled_history", window_start=start)
     return rows[0]["until"] if rows and rows[0]["until"] else start
@@ -160,22 +167,31 @@ def figures(ctx: CheckContext, start: datetime, end: datetime) -> Figures:
     return sum(hourly(ctx, start, end).values(), Figures())
 
 
-def missing_rows(ctx: CheckContext, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    """Tasks of at most a day without output as the store has them, oldest first: key, number, status of the row, end."""
-    key = ("missing", start, end)
-    if key not in ctx.memo:
-        parameters = {"window_start": start, "window_end": end, **limits(ctx, start, end)}
-        ctx.memo[key] = ctx.rows("missing_keys", **parameters)
-    return ctx.memo[key]
+def missing_tasks(ctx: CheckContext, start: datetime, end: datetime) -> list[int]:
+    """Numbers of the tasks of at most one piece that have no output in the store; of a window the run has counted they
+    are known already.
+    """
+    pieces = sorted(key[1:] for key in ctx.memo if isinstance(key, tuple) and key[0] == "missing")
+    reached = start
+    for first, last in pieces:
+        if first <= reached:
+            reached = max(reached, last)
+    if reached < end:
+        found = ctx.rows("missing_tasks", window_start=start, window_end=end, **limits(ctx, start, end))
+        ctx.memo[("missing", start, end)] = [(row["end_us"], row["task_hash"]) for row in found]
+        pieces = [(start, end)]
+    low, high = ((at - datetime(1970, 1, 1)) // timedelta(microseconds=1) for at in (start, end))
+    pairs = (pair for piece in pieces for pair in ctx.memo[("missing", *piece)])
+    return sorted({task_hash for end_us, task_hash in pairs if low <= end_us < high})
 
 
 def missing_keys(ctx: CheckContext, start: datetime, end: datetime, most: int) -> dict[str, str | None]:
     """Keys of tasks without output as the store has them, oldest first, with the status their row shows."""
     keys: dict[str, str | None] = {}
     for first, last in chunks(start, end):
-        rows = missing_rows(ctx, first, last)
-        keys |= {row["task_key"]: row["row_status"] for row in rows[: most - len(keys)]}
-        ctx.session.breathe()
+        hashes = missing_tasks(ctx, first, last)
+        window = {"window_start": first, "window_end": last, "hashes": hashes, "most": most - len(keys)}
+        keys |= {row["task_key"]: row["row_status"] for row in (ctx.rows("named_tasks", **window) if hashes else ())}
         if len(keys) >= most:
             break
     return keys
@@ -231,7 +247,7 @@ def latest(ctx: CheckContext) -> datetime:
 
 
 def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
-    """The parameters ``settle_us`` and ``outputs_from`` of a window."""
+    """The parameters ``settle_us``, ``outputs_from`` and ``latest`` of a window."""
     key = ("oldest", start, end)
     if key not in ctx.memo:
         ctx.memo[key] = ctx.row("oldest_task", window_start=start, window_end=end)["created_at"]
@@ -239,13 +255,14 @@ def limits(ctx: CheckContext, start: datetime, end: datetime) -> dict[str, Any]:
     return {
         "settle_us": int(ctx.settle / timedelta(microseconds=1)),
         "outputs_from": min(oldest or start, start) - OUTPUT_SLACK,
+        "latest": latest(ctx),
     }
 
 
 def _placeholders(ctx: CheckContext) -> frozenset[str]:
     """Outputs of the source that stand for no file (E-102): the source itself does not tell them from others."""
     query = "SELECT output_key FROM meta.repaired_output WHERE source_id = ? AND origin = 'placeholder'"
-    return frozenset(key for (key,) in ctx.session.con.execute(query, [ctx.source_id]).fetchall())
+    return frozenset(key for (key,) in ctx.session.query(query, [ctx.source_id]))
 
 
 def _now_at_source(
@@ -262,7 +279,11 @@ def _now_at_source(
     if row_status == "succeeded" and found.task["status"] != "succeeded":
         return Figures(success_tasks=-1)
     rows = (row for row in found.outputs if row["output_key"] not in placeholders)
-    valid = [row for row in rows if row["valid"] and not row["is_deleted"]]
+    horizon = latest(ctx)
+    valid = [
+        row for row in rows
+        if row["valid"] and not row["is_deleted"] and (row.get("created_at") is None or row["created_at"] <= horizon)
+    ]  # fmt: skip
     # The size of an inline output is not known: where one is asked for, it is not valid.
     inline = found.has_inline_output and ctx.source.min_output_bytes is None
     if not valid and not inline:

@@ -153,11 +153,12 @@ def evaluate(
     pipe: Pipeline, state: StateStore, check_ids: Iterable[str], *, hours: int = 1, sources: Iterable[str] | None = None,
     window: tuple[datetime, datetime] | None = None,
 ) -> list[CheckOutcome]:  # fmt: skip
-    """Single checks as of now over the last hours or ``window``, without extracting, storing or asking the source.
+    """Single checks as of now over the last hours or ``window``, without extracting, storing or asking the source;
+    names that are no checks are left out.
 
     For the alert tick (C-107), for rules that look at the store (C-311 to C-350) and for checks of partitions.
     """
-    from monitoring_pipelines.quality import thresholds
+    from monitoring_pipelines.quality import custom, thresholds
 
     now = pipe.clock.now()
     start, end = window or (now - timedelta(hours=hours), now)
@@ -165,10 +166,15 @@ def evaluate(
     run = CheckRun(new_id(now), "manual", "tick", "running", now, now, None, start, end, length)
     work = _Work(pipe, state, run, thresholds.effective(pipe.settings, state), _silent)
     known = registry.checks()
-    wanted = [known[name] for name in check_ids if name not in pipe.settings.checks.disabled]
+    names = [name for name in check_ids if name not in pipe.settings.checks.disabled]
+    wanted = [known[name] for name in names if name in known]
     done: list[CheckOutcome] = []
     for source in [*_wanted(pipe, sources), *([_itself()] if sources is None else [])]:
         done += _source_outcomes(work, source, wanted, ask=False)
+    own = [check for check in custom.discover(pipe.settings) if check.id in names]
+    readable = [source.id for source in _wanted(pipe, sources)]
+    for check in own if readable else ():
+        done += custom.run(check, pipe, replace(run, type="full"), readable)
     return done
 
 
@@ -338,13 +344,12 @@ def _source_outcome(work: _Work, source: SourceSettings, as_of: datetime | None)
     )  # fmt: skip
 
 
-@without_pandas()
 def mapped_inputs(source: SourceSettings, session: Session) -> dict[str, set[str]]:
     """Entity → unified columns that are mapped and, where the table is optional, were found at the source (E-702)."""
     if source.id == stored.SELF:
         return {"job": set(), "job_run": set(), "notification": {"channel"}}
     read = "SELECT DISTINCT entity FROM meta.extract_mark WHERE source_id = ? AND last_success_at IS NOT NULL"
-    seen = {row[0] for row in session.con.execute(read, [source.id]).fetchall()}
+    seen = {row[0] for row in session.query(read, [source.id])}
     mapped = registry.configured_inputs(source)
     if not seen:
         return mapped
@@ -352,10 +357,9 @@ def mapped_inputs(source: SourceSettings, session: Session) -> dict[str, set[str
     return {name: columns for name, columns in mapped.items() if name not in optional or name in seen}
 
 
-@without_pandas()
 def _as_of(session: Session, source_id: str) -> datetime | None:
-    row = session.con.execute("SELECT as_of FROM meta.source_state WHERE source_id = ?", [source_id]).fetchone()
-    return row[0] if row else None
+    rows = session.query("SELECT as_of FROM meta.source_state WHERE source_id = ?", [source_id])
+    return rows[0][0] if rows else None
 
 
 def _as_of_outcomes(outcomes: list[CheckOutcome]) -> datetime | None:

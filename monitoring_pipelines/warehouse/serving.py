@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.warehouse.check_sql import statement
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -25,6 +27,8 @@ MERGE_AFTER = timedelta(hours=2)
 ROW_GROUP = 40_960
 
 TASK = "core.task"
+#: Leaked slots per source, as the check counts them (C-330); small, and written anew with every change.
+SLOTS = "core.slot_figure"
 #: Newest tasks are looked at first when changed keys are resolved.
 _HOT = timedelta(hours=6)
 
@@ -83,7 +87,6 @@ attempt AS (
         count(*) FILTER (WHERE outcome = 'timeout') AS timed_out,
         count(*) FILTER (WHERE outcome = 'cancelled') AS cancelled,
         count(*) FILTER (WHERE outcome = 'lost') AS lost,
-        count(*) FILTER (WHERE outcome = 'timeout' AND executor_ended_at IS NULL) AS leaked,
         cast(sum(late_event_count) AS BIGINT) AS late_events,
         count(execution_ms) AS execution_n,
         cast(sum(execution_ms) AS DECIMAL(20, 3)) AS execution_sum_ms,
@@ -100,7 +103,7 @@ attempt AS (
 ),
 output AS (
     SELECT task_hash,
-        count(*) FILTER (WHERE is_live) AS outputs_live,
+        count(*) FILTER (WHERE is_live AND NOT valid) AS outputs_invalid,
         count(*) FILTER (WHERE is_live AND valid AND origin IS DISTINCT FROM 'placeholder') AS outputs,
         len(list_distinct(list(natural_key) FILTER (WHERE is_live AND valid AND origin IS DISTINCT FROM 'placeholder')))
             AS distinct_outputs,
@@ -135,11 +138,11 @@ SELECT
     s.created_at, s.queued_at, coalesce(a.last_started_at, s.started_at) AS started_at, s.ended_at, s.effective_end,
     s.updated_at, s.deadline_at, s.error_message, coalesce(s.output_expected, true) AS output_expected,
     coalesce(s.is_deleted, false) AS is_deleted, s.deleted_at, s.deleted_reason,
-    coalesce(o.outputs, 0) AS outputs, coalesce(o.outputs_live, 0) AS outputs_live,
+    coalesce(o.outputs, 0) AS outputs, coalesce(o.outputs_invalid, 0) AS outputs_invalid,
     coalesce(o.distinct_outputs, 0) AS distinct_outputs,
     coalesce(a.attempts, 0) AS attempts, coalesce(a.open_attempts, 0) AS open_attempts,
     coalesce(a.completed, 0) AS completed, coalesce(a.failed, 0) AS failed, coalesce(a.timed_out, 0) AS timed_out,
-    coalesce(a.cancelled, 0) AS cancelled, coalesce(a.lost, 0) AS lost, coalesce(a.leaked, 0) AS leaked,
+    coalesce(a.cancelled, 0) AS cancelled, coalesce(a.lost, 0) AS lost,
     coalesce(a.late_events, 0) AS late_events, coalesce(a.execution_n, 0) AS execution_n,
     coalesce(a.execution_sum_ms, 0) AS execution_sum_ms,
     a.attempt_list, o.output_list, e.event_list, d.anomaly_list
@@ -163,6 +166,7 @@ SERVED: dict[str, Served] = {
         _whole("raw.endpoint", "source_id, endpoint", _BOOKKEEPING),
         _whole("raw.worker", "source_id, worker_key, life_no", _BOOKKEEPING),
         _whole("core.job_figure", "source_id, job_id"),
+        Served(SLOTS, statement("leaked_slots"), "source_id"),
     )
 }
 #: Entities whose stored rows are served as they are: entity → expression of the partition's instant (None: one file).
@@ -250,6 +254,9 @@ def mark_whole_table(con: duckdb.DuckDBPyConnection, served: Served, now: dateti
 def resolve(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
     """Turn changed tasks and jobs into marks of files. The caller holds a transaction."""
     _resolve_jobs(con, now)
+    changed = "SELECT 1 FROM meta.publish_task UNION ALL SELECT 1 FROM meta.publish_pending LIMIT 1"
+    if con.execute(changed).fetchall():
+        mark(con, SLOTS, "SELECT NULL::TIMESTAMP", now)
     if not con.execute("SELECT 1 FROM meta.publish_task LIMIT 1").fetchall():
         return
     con.execute("CREATE OR REPLACE TEMP TABLE moved AS SELECT DISTINCT task_hash FROM meta.publish_task")

@@ -13,6 +13,10 @@ A case is ``dbt_like_sql/tests/<schema>/<table>/<case>.yaml``::
     build: [mart.endpoint_minute_stats]                   # models computed and stored before the one under test
     window: [2026-02-01 10:00:00, 2026-02-01 11:00:00]
     expect: {rows: [{endpoint: a, …}]}                    # named columns only, unless exact: true
+
+Statements of ``dbt_like_sql/checks`` have cases of the same shape in ``tests/checks/<statement>``. Their parameters have
+the values a check gives by default; ``parameters: {…}`` changes some. Numbers of tasks and the ends of rows follow from
+the rows: a case does not name them.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.warehouse.check_sql import query
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.schema import ensure_schema
 from monitoring_pipelines.warehouse.sql_models import (
@@ -50,6 +55,9 @@ ALL_MAPPED: dict[str, object] = {
     "has_worker_snapshot": True, "has_worker_event": True, "has_cold_start": True, "has_endpoint": True,
     "has_output": True, "has_output_created": True, "output_settle_s": 300, "output_delay_s": 1800,
 }  # fmt: skip
+#: Folder of the statements of checks.
+CHECKS = "checks"
+_TASK_HASH = "md5_number_lower(concat_ws(chr(31), source_id, task_key))"
 CLAIMS = {
     "claim_task": "source_id VARCHAR, task_key VARCHAR",
     "claim_worker": "source_id VARCHAR, worker_key VARCHAR",
@@ -94,8 +102,12 @@ def run_case(path: Path, prepare: Prepare | None = None) -> CaseResult:
     result = CaseResult(path, str(case.get("description", "")), list(case.get("rules", [])))
     with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
-        empty_warehouse(con, prepare)
+        of_check = path.parent.parent.name == CHECKS
+        empty_warehouse(con, prepare, statistics=not of_check)
         fill(con, case)
+        if of_check:
+            result.problems = _check_problems(con, path.parent.name, case)
+            return result
         for built in case.get("build", []):
             model = load_model(built)
             ensure_table(con, model)
@@ -106,7 +118,35 @@ def run_case(path: Path, prepare: Prepare | None = None) -> CaseResult:
     return result
 
 
-def empty_warehouse(con: duckdb.DuckDBPyConnection, prepare: Prepare | None = None) -> None:
+def _check_problems(con: duckdb.DuckDBPyConnection, name: str, case: Mapping[str, Any]) -> list[str]:
+    """What differs in a case of a check's statement."""
+    for table in ("raw.task", "raw.task_event", "raw.task_output", "core.task_attempt", "core.task_status"):
+        con.execute(f"UPDATE {table} SET task_hash = {_TASK_HASH} WHERE task_hash IS NULL")
+    con.execute(
+        "UPDATE raw.task SET effective_end = coalesce(ended_at, created_at) WHERE effective_end IS NULL "
+        "AND status IN ('succeeded', 'failed', 'timed_out', 'cancelled')"
+    )
+    start, end = (_instant(value) for value in case["window"])
+    parameters: dict[str, Any] = {
+        "source_id": "shop", "window_start": start, "window_end": end, "now": end, "settle_us": 300_000_000,
+        "delay_us": 1_800_000_000, "outputs_from": start - timedelta(days=1), "latest": end + timedelta(seconds=5),
+        "tasks_from": start - timedelta(hours=1), "midnight": start, "oldest": datetime(1970, 1, 1), "most": 1000,
+    }  # fmt: skip
+    parameters |= case.get("parameters") or {}
+    for key in ("hashes", "missing"):
+        keys = parameters.get(key, [])
+        parameters[key] = [_task_hash(con, one) for one in keys]
+    for built in case.get("build", []):
+        query(con, built.removeprefix(f"{CHECKS}."), parameters, into=built.removeprefix(f"{CHECKS}."))
+    return list(differences(case.get("expect") or {}, query(con, name, parameters), ()))
+
+
+def _task_hash(con: duckdb.DuckDBPyConnection, task_key: str) -> int:
+    row = con.execute(f"SELECT {_TASK_HASH} FROM (SELECT 'shop' AS source_id, ? AS task_key)", [task_key]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def empty_warehouse(con: duckdb.DuckDBPyConnection, prepare: Prepare | None = None, *, statistics: bool = True) -> None:
     """Create all schemas and tables: fixed ones, the core's, ``prepare``'s, and those of the statistics."""
     ensure_schema(con, datetime(1970, 1, 1))
     for name, columns in CLAIMS.items():
@@ -114,7 +154,7 @@ def empty_warehouse(con: duckdb.DuckDBPyConnection, prepare: Prepare | None = No
     ensure_core(con)
     if prepare is not None:
         prepare(con)
-    for model in _in_dependency_order(load_models()):
+    for model in _in_dependency_order(load_models()) if statistics else ():
         if model.schema == "mart":
             ensure_table(con, model)
 
@@ -158,7 +198,7 @@ def differences(expect: Mapping[str, Any], actual: list[dict[str, Any]], key: tu
                 yield f"{label}: {column} is {found[column]!r}, expected {wanted.get(column)!r}"
     if not expect.get("partial"):
         for row in left:
-            yield "unexpected row " + ", ".join(f"{name}={row.get(name)}" for name in key)
+            yield "unexpected row " + ", ".join(f"{name}={row.get(name)}" for name in key or row)
 
 
 def _query(con: duckdb.DuckDBPyConnection, model: Model, window: Any) -> list[dict[str, Any]]:

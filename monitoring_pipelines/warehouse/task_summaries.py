@@ -21,7 +21,7 @@ PLACE = "core.task_place"
 
 #: Sums over attempts that counters need.
 SUMS = (
-    "attempts", "open_attempts", "completed", "failed", "timed_out", "cancelled", "lost", "leaked", "late_events",
+    "attempts", "open_attempts", "completed", "failed", "timed_out", "cancelled", "lost", "late_events",
     "execution_n", "execution_sum_ms",
 )  # fmt: skip
 #: A source's own deletion hides a task from lists (E-611); a row that only vanished is history.
@@ -62,7 +62,7 @@ def figures(settled: str | None = None) -> str:
         f"count(*) FILTER ({counted} AND outputs > 0) AS tasks_with_outputs, "
         f"coalesce(sum(outputs) FILTER ({counted}), 0)::BIGINT AS total_outputs, "
         f"coalesce(sum(distinct_outputs) FILTER ({counted}), 0)::BIGINT AS distinct_outputs, "
-        f"coalesce(sum(outputs_live - outputs) FILTER ({counted}), 0)::BIGINT AS invalid_outputs, "
+        f"coalesce(sum(outputs_invalid) FILTER ({counted}), 0)::BIGINT AS invalid_outputs, "
         f"count(*) FILTER ({_SUCCEEDED} AND ended_at IS NULL) AS no_end_time"
     )
 

@@ -193,6 +193,47 @@ def test_checks_of_a_partition_look_at_its_window(site, instance):
     assert stored.page(site.state)[1] == 0
 
 
+def test_a_filled_partition_says_whether_its_outputs_are_complete(site, instance):
+    """The catalogue's check beside the statistics it judges: window, counts, rate, worst endpoint, our page."""
+    site.tasks(40, 33, NOW - timedelta(hours=20))
+    site.tasks(10, 7, NOW - timedelta(hours=3), prefix="later")
+    assert site.job("minute_tick_job").execute_in_process(instance=instance).success
+    everything = site.defs().resolve_implicit_global_asset_job_def()
+    hour = everything.get_subset(asset_selection={AssetKey(["mart", "output_hourly_stats"])})
+    result = hour.execute_in_process(instance=instance, partition_key="2025-03-10-08:00")
+    judged = evaluations(result)["outputs_complete"]
+    assert (judged.passed, judged.severity) == (False, AssetCheckSeverity.ERROR)
+    shown = metadata(judged)
+    assert (shown["window_from"], shown["window_to"]) == ("2025-03-10T08:00:00Z", "2025-03-10T09:00:00Z")
+    assert (shown["success_tasks"], shown["missing_count"], shown["completion_rate"]) == (10, 3, 70.0)
+    assert shown["worst_endpoint"] == "w (3 of 10 missing)"
+    assert shown["page"] == "http://127.0.0.1:8787/consistency?source=shop"
+    day = everything.get_subset(asset_selection={AssetKey(["mart", "output_daily_stats"])})
+    found = evaluations(day.execute_in_process(instance=instance, partition_key="2025-03-09"))["outputs_complete"]
+    assert (metadata(found)["window_from"], metadata(found)["success_tasks"]) == ("2025-03-09T00:00:00Z", 40)
+    assert stored.page(site.state)[1] == 0
+
+
+OWN = """
+def few(ctx):
+    (n,) = ctx.con.execute("SELECT count(*) FROM raw.task").fetchone()
+    return [{"severity": "high", "message": f"only {n} tasks"}] if n < 5 else []
+"""
+
+
+def test_custom_checks_are_asset_checks_of_their_run_and_alone(tmp_path, instance, monkeypatch):
+    """C-601."""
+    (tmp_path / "own_dagster_checks.py").write_text(OWN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    site = OutputsSite.make(tmp_path / "site", "checks: {custom: ['own_dagster_checks:few']}\n")
+    site.tasks(4, 4, NOW - timedelta(minutes=10))
+    judged = evaluations(run(site, instance, FULL))["custom_few"]
+    assert judged.asset_key == AssetKey(["quality", "custom"])
+    assert (judged.passed, judged.severity, judged.description) == (False, AssetCheckSeverity.ERROR, "only 4 tasks")
+    assert metadata(judged)["check_run"]
+    assert not alone(site, instance, "quality/custom", "custom_few").passed
+
+
 def test_a_minute_tick_evaluates_no_check_of_the_catalogue(site, instance):
     """A tick is a minute's work; and a result stays visible although the tables are materialized every minute."""
     job = site.job("minute_tick_job")

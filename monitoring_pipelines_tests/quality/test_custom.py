@@ -89,6 +89,29 @@ def test_one_that_raises_dies_or_answers_nonsense_affects_only_itself(own):
     assert found["missing_outputs"].status == "insufficient_data"
 
 
+def test_an_installed_package_brings_checks_by_its_entry_points(platform, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    info = site / "shop_checks-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "shop_checks.py").write_text(
+        MODULE + "\ndef short(ctx):\n    return [{'severity': 'high', 'message': 'short'}]\n"
+    )
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-checks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[monitoring_pipelines.checks]\nshort_texts = shop_checks:short\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.syspath_prepend(str(site))
+    world = platform()
+    assert [(check.id, check.target) for check in custom.discover(world.settings)] == [
+        ("custom.short_texts", "shop_checks:short")
+    ]
+    [found] = by_id(world.run("full"))["custom.short_texts"].findings
+    assert (found.alert_type, found.severity, found.message) == ("custom.short_texts", "high", "short")
+    disabled = world.settings.model_copy(
+        update={"checks": world.settings.checks.model_copy(update={"disabled": ["custom.short_texts"]})}
+    )
+    assert custom.discover(disabled) == []
+
+
 def test_one_that_hangs_is_ended_at_the_limit(own):
     world = own("['own_checks:hangs']")
     run = world.run("quick")

@@ -243,6 +243,16 @@ def test_every_failing_job_is_a_finding_of_its_own_risk_and_a_success_ends_it(st
     assert (done.severity, done.metrics) == ("critical", {"judged": 3, "holding": 2})
 
 
+def test_failures_end_with_a_success_also_where_ends_are_not_mapped(store):
+    world = shop(store, preset="scheduler")
+    for key, outcomes in (("good", ("failure", "success")), ("bad", ("success", "failure"))):
+        job(world, key, sla_seconds=1)
+        for number, outcome in enumerate(outcomes):
+            ran(world, 20 - number, outcome, key, ended_at=None, duration_ms=2000 if outcome == "success" else 10)
+    assert found(world.check("jobs.failing")) == [("bad", "critical")]
+    assert found(world.check("jobs.duration_over_sla")) == [("good", "critical")]
+
+
 def test_a_run_with_nothing_but_an_end_is_a_run(store):
     world = shop(store, preset="scheduler")
     job(world)

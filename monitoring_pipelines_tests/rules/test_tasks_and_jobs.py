@@ -179,7 +179,7 @@ def test_no_output_for_five_ended_tasks_is_told_at_every_tick(shop: World):
     ended(1)
     assert say(shop, 309, "output_flow").condition == "false"  # not settled yet
     said = say(shop, 400, "output_flow")
-    assert (said.condition, said.severity, said.details) == ("true", "critical", {"tasks": 5})
+    assert (said.condition, said.severity, said.details) == ("true", "critical", {"tasks": 5, "last_output_at": None})
     output = {"source_id": "shop", "output_key": "o", "task_key": "other", "origin": "app", "created_at": shop.at(399)}
     shop.put("raw.task_output", output)
     assert say(shop, 400, "output_flow").condition == "false"

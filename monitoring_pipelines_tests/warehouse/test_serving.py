@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.warehouse.check_sql import query
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.lake import Lake
@@ -73,9 +74,24 @@ def test_a_task_carries_its_attempts_and_what_they_add_up_to(store: Store) -> No
     store.task("bare", at, "queued")
     store.push()
     found = store.rows(
-        "SELECT task_key, status, attempts, open_attempts, timed_out, leaked, outputs, len(attempt_list) FROM core.task"
+        "SELECT task_key, status, attempts, open_attempts, timed_out, outputs, len(attempt_list) FROM core.task"
     )
-    assert sorted(found) == [("again", "failed", 2, 1, 1, 1, 0, 2), ("bare", "queued", 0, 0, 0, 0, 0, None)]
+    assert sorted(found) == [("again", "failed", 2, 1, 1, 0, 2), ("bare", "queued", 0, 0, 0, 0, None)]
+
+
+def test_leaked_slots_are_published_as_the_check_counts_them(store: Store) -> None:
+    at = store.clock.now() - timedelta(minutes=5)
+    for key in ("leaks", "freed"):
+        store.task(key, at, "timed_out")
+        store.attempt(key, 1, at, "timeout")
+    store.push()
+    assert store.rows("SELECT leaked FROM core.slot_figure") == [(2,)]
+    with store.warehouse.writer("test") as con:
+        con.execute("UPDATE core.task_attempt SET executor_ended_at = ended_at WHERE task_key = 'freed'")
+        [row] = query(con, "leaked_slots", {})
+    store.task("another", at)
+    store.push()
+    assert store.rows("SELECT leaked FROM core.slot_figure") == [(1,)] == [(row["leaked"],)]
 
 
 def test_a_change_rewrites_only_the_file_of_the_task(store: Store) -> None:

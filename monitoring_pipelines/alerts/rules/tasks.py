@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from monitoring_pipelines.alerts.model import Observation
 from monitoring_pipelines.alerts.rules.queries import Row, rows
 from monitoring_pipelines.alerts.rules.scope import Scope, seconds
+from monitoring_pipelines.quality import flow
 
 if TYPE_CHECKING:
     import duckdb
@@ -119,7 +120,7 @@ class Tasks:
 class Flow:
     """C-107 as one more contribution to the alert of the check (A-002)."""
 
-    flow: dict[str, Row] | None = None
+    flow: dict[str, flow.Flow] | None = None
 
     def recall(self, con: Connection, scope: Scope) -> None:
         """Nothing is stored."""
@@ -128,25 +129,22 @@ class Flow:
         """Tasks that ended and outputs that were created in the last hour."""
         if "output_flow" in scope.settings.checks.disabled or "core.task_attempt" not in scope.tables:
             return
-        settle_us = int(scope.settings.checks.settle_s * 1_000_000)
-        found = rows(con, "output_flow", now=scope.now, hour_ago=scope.now - HOUR, settle_us=settle_us)
-        self.flow = {row["source_id"]: row for row in found}
+        settle = timedelta(seconds=scope.settings.checks.settle_s)
+        with_output = con.execute("SELECT source_id FROM meta.source_setting WHERE has_output").fetchall()
+        read = {source.id for source in _read_sources(scope)} & {row[0] for row in with_output}
+        self.flow = {name: flow.flow(con, name, scope.now, scope.now, settle) for name in sorted(read)}
 
     def judge(self, scope: Scope) -> None:
         """Every source that maps tasks and is being read."""
         if self.flow is None:
             return
         for source in _read_sources(scope):
-            row = self.flow.get(source.id, {"tasks": 0, "outputs": 0})
-            tasks, outputs = row["tasks"], row["outputs"]
-            stopped = tasks >= scope.settings.checks.flow_min_tasks and outputs == 0
-            text = scope.word(
-                f"{tasks} tasks ended in the last hour and no output was created",
-                f"近一小时 {tasks} 个任务结束，但没有产生任何输出",
-            )
+            found = self.flow.get(source.id, flow.Flow(0, 0))
+            stopped = found.stopped(scope.settings.checks.flow_min_tasks)
+            text = scope.word(found.text(chinese=False), found.text(chinese=True))
             observation = Observation(
                 "output_flow", source.id, "true" if stopped else "false", "critical", "critical", "output_flow", text,
-                value=float(outputs), details={"tasks": tasks} if stopped else {},
+                value=float(found.outputs), details=found.details() if stopped else {},
             )  # fmt: skip
             scope.observations.append(observation)
 

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.quality import figures
 from monitoring_pipelines.quality.checks.history import trend_days
 from monitoring_pipelines.quality.explain import explain
+from monitoring_pipelines.quality.flow import HOUR, flow
 from monitoring_pipelines.severity import health_of, rate_text, rounded, severity_of
 
 if TYPE_CHECKING:
     from monitoring_pipelines.quality.context import CheckContext
     from monitoring_pipelines.quality.model import CheckOutcome
-
-MICRO = timedelta(microseconds=1)
 
 
 def missing_outputs(ctx: CheckContext) -> CheckOutcome:
@@ -80,21 +79,16 @@ def creation_delay(ctx: CheckContext) -> CheckOutcome:
 
 def output_flow(ctx: CheckContext) -> CheckOutcome:
     """Tasks ended in the last hour and no output row was created in it (C-107)."""
-    start = ctx.window_to - timedelta(hours=1)
-    settle_us = ctx.settle // MICRO
-    row = ctx.row("output_flow", window_start=start, settle_us=settle_us)
-    metrics: dict[str, Any] = {"tasks": row["tasks"], "outputs": row["outputs"]}
-    if row["outputs"]:
-        return ctx.outcome(metrics=metrics, window_from=start)
-    if row["tasks"] < ctx.settings.checks.flow_min_tasks:
-        return ctx.outcome("insufficient_data", metrics=metrics, window_from=start)
-    metrics["last_output_at"] = ctx.row("last_output")["created_at"]
-    message = ctx.say(
-        f"过去一小时结束了 {row['tasks']} 个任务，但没有写入任何输出",
-        f"{row['tasks']} tasks ended in the last hour and no output row was written",
-    )
-    details = {"tasks": row["tasks"], "last_output_at": metrics["last_output_at"]}
-    return ctx.outcome(findings=[ctx.finding("critical", message, details)], metrics=metrics, window_from=start)
+    start = ctx.window_to - HOUR
+    found = flow(ctx.session.con, ctx.source_id, ctx.window_to, ctx.now, ctx.settle)
+    ctx.session.breathe()
+    metrics: dict[str, Any] = {"tasks": found.tasks, "outputs": found.outputs}
+    stopped = found.stopped(ctx.settings.checks.flow_min_tasks)
+    if not stopped:
+        return ctx.outcome("insufficient_data" if stopped is None else None, metrics=metrics, window_from=start)
+    metrics["last_output_at"] = found.last_output_at
+    finding = ctx.finding("critical", found.text(ctx.settings.language == "zh-CN"), found.details())
+    return ctx.outcome(findings=[finding], metrics=metrics, window_from=start)
 
 
 def duplicates(ctx: CheckContext) -> CheckOutcome:

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from monitoring_pipelines.quality.model import CheckOutcome
 
 
+#: Final statuses of a task that did not succeed (E-201).
+UNSUCCESSFUL = ("failed", "timed_out", "cancelled")
+
+
 def orphans(ctx: CheckContext) -> CheckOutcome:
-    """Live outputs whose task exists neither here nor at the source (C-111)."""
-    rows = ctx.rows("orphan_candidates", tasks_from=ctx.window_from - timedelta(hours=1))
-    owners = _owners(ctx, rows)
-    deleted = [row for row in rows if owners.get(row["task_hash"]) == "deleted"]
-    lost = [row for row in rows if owners.get(row["task_hash"]) in (None, "gone")]
+    """Live outputs whose task exists neither here nor at the source (C-111).
+
+    An inline output is part of its task's row and has an owner as long as it exists.
+    """
+    rows, owners = _strays(ctx)
+    rows = [row for row in rows if not row["is_inline"]]
+    states = {row["task_hash"]: _state(owners.get(row["task_hash"])) for row in rows}
+    deleted = [row for row in rows if states[row["task_hash"]] == "deleted"]
+    lost = [row for row in rows if states[row["task_hash"]] == "gone"]
     ctx.session.close()
     keys = sorted({row["task_key"] for row in lost})
     for at in range(0, len(keys), figures.LOOKUP_BATCH) if ctx.lookup else ():
@@ -39,26 +47,45 @@ def orphans(ctx: CheckContext) -> CheckOutcome:
     return ctx.outcome(findings=[ctx.finding("medium", message, details, task_keys)], metrics=metrics)
 
 
-def _owners(ctx: CheckContext, rows: list[dict[str, Any]]) -> dict[int, str]:
-    """What the store knows of the candidates' tasks: known, deleted (softly) or gone; those of the last week first."""
-    owners: dict[int, str] = {}
-    for oldest in (ctx.window_from - timedelta(days=7), datetime(1970, 1, 1)):
-        wanted = sorted({row["task_hash"] for row in rows} - set(owners))
-        for row in ctx.rows("owners", hashes=wanted, oldest=oldest) if wanted else ():
-            owners[row["task_hash"]] = "deleted" if row["is_deleted"] else "gone" if row["is_gone"] else "known"
-    return owners
+def _strays(ctx: CheckContext) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:
+    """Outputs of the window that no succeeded task of its time owns, and what the store knows of their tasks.
+
+    Tasks of the last week are looked at first: nearly always that is enough.
+    """
+    key = ("strays", ctx.window_from, ctx.window_to)
+    if key not in ctx.memo:
+        rows = ctx.rows("stray_outputs", tasks_from=ctx.window_from - timedelta(hours=1))
+        owners: dict[int, dict[str, Any]] = {}
+        for oldest in (ctx.window_from - timedelta(days=7), datetime(1970, 1, 1)):
+            wanted = sorted({row["task_hash"] for row in rows} - set(owners))
+            found = ctx.rows("owners", hashes=wanted, oldest=oldest) if wanted else ()
+            owners |= {row["task_hash"]: row for row in found}
+        ctx.memo[key] = rows, owners
+    return ctx.memo[key]
+
+
+def _state(owner: dict[str, Any] | None) -> str:
+    """``known``, ``deleted`` (softly) or ``gone``: of no task, or of one the source no longer has."""
+    if owner is None:
+        return "gone"
+    return "deleted" if owner["is_deleted"] else "gone" if owner["is_gone"] else "known"
 
 
 def wrong_status(ctx: CheckContext) -> CheckOutcome:
     """Outputs of tasks that ended without success (C-112)."""
-    rows = ctx.rows("wrong_status")
-    count = sum(row["outputs"] for row in rows)
+    rows, owners = _strays(ctx)
+    by_status: dict[str, list[str]] = {}
+    for row in rows:
+        owner = owners.get(row["task_hash"])
+        if row["is_dated"] and owner and _state(owner) == "known" and owner["status"] in UNSUCCESSFUL:
+            by_status.setdefault(owner["status"], []).append(row["task_key"])
+    count = sum(len(keys) for keys in by_status.values())
     metrics = {"outputs_of_unsuccessful": count}
     if not count:
         return ctx.outcome(metrics=metrics)
     message = ctx.say(f"{count} 条输出属于未成功的任务", f"{count} outputs belong to tasks that did not succeed")
-    details = {"count": count, "by_status": {row["status"]: row["outputs"] for row in rows}}
-    examples = [key for row in rows for key in row["examples"] or []]
+    details = {"count": count, "by_status": {status: len(keys) for status, keys in sorted(by_status.items())}}
+    examples = dict.fromkeys(key for _, keys in sorted(by_status.items()) for key in keys)
     return ctx.outcome(findings=[ctx.finding("low", message, details, examples)], metrics=metrics)
 
 
@@ -106,9 +133,8 @@ def bad_times(ctx: CheckContext) -> CheckOutcome:
     rows = ctx.rows("future_tasks", latest=latest)
     for first, last in figures.chunks(ctx.window_from, ctx.window_to):
         if figures.figures(ctx, first, last).odd_times:
-            outputs_from = figures.limits(ctx, first, last)["outputs_from"]
-            window = {"window_start": first, "window_end": last, "latest": latest}
-            rows += ctx.rows("bad_times", **window, outputs_from=outputs_from)
+            window = {"window_start": first, "window_end": last}
+            rows += ctx.rows("bad_times", **window, **figures.limits(ctx, first, last))
     kinds: dict[str, int] = {}
     for row in rows:
         kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["n"]

@@ -72,7 +72,8 @@ def slots(ctx: CheckContext) -> dict[str, int | None]:
     limit = ctx.source.slots.limit
     in_use = counters(ctx)["active"]
     available = None if limit is None else max(0, limit - in_use)
-    return {"limit": limit, "in_use": in_use, "available": available, "leaked": ctx.row("leaked_slots")["leaked"]}
+    leaked = {row["source_id"]: row["leaked"] for row in ctx.rows("leaked_slots")}
+    return {"limit": limit, "in_use": in_use, "available": available, "leaked": leaked.get(ctx.source_id, 0)}
 
 
 def slot_state(ctx: CheckContext) -> CheckOutcome:
@@ -81,7 +82,5 @@ def slot_state(ctx: CheckContext) -> CheckOutcome:
 
 
 def _raw_from(ctx: CheckContext) -> Any:
-    row = ctx.session.con.execute(
-        "SELECT raw_from FROM meta.source_state WHERE source_id = ?", [ctx.source_id]
-    ).fetchone()
-    return row[0] if row else None
+    rows = ctx.session.query("SELECT raw_from FROM meta.source_state WHERE source_id = ?", [ctx.source_id])
+    return rows[0][0] if rows else None
