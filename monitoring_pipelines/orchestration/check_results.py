@@ -93,9 +93,9 @@ def _metadata(outcomes: Sequence[CheckOutcome], settings: Settings, run_id: str 
 
 
 def page_url(settings: Settings, outcomes: Sequence[CheckOutcome]) -> str:
-    """Our page about consistency, for the source when there is one."""
+    """Our page about consistency, for the source when one alone has an answer."""
     host = "localhost" if settings.api.host in ("0.0.0.0", "::") else settings.api.host  # noqa: S104 - shown, not bound
-    sources = {outcome.source_id for outcome in outcomes}
+    sources = {outcome.source_id for outcome in outcomes if outcome.status in _ANSWERS}
     query = f"?source={sources.pop()}" if len(sources) == 1 else ""
     return f"http://{host}:{settings.api.port}/consistency{query}"
 
