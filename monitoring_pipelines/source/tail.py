@@ -196,12 +196,13 @@ def _first_load(
 
     marks: dict[tuple[str, str], Mark] = {}
     overlap = timedelta(seconds=settings.extract.overlap_s)
+    limit = _first_possible_day(settings, began)
     with connect(source.read_dsn(), settings) as connection:
         tables = _tables(source, connection, {})
         for table in tables:
-            marks[table.mapping.table, table.mapping.entity] = _baseline(connection, table, began - overlap)
+            oldest = datetime.combine(limit, datetime.min.time())
+            marks[table.mapping.table, table.mapping.entity] = _baseline(connection, table, began - overlap, oldest)
         first = _first_day(settings, connection, tables, began)
-    limit = _first_possible_day(settings, began)
     log.info("%s: first load from %s", source.id, first)
     days = (began.date() - first).days + 1
     for number in range(days):
@@ -213,21 +214,28 @@ def _first_load(
     return marks
 
 
-def _baseline(connection: SourceConnection, table: TableCycle, since: datetime) -> Mark:
-    """A mark whose next reading covers the overlap; ids below it are covered by the load itself."""
+def _baseline(connection: SourceConnection, table: TableCycle, since: datetime, oldest: datetime) -> Mark:
+    """A mark whose next reading covers the overlap; ids below it are covered by the load itself.
+
+    Without an index of times the newest ids stand for the overlap, as far as their rows are not older than ``oldest``.
+    """
     plan, mark = table.plan, table.mark
     searchable = {name: field for name, field in plan.times.items() if table.info.indexed(field.column)}
     times = dict.fromkeys(plan.times, since)
     if plan.row_id_sql is None:
         return replace(mark, times=times)
     top = connection.query(f"select max({plan.row_id_sql}) from {plan.from_sql}")[0][0]
-    column = searchable.get(entities()[plan.entity].time_column or "")
-    if column is not None:
-        sql = f"select min({plan.row_id_sql}) from {plan.from_sql} where {column.sql} >= {column.bound(since)}"
+    tests = []
+    name = entities()[plan.entity].time_column or ""
+    if name in searchable:
+        tests = [f"{searchable[name].sql} >= {searchable[name].bound(since)}"]
+    elif top is not None:
+        tests = [f"{plan.row_id_sql} > {int(top) - UNPLACED_IDS}"]
+        tests += [f"{plan.times[name].sql} >= {plan.times[name].bound(oldest)}"] if name in plan.times else []
+    if tests:
+        sql = f"select min({plan.row_id_sql}) from {plan.from_sql} where {' and '.join(tests)}"
         low = connection.query(sql)[0][0]
         top = int(low) - 1 if low is not None else top
-    elif top is not None:
-        top = max(int(top) - UNPLACED_IDS, 0)
     return replace(mark, max_id=int(top) if top is not None else 0, times=times)
 
 

@@ -102,6 +102,7 @@ def test_the_first_load_finds_future_and_uncommitted_rows_without_an_index_of_ti
     """E-306, E-604: rows dated after today are stored, and an id whose transaction is still open is not given up."""
     bench = tail()
     bench.db.execute("drop index created on `order`")
+    bench.task("old", at=NOW - timedelta(days=40))
     bench.task("soon", at=NOW + timedelta(days=3))
     bench.task("far", at=NOW + timedelta(days=9000))
     slow = bench.db.connect(autocommit=False)
