@@ -320,6 +320,10 @@ def _conditions(table: TableCycle, overlap: timedelta) -> list[str | None]:
         names.append(entity.time_column or "")
     if entity.mutable:
         names += [name for name in ("created_at", "started_at", "ended_at") if name != entity.time_column]
+        # New rows come by id; rows nobody believes open, and those whose end has no index, change unseen otherwise.
+        ended = plan.times.get("ended_at")
+        if entity.open_column is None or ended is None or not table.info.indexed(ended.column):
+            names.append(entity.time_column or "")
     for name in dict.fromkeys(names):
         column = plan.times.get(name)
         # A rescan table has nothing better: its server looks at every row, but only new ones are handed over (E-608).

@@ -116,6 +116,32 @@ def test_the_first_load_finds_future_and_uncommitted_rows_without_an_index_of_ti
     assert _keys(bench) == ["far", "now", "slow", "soon"]
 
 
+GROWING = """  task_output:
+    table: output
+    row_id: id
+    key: id
+    columns: {task_key: task, size_bytes: size, created_at: created}
+"""
+
+
+def test_changes_of_recent_rows_nobody_believes_open_are_found_by_their_times(tail: Make) -> None:
+    """E-607: an output that grows, and a final task without an index of ends, change within the overlap."""
+    bench = tail(tables=TASK.format(more="") + GROWING)
+    bench.db.execute(
+        "create table output (id bigint auto_increment primary key, task varchar(64), size bigint, created datetime(6), "
+        "index (created))"
+    )
+    bench.db.execute("drop index ended on `order`")
+    bench.task("a")
+    bench.db.execute("insert into output (task, size, created) values ('a', null, %s)", (NOW - timedelta(seconds=50),))
+    bench.cycle()
+    bench.db.execute("update output set size = 100")
+    bench.db.execute("update `order` set status = 'BAD' where `key` = 'a'")
+    bench.cycle(30)
+    assert bench.raw("select size_bytes from raw.task_output") == [(100,)]
+    assert bench.raw("select status from raw.task") == [("failed",)]
+
+
 def test_where_and_deleted_when_are_judged_per_version_of_the_row(tail: Make) -> None:
     """E-611: a row that leaves the mapping is gone, a soft-deleted one stays; neither column is mapped."""
     bench = tail('where: "flag <> 9"\n    deleted_when: "flag = 0"')
