@@ -308,3 +308,20 @@ def test_a_silent_dagster_is_told_from_outside_and_its_return_too(make_world, cl
         assert set(component_alerts(world).values()) == {"resolved"}
         beating = {b["component"]: b["at"] for b in world.rows(tables.component_heartbeat)}
         assert beating["api"] == clock.now()
+
+
+def test_a_sensor_that_no_code_location_has_any_more_ends_its_alert(make_world, clock):
+    with Receiver(clock) as dagster:
+        world = make_world()
+        dagster_says(world, dagster, healthy=True)
+        for name in ("dagster.sensor.old_sensor", "dagster.daemon.SENSOR", "evaluator"):
+            world.says("self.heartbeat", severity="high", source_id="_self", labels={"component": name}, service=None)
+        world.tick()
+        world.forgets()
+        beats(world, "evaluator", "dispatcher")
+        watch.look(world.settings, world.state, clock, dagster.url)
+        assert component_alerts(world) == {
+            "dagster.sensor.old_sensor": "resolved", "dagster.daemon.SENSOR": "resolved", "evaluator": "resolved",
+        }  # fmt: skip
+        events = world.rows(tables.alert_event, "event_id")
+        assert [e["reason"] for e in events if e["to_state"] == "resolved"].count("no longer configured") == 1
