@@ -196,14 +196,17 @@ class Supervisor:
         if self._on_stop is not None:
             self._on_stop()
         running = [s.process for s in reversed(self._services) if s.process is not None]
-        for process in running:
-            # The leader alone first: it ends its helpers in its own order. The group follows.
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_GRACE_S
         seen = self._signals
-        while any(p.poll() is None for p in running) and time.monotonic() < deadline and self._signals <= seen:
-            time.sleep(0.1)
+        # What others need ends last: a daemon whose code server is gone would report that as a failure.
+        for needed in (False, True):
+            ending = [s.process for s in self._services if s.process is not None and (s.ready is not None) == needed]
+            for process in ending:
+                # The leader alone first: it ends its helpers in its own order. The group follows.
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+            while any(p.poll() is None for p in ending) and time.monotonic() < deadline and self._signals <= seen:
+                time.sleep(0.1)
         for process in running:
             self._end_group(process, signal.SIGTERM)
         time.sleep(0.2)

@@ -97,6 +97,29 @@ def test_sigterm_ends_children_and_their_children(tmp_path: Path) -> None:
     assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in children))
 
 
+def test_a_service_others_need_ends_after_them() -> None:
+    """A daemon that outlives its code server would report it as unreachable at every regular end."""
+    code = """
+        import signal, sys, time
+        def end(*_):
+            print("ended", flush=True)
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, end)
+        print("up", flush=True)
+        while True:
+            time.sleep(0.05)
+    """
+    lines: list[str] = []
+    needed, dependent = service("needed", code), service("dependent", code)
+    needed.ready = lambda: any(line.startswith("needed") for line in lines)
+    supervisor = Supervisor([needed, dependent], lines.append)
+    threading.Thread(
+        target=lambda: (wait_for(lambda: sum("up" in line for line in lines) == 2), supervisor.stop()), daemon=True
+    ).start()
+    assert supervisor.run() == 0
+    assert [line.split()[0] for line in lines if "ended" in line] == ["dependent", "needed"]
+
+
 def test_taken_port_is_named_with_the_way_out() -> None:
     """The message says which port, for what, and how to choose another."""
     with socket.socket() as other:
