@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
 from monitoring_pipelines.quality.registry import MONITORING_ERROR
 from monitoring_pipelines.severity import SEVERITIES, highest
-from monitoring_pipelines.state.types import canonical_json
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
@@ -92,6 +91,9 @@ def run(
 
 
 def _answer(check: Custom, pipe: Pipeline, run: CheckRun, source_ids: list[str], limit_s: float) -> dict[str, Any]:
+    # Loading the Dagster location asks which checks there are; it must not load the state store's library.
+    from monitoring_pipelines.state.types import canonical_json
+
     with tempfile.TemporaryDirectory(prefix="mp-check-") as folder:
         result = Path(folder) / "answer.json"
         request = {
