@@ -64,9 +64,9 @@ PATHS = {
 }
 
 
-def serve(folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
+def serve(folder: Path, port: int | None = None) -> tuple[str, subprocess.Popen[bytes]]:
     """The server in a process of its own; its address."""
-    port = free_port()
+    port = port or free_port()
     settings_of(folder)
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("mp")), "serve", "--config", str(folder / "monitoring.yaml"),
