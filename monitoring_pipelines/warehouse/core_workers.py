@@ -139,6 +139,26 @@ def _write_workers(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id
         'CROSS JOIN claim_setting AS s WHERE n."at" >= c.since AND n."at" <= s.horizon '
         "AND n.origin IS DISTINCT FROM 'poll' AND n.is_idle IS NOT NULL AND s.has_attempts"
     )
+    _mark_earlier_samples(con, source_id)
+
+
+def _mark_earlier_samples(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
+    """Samples of a worker are compared with attempts from its first attempt on: then the earlier ones are due (M-211)."""
+    rows = con.execute(
+        "SELECT worker_key, min(first_sample_at) FROM core.worker_evidence WHERE source_id = ? AND worker_key IN ("
+        "SELECT worker_key FROM come_worker_evidence WHERE kind = 'start' "
+        "EXCEPT SELECT worker_key FROM gone_worker_evidence WHERE kind = 'start') "
+        "GROUP BY worker_key HAVING count(*) FILTER (kind = 'start') = 1 AND min(first_sample_at) IS NOT NULL",
+        [source_id],
+    ).fetchall()
+    if rows:
+        con.execute(
+            'INSERT INTO core.dirty_stretch SELECT DISTINCT source_id, worker_key, time_bucket(INTERVAL 10 MINUTE, "at") '
+            'FROM raw.worker_snapshot WHERE source_id = ? AND "at" >= ? AND list_contains(?, worker_key) '
+            "AND origin IS DISTINCT FROM 'poll' AND is_idle IS NOT NULL "
+            'AND "at" <= (SELECT horizon FROM claim_setting WHERE has_attempts)',
+            [source_id, min(row[1] for row in rows), [row[0] for row in rows]],
+        )
 
 
 #: Busy pieces from samples are recomputed only as far back as new samples reach.
