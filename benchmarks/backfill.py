@@ -1,7 +1,7 @@
 """Hour partitions backfilled through Dagster, against the same hours computed without it.
 
     python -m benchmarks.backfill                       # small: two days of a small platform
-    python -m benchmarks.backfill --days 30 --step-ms 80
+    python -m benchmarks.backfill --days 30 --step-ms 400
 
 One run per 168 partitions, as the daemon cuts a backfill. The peer is the same range through the domain code alone in a
 process of its own; what Dagster adds (loading, partition bookkeeping, events) is the share printed.
@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from benchmarks._common import Sample, in_child, machine, measure, table
-from benchmarks._history import MIDNIGHT, build_day, build_history
+from benchmarks._history import MIDNIGHT, build_day, build_history, copy_days
 from benchmarks.minute_tick import CONFIG
 
 MODULE = "benchmarks.backfill"
@@ -65,14 +65,14 @@ def main() -> None:
     """Build the store, run both, print the share."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=2)
-    parser.add_argument("--step-ms", type=int, default=8000, help="milliseconds between two tasks")
+    parser.add_argument("--step-ms", type=int, default=4320, help="milliseconds between two tasks")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         name, *arguments = given.child
         functions = {
             "through_dagster": through_dagster, "without_dagster": without_dagster,
-            "build_history": build_history, "build_day": build_day,
+            "build_history": build_history, "build_day": build_day, "copy_days": copy_days,
         }  # fmt: skip
         measure(lambda: functions[name](*arguments))
         return
@@ -81,11 +81,12 @@ def main() -> None:
 
 
 def _compare(root: Path, days: int, step_ms: int) -> None:
-    store = root / "history.duckdb"
+    one, store = root / "day.duckdb", root / "history.duckdb"
+    in_child(MODULE, ["--child", "build_history", str(one), "1", str(step_ms)])
+    in_child(MODULE, ["--child", "build_day", str(one), (MIDNIGHT - timedelta(days=1)).isoformat()])
     in_child(MODULE, ["--child", "build_history", str(store), str(days), str(step_ms)])
+    in_child(MODULE, ["--child", "copy_days", str(store), str(one), str(days), str(step_ms)])
     first = MIDNIGHT - timedelta(days=days)
-    for number in range(days):
-        in_child(MODULE, ["--child", "build_day", str(store), (first + timedelta(days=number)).isoformat()])
     samples: dict[str, list[Sample]] = {"without_dagster": [], "through_dagster": []}
     for name, runs in samples.items():
         home = root / name
