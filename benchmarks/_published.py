@@ -155,7 +155,7 @@ _VALUES = {
     "source_id": "'shop'", "task_key": "k", "task_hash": "md5_number_lower(concat_ws(chr(31), 'shop', k))", "bucket_at": "c",
     "endpoint": "endpoint", "status": "s", "raw_status": "upper(s)", "worker_key": "w", "created_at": "c", "started_at": "c",
     "ended_at": "c + INTERVAL 12 SECOND", "effective_end": "c + INTERVAL 12 SECOND", "output_expected": "true",
-    "is_deleted": "false", "outputs": "o", "outputs_live": "o", "distinct_outputs": "o", "attempts": "1", "open_attempts": "0",
+    "is_deleted": "false", "outputs": "o", "outputs_live": "o", "distinct_outputs": "o", "outputs_invalid": "0", "attempts": "1", "open_attempts": "0",
     "completed": "(s = 'succeeded')::INT", "failed": "(s = 'failed')::INT", "timed_out": "0",
     "cancelled": "(s = 'cancelled')::INT", "lost": "0", "leaked": "0", "late_events": "0", "execution_n": "1",
     "execution_sum_ms": "12000",
