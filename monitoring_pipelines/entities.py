@@ -24,6 +24,13 @@ WORKER_EVENT_TYPES = (
     "started", "registered", "task_pulled", "task_completed", "offline", "status_change", "failure", "recovery",
 )  # fmt: skip
 JOB_RUN_OUTCOMES = ("success", "failure", "timeout", "missed", "skipped", "running")
+#: Words of an entity's ``open_column`` whose rows may still change (E-606).
+OPEN_WORDS: dict[str, tuple[str, ...]] = {
+    "task": tuple(word for word in TASK_STATUSES if word not in FINAL_TASK_STATUSES),
+    "job_run": ("running",),
+    "notification": ("pending", "failed"),
+    "worker": tuple(word for word in WORKER_STATUSES if word != "offline"),
+}
 #: Kinds of ``raw.anomaly`` (E-007).
 ANOMALY_KINDS = (
     "late_terminal_event", "duplicate_event", "negative_duration", "absurd_duration", "future_time", "zero_date",

@@ -95,9 +95,9 @@ class Scope:
     indexed: bool
 
     @classmethod
-    def of(cls, plan: SelectPlan, source_id: str, info: TableInfo) -> Scope:
-        """The scope of a planned table."""
-        name = entities()[plan.entity].time_column
+    def of(cls, plan: SelectPlan, source_id: str, info: TableInfo, name: str | None = None) -> Scope:
+        """The scope of a planned table by its time column, or by another one called ``name``."""
+        name = name or entities()[plan.entity].time_column
         found = plan.times.get(name) if name and plan.entity not in WHOLE else None
         if found is not None and found.dialect == "sqlite" and found.kind not in (*_PLAIN_TEXT_TIMES, *NUMBER_TIMES):
             found = None

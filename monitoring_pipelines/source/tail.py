@@ -18,7 +18,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.config.expr_sql import quote_text
-from monitoring_pipelines.entities import FINAL_TASK_STATUSES, entities
+from monitoring_pipelines.entities import OPEN_WORDS, entities
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.source import drift
 from monitoring_pipelines.source.convert import Staged, convert, create_stage, load_stage
@@ -26,6 +26,7 @@ from monitoring_pipelines.source.engine import SourceConnection, clock_offset, c
 from monitoring_pipelines.source.inspect import TableInfo, inspect_tables
 from monitoring_pipelines.source.load import LoadGuard
 from monitoring_pipelines.source.marks import Mark, load_marks, store_error, store_mark
+from monitoring_pipelines.source.older import load_older, open_rows
 from monitoring_pipelines.source.select import INSIDE, MARK, SelectPlan, build_select
 from monitoring_pipelines.warehouse import families
 from monitoring_pipelines.warehouse.connect import WarehouseMissing, transaction
@@ -51,13 +52,6 @@ UNPLACED_IDS = 1000
 SMALL_ENTITIES = ("worker", "job", "endpoint")
 #: Longest pause of a cycle for a busy source; the minute must still be told.
 LONGEST_PAUSE_S = 20.0
-#: Rows the store believes not final (E-606), as a condition on the raw table.
-OPEN_ROWS = {
-    "task": f"status NOT IN {FINAL_TASK_STATUSES}",
-    "job_run": "outcome = 'running'",
-    "notification": "state IN ('pending', 'failed')",
-    "worker": "status <> 'offline'",
-}
 
 
 @dataclass
@@ -165,12 +159,12 @@ def _stored(
     try:
         with warehouse.reader(f"marks of {source.id}") as con:
             marks = load_marks(con, source.id)
-            for name, condition in OPEN_ROWS.items():
+            for name in OPEN_WORDS:
                 if name not in source.tables or not marks:
                     continue
                 key = entities()[name].key[0]
                 for table, row_id, value in con.execute(
-                    f'SELECT src_table, row_id, "{key}" FROM raw."{name}" WHERE source_id = ? AND {condition} '
+                    f'SELECT src_table, row_id, "{key}" FROM raw."{name}" WHERE source_id = ? AND {open_rows(name)} '
                     "AND deleted_at IS NULL",
                     [source.id],
                 ).fetchall():
@@ -209,6 +203,9 @@ def _first_load(
         day = first + timedelta(days=number)
         reconcile_day(settings, source, warehouse, clock, day, log=log, and_later=number == days - 1)
     reconcile_undated(settings, source, warehouse, clock, log=log)
+    # Tables that every cycle reads whole need nothing more.
+    older = [(t.plan, t.info) for t in tables if _conditions(t, overlap) != [None]]
+    load_older(settings, source, warehouse, clock, older, datetime.combine(limit, datetime.min.time()), log)
     if limit < first:
         prove_empty_days(settings, source, warehouse, clock, limit, first - timedelta(days=1), began, log)
     return marks
