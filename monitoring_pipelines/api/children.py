@@ -62,7 +62,7 @@ def refuse(answer: dict[str, Any], what: str) -> None:
     log.info("%s: %s (%s)", what, answer["message"], answer["code"])
     if code in _CONFLICTS:
         raise conflict(f"{what}: {answer['code']}", answer["code"])
-    if code == 2:
+    if code == 2 and answer["code"] != "nothing_published":
         message = str(answer["message"])
         raise missing(message) if message.startswith("no repair ") else bad(message)
     raise ApiError(503, f"{what}: not available at the moment", answer["code"])

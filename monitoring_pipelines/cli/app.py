@@ -34,7 +34,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("reconcile", "extraction:reconcile", _DATA, "Compare days with the source and repair what differs."),
     ("aggregate", "statistics:aggregate", _DATA, "Compute the statistics that are due."),
     ("rebuild", "statistics:rebuild", _DATA, "Compute the statistics of a range again from stored rows."),
-    ("stats", "statistics:stats", _DATA, "Show the statistics of one endpoint."),
+    ("stats", "statistics:stats", _DATA, "Show the statistics of an endpoint, job, process or channel."),
     ("check", "checks:check", _CHECKS, "Check completeness and consistency now: quick, full or deep."),
     (
         "check-integrity",

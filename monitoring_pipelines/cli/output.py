@@ -43,16 +43,26 @@ def _plain(value: Any) -> Any:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "") -> str:
-    """Columns of text, numbers to the right, a rule under the headers."""
+    """Columns of text as wide as a terminal shows them, numbers to the right, a rule under the headers."""
     body = [["-" if value is None else _cell(value) for value in row] for row in rows]
     right = [bool(body) and all(_is_number(row[i]) for row in body) for i in range(len(headers))]
-    widths = [max([len(h), *(len(row[i]) for row in body)]) for i, h in enumerate(headers)]
+    widths = [max([_width(h), *(_width(row[i]) for row in body)]) for i, h in enumerate(headers)]
 
     def line(cells: Sequence[str]) -> str:
-        parts = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
+        gaps = [" " * (w - _width(c)) for c, w in zip(cells, widths, strict=True)]
+        parts = [gap + c if r else c + gap for c, gap, r in zip(cells, gaps, right, strict=True)]
         return (indent + "  ".join(parts)).rstrip()
 
     return "\n".join([line(headers), line(["-" * w for w in widths]), *(line(row) for row in body)])
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that the text takes: two for a Chinese character, none for a combining mark."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _cell(value: Any) -> str:

@@ -1,7 +1,7 @@
 """``mp aggregate``, ``mp rebuild``, ``mp stats``: computing and showing statistics by hand.
 
 What belongs here: options and wording. What does not: computing (``pipeline``, ``rebuild``) and the published files
-(``warehouse.lake``).
+(``published``).
 """
 
 from __future__ import annotations
@@ -16,25 +16,42 @@ from monitoring_pipelines.cli.context import Context, Ctx
 from monitoring_pipelines.cli.output import table, write
 from monitoring_pipelines.cli.times import DAY, instant, span
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.warehouse.families import FAMILIES
 
 if TYPE_CHECKING:
     from monitoring_pipelines.pipeline import Pipeline, WindowDone
+    from monitoring_pipelines.published.reader import Look
 
 HOUR = timedelta(hours=1)
 Grain = Literal["minute", "hour", "day"]
-_TABLES = {
-    "minute": "mart.endpoint_minute_stats",
-    "hour": "mart.endpoint_hourly_stats",
-    "day": "mart.endpoint_daily_stats",
-}
+FamilyName = Literal["endpoint", "output", "job", "resource", "ingest", "notification"]
 _BUCKET = {"minute": "stat_minute", "hour": "stat_hour", "day": "stat_date"}
 _DEFAULT_SPAN = {"minute": HOUR, "hour": DAY, "day": 14 * DAY}
-#: Shown without ``--json``; absent ones are left out.
-_SHOWN = (
-    *_BUCKET.values(), "tasks_submitted", "tasks_completed", "tasks_failed", "tasks_timeout", "success_rate",
-    "avg_queue_wait_ms", "p95_queue_wait_ms", "avg_execution_ms", "p95_execution_ms", "queue_depth_end",
-    "total_workers", "avg_worker_utilization", "state", "revision",
-)  # fmt: skip
+#: Shown without ``--json`` after source and bucket; absent ones are left out.
+_SHOWN: dict[str, tuple[str, ...]] = {
+    "endpoint": (
+        "tasks_submitted", "tasks_completed", "tasks_failed", "tasks_timeout", "success_rate", "avg_queue_wait_ms",
+        "p95_queue_wait_ms", "avg_execution_ms", "p95_execution_ms", "queue_depth_end", "total_workers",
+        "avg_worker_utilization",
+    ),
+    "output": (
+        "total_tasks", "success_tasks", "tasks_with_outputs", "missing_count", "completion_rate", "total_outputs",
+        "duplicate_rows", "invalid_outputs", "avg_outputs_per_task", "outputs_created", "outputs_created_repair",
+    ),
+    "job": (
+        "success_count", "failure_count", "timeout_count", "success_rate", "missed_count", "skipped_count",
+        "avg_duration_ms", "p95_duration_ms", "max_duration_ms", "sla_violations", "last_outcome",
+    ),
+    "resource": (
+        "avg_rss_bytes", "max_rss_bytes", "avg_cpu_pct", "max_cpu_pct", "avg_fds", "max_fds", "avg_conns",
+        "avg_threads", "restarts", "samples_received", "samples_expected",
+    ),
+    "ingest": ("series", "increase", "error_increase", "rate_per_s", "success_rate", "samples", "resets", "gaps"),
+    "notification": (
+        "created", "sent", "abandoned", "attempts_ok", "attempts_failed", "success_rate", "avg_latency_ms",
+        "p95_latency_ms", "repeats", "resolves",
+    ),
+}  # fmt: skip
 
 
 def aggregate(
@@ -74,7 +91,7 @@ def aggregate(
 
 def _range(pipe: Pipeline, grain: Grain | None, from_: str, to: str) -> list[WindowDone]:
     from monitoring_pipelines import pipeline
-    from monitoring_pipelines.warehouse.families import DAY_TABLES, FAMILIES
+    from monitoring_pipelines.warehouse.families import DAY_TABLES
 
     done: list[WindowDone] = []
     if grain != "day":
@@ -124,19 +141,22 @@ def rebuild(
 
 
 def stats(
-    endpoint: str,
+    subject: str,
     /,
     *,
     ctx: Ctx,
+    family: FamilyName = "endpoint",
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
     granularity: Grain = "hour",
 ) -> int:
-    """Show the statistics of one endpoint from the published files.
+    """Show the statistics of one endpoint, or with --family of a job, process or channel, from the published files.
 
     Args:
         ctx: Global options.
-        endpoint: Name, exactly as in the source.
+        subject: Name, exactly as in the source: an endpoint (endpoint, output), a job, a process (resource, ingest) or
+            a channel (notification).
+        family: Which statistics.
         from_: Start, UTC (default: an hour, a day or two weeks before the end).
         to: End, exclusive (default: now).
         granularity: minute, hour or day.
@@ -145,40 +165,51 @@ def stats(
     start = instant(from_, "--from") if from_ else end - _DEFAULT_SPAN[granularity]
     if start >= end:
         raise UsageError("--from is not before --to", "--to is exclusive")
-    rows = _rows(ctx, endpoint, granularity, start, end)
-    ctx.emit({"endpoint": endpoint, "granularity": granularity, "rows": rows}, lambda: _rows_text(rows))
+    rows = _rows(ctx, subject, granularity, start, end, family)
+    kind = FAMILIES[family].subject[0]
+    data = {"family": family, kind: subject, "granularity": granularity, "rows": rows}
+    ctx.emit(data, lambda: _rows_text(rows, family))
     return 0
 
 
-def _rows(ctx: Context, endpoint: str, grain: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    """Published rows of one endpoint whose bucket starts in [start, end), oldest first."""
-    from monitoring_pipelines.config.suggest import did_you_mean
-    from monitoring_pipelines.warehouse.lake import Lake
+def _rows(
+    ctx: Context, subject: str, grain: str, start: datetime, end: datetime, family: FamilyName = "endpoint"
+) -> list[dict[str, Any]]:
+    """Published rows of one subject whose bucket starts in [start, end), oldest first."""
+    from monitoring_pipelines.published.reader import Published
 
-    name = _TABLES[grain]
-    lake = Lake(ctx.settings.lake_path)
-    if name not in lake.manifest.tables:
-        return []
-    with lake.connect() as con:
-        bucket = _BUCKET[grain]
-        where = f"endpoint = ? AND {bucket} >= ? AND {bucket} < ?"
-        arguments: list[Any] = [endpoint, start, end]
-        if ctx.source:
-            where += " AND source_id = ANY(?)"
-            arguments.append(ctx.source)
-        cursor = con.execute(f"SELECT * FROM {name} WHERE {where} ORDER BY {bucket}, source_id", arguments)
-        headers = [column[0] for column in cursor.description or ()]
-        rows = [dict(zip(headers, row, strict=True)) for row in cursor.fetchall()]
+    chosen = FAMILIES[family]
+    name, bucket, kind = chosen.table(grain), _BUCKET[grain], chosen.subject[0]
+    sources = [source.id for source in ctx.sources()] if ctx.source else []
+    with Published(ctx.settings.lake_path).look() as look:
+        if not look.has(name):
+            return []
+        rows = look.rows(
+            f"SELECT * FROM {look.table(name, start, end)} WHERE {kind} = $subject AND {bucket} >= $start "
+            f"AND {bucket} < $end AND (len($sources) = 0 OR list_contains($sources, source_id)) "
+            f"ORDER BY {', '.join([bucket, 'source_id', *chosen.subject])}",
+            {"subject": subject, "start": start, "end": end, "sources": sources},
+        )
         if not rows:
-            known = [row[0] for row in con.execute(f"SELECT DISTINCT endpoint FROM {name}").fetchall()]
-            if endpoint not in known:
-                hint = f"known: {', '.join(sorted(known)[:20])}" if known else "nothing has been computed yet"
-                raise UsageError(f"no endpoint {endpoint!r}{did_you_mean(endpoint, known)}", hint)
+            _must_be_known(look, name, kind, subject)
     return rows
 
 
-def _rows_text(rows: list[dict[str, Any]]) -> str:
+def _must_be_known(look: Look, table_name: str, kind: str, subject: str) -> None:
+    """UsageError with the nearest names when no row of any time has this subject."""
+    from monitoring_pipelines.config.suggest import did_you_mean
+
+    known = [row[0] for row in look.tuples(f"SELECT DISTINCT {kind} FROM {look.table(table_name)} ORDER BY 1")]
+    if subject not in known:
+        hint = f"known: {', '.join(known[:20])}" if known else "nothing has been computed yet: run `mp aggregate`"
+        word = {"job_id": "job", "process_id": "process"}.get(kind, kind)
+        raise UsageError(f"no {word} {subject!r}{did_you_mean(subject, known)}", hint)
+
+
+def _rows_text(rows: list[dict[str, Any]], family: FamilyName = "endpoint") -> str:
     if not rows:
         return "no rows in this range"
-    headers = [name for name in _SHOWN if name in rows[0]]
+    sources = ["source_id"] if len({row["source_id"] for row in rows}) > 1 else []
+    wanted = [*sources, *_BUCKET.values(), *_SHOWN[family], "state", "revision"]
+    headers = [name for name in wanted if name in rows[0]]
     return table(headers, ([row[name] for name in headers] for row in rows))

@@ -170,7 +170,7 @@ class Published:
             status = (self.path / MANIFEST_NAME).stat()
         except FileNotFoundError:
             raise LakeMissing(
-                f"nothing has been published at {self.path}", "run one tick, for example with mp up"
+                f"nothing has been published at {self.path}", "run `mp extract --once` and `mp aggregate`, or `mp up`"
             ) from None
         stamp = (status.st_mtime_ns, status.st_ino)
         with self._lock:

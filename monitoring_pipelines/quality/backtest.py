@@ -120,15 +120,18 @@ def backtest(lake: Lake, rule: Candidate, start: datetime, end: datetime) -> dic
         rule: The rule.
         start: First bucket, naive UTC.
         end: End of the last bucket.
+
+    Raises:
+        UsageError: The statistics of the rule have no rows at all: silence would look like a calm rule.
     """
+    _must_have_rows(lake, rule.metric.table)
     step = rule.metric.step or timedelta(minutes=1)
     start, end = start - (start - datetime.min) % step, end - (end - datetime.min) % step
     firings: list[Firing] = []
     subjects = 0
-    if rule.metric.table in lake.manifest.tables:
-        for source_id, labels, rows in _subjects(lake, rule, start - step * (rule.window - 1), end):
-            subjects += 1
-            firings += _replay(rule, source_id, labels, rows, start, end)
+    for source_id, labels, rows in _subjects(lake, rule, start - step * (rule.window - 1), end):
+        subjects += 1
+        firings += _replay(rule, source_id, labels, rows, start, end)
     firings.sort(key=lambda one: (one.start, one.source_id, sorted(one.labels.items())))
     seconds = [((one.end or end) - one.start).total_seconds() for one in firings]
     return {
@@ -140,6 +143,11 @@ def backtest(lake: Lake, rule: Candidate, start: datetime, end: datetime) -> dic
         "still_firing": sum(one.end is None for one in firings),
         "list": [_as_dict(one, end) for one in firings[:LISTED]],
     }  # fmt: skip
+
+
+def _must_have_rows(lake: Lake, table: str) -> None:
+    if table not in lake.manifest.tables or not lake.manifest.rows(table):
+        raise UsageError(f"{table} has no published rows", "run `mp aggregate` first, or `mp up`")
 
 
 def _replay(

@@ -35,6 +35,7 @@ class LakeMissing(ProductError):
     """Nothing has been published yet."""
 
     code = "nothing_published"
+    exit_code = 2  # nothing was found wrong: a step is missing
 
 
 class LakeDamaged(ProductError):
@@ -199,7 +200,9 @@ class Lake:
         self.path = Path(path).absolute()
         manifest = read_manifest(self.path)
         if manifest is None:
-            raise LakeMissing(f"nothing has been published at {self.path}", "run one tick, for example with mp up")
+            raise LakeMissing(
+                f"nothing has been published at {self.path}", "run `mp extract --once` and `mp aggregate`, or `mp up`"
+            )
         self.manifest = manifest
 
     @property

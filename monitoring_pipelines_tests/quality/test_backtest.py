@@ -172,3 +172,12 @@ def test_the_command_replays_a_rule_that_is_not_saved_yet(depths, capsys, monkey
     assert run(words) == 0
     assert "fired 1 times for 1 subjects" in capsys.readouterr().out
     assert run(["rules", "backtest", "new", "--metric", "endpoint_minute_stats.queue_depth_end", "--op", ">"]) == 2
+
+
+def test_a_rule_over_statistics_without_rows_is_refused_instead_of_called_calm(depths):
+    """Before anything is computed there is nothing to replay: exit code 2 with what to do, not `fired 0 times`."""
+    world = depths({})
+    with pytest.raises(UsageError, match="endpoint_minute_stats has no published rows") as refused:
+        replay(world)
+    assert "mp aggregate" in str(refused.value.hint)
+    assert refused.value.exit_code == 2

@@ -103,6 +103,13 @@ def test_ddl_prints_one_table_or_all(capsys: pytest.CaptureFixture[str]) -> None
         assert name in sql
 
 
+def test_tables_are_as_wide_as_a_terminal_shows_them() -> None:
+    """A Chinese character takes two columns: what follows it stays under its header."""
+    assert table(["名称", "n"], [["语音", 5], ["tts", 12]]).splitlines() == [
+        "名称   n", "----  --", "语音   5", "tts   12",
+    ]  # fmt: skip
+
+
 def test_tables_align_numbers_to_the_right() -> None:
     """Figures under each other are comparable."""
     assert table(["name", "n"], [["a", 5], ["bb", None], ["c", 1200]]).splitlines() == [

@@ -76,6 +76,40 @@ def test_from_source_to_statistics_by_hand(shop: TestDatabase, capsys: pytest.Ca
     assert data["published"]["version"] >= 1
 
 
+def test_status_answers_from_published_files_while_the_warehouse_cannot_be_opened(
+    shop: TestDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Readers never open the live warehouse: with garbage in its place the answer is the same."""
+    call(capsys, "extract", "--once")
+    call(capsys, "aggregate")
+    code, before = call(capsys, "status")
+    assert (code, {mark["src_table"] for mark in before["marks"]} >= {"tasks", "task_events"}) == (0, True)
+    for warehouse in Path().rglob("*.duckdb"):
+        warehouse.write_bytes(b"no database")
+    assert call(capsys, "status") == (code, before)
+    assert run(["status", "--now", NOW]) == 0
+    assert f"published: version {before['published']['version']} at " in capsys.readouterr().out
+    assert call(capsys, "status", "--source", "shopp")[0] == 2
+
+
+def test_stats_shows_every_family_and_suggests_names_of_each(
+    shop: TestDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S-607: --family chooses the statistics; the subject is looked for among that family's names."""
+    call(capsys, "extract", "--once")
+    call(capsys, "aggregate")
+    span = ("--from", "2026-02-01T11:00:00Z", "--to", "2026-02-01T12:00:00Z")
+    code, data = call(capsys, "stats", "flux", "--family", "output", *span)
+    assert (code, data["family"], data["endpoint"], len(data["rows"])) == (0, "output", "flux", 1)
+    assert data["rows"][0]["success_tasks"] == 2
+    assert run(["stats", "flux", "--family", "output", *span, "--now", NOW]) == 0
+    assert "tasks_with_outputs" in capsys.readouterr().out
+    for family, word in (("job", "job"), ("resource", "process"), ("ingest", "process"), ("notification", "channel")):
+        code, data = call(capsys, "stats", "none", "--family", family)
+        assert (code, data["error"]["message"]) == (2, f"no {word} 'none'"), data
+    assert call(capsys, "stats", "flux", "--family", "task")[0] == 2
+
+
 def test_reset_marks_and_full_reading_change_nothing(shop: TestDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     """E-602: setting a mark back repeats reading, not counting."""
     call(capsys, "extract", "--once")
@@ -128,11 +162,14 @@ def test_commands_on_an_empty_store_say_what_to_do(shop: TestDatabase, capsys: p
     for arguments in (["aggregate"], ["rebuild", "--from", "2026-02-01", "--to", "2026-02-02"]):
         code, data = call(capsys, *arguments)
         assert (code, data["error"]["code"]) == (2, "usage")
-    code, data = call(capsys, "stats", "flux")
-    assert code != 0
-    assert "nothing has been published" in data["error"]["message"]
+    for arguments in (["stats", "flux"], ["tasks"], ["jobs"], ["rules", "backtest", "endpoint.failure_share"]):
+        code, data = call(capsys, *arguments)
+        assert (code, data["error"]["code"]) == (2, "nothing_published"), arguments
+        assert "mp aggregate" in data["error"]["hint"]
     code, data = call(capsys, "status")
-    assert (code, data["sources"][0]["as_of"]) == (1, None)
+    assert (code, data["sources"][0]["as_of"], data["published"]) == (1, None, None)
+    assert run(["status", "--now", NOW]) == 1
+    assert "nothing has been published yet: run `mp extract --once` and `mp aggregate`" in capsys.readouterr().out
 
 
 def test_unknown_endpoints_and_sources_are_suggested(shop: TestDatabase, capsys: pytest.CaptureFixture[str]) -> None:
