@@ -6,7 +6,7 @@ What belongs here: reading parameters strictly. What does not: bodies (each rout
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -84,6 +84,24 @@ def list_of(known: Sequence[str]) -> Any:
     """A query parameter that is a comma list of known words."""
     word = f"({'|'.join(known)})"
     return Query(max_length=500, pattern=f"^{word}(,{word})*$", description="Comma list")
+
+
+def sort_by(columns: Iterable[str]) -> Any:
+    """A query parameter that names the column a list is ordered by, with ``-`` before it for descending (S-804)."""
+    known = "|".join(columns)
+    return Query(max_length=60, pattern=f"^-?({known})$", description="Column to order by; with - before it descending")
+
+
+def ordered(
+    rows: Sequence[dict[str, Any]], sort: str | None, columns: Mapping[str, Callable[[dict[str, Any]], Any]]
+) -> list[dict[str, Any]]:
+    """The rows by the column that ``sort`` names; NULL last in both directions, equal ones stay as they are (S-103)."""
+    if sort is None:
+        return list(rows)
+    value = columns[sort.removeprefix("-")]
+    known = [row for row in rows if value(row) is not None]
+    unknown = [row for row in rows if value(row) is None]
+    return sorted(known, key=value, reverse=sort.startswith("-")) + unknown
 
 
 def _page(
@@ -171,5 +189,5 @@ def words(value: str | None, name: str, known: Sequence[str]) -> list[str] | Non
 
 __all__ = [
     "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "bounded", "chosen_sources", "fixed_window",
-    "instant", "list_of", "one_source", "window", "words",
+    "instant", "list_of", "one_source", "ordered", "sort_by", "window", "words",
 ]  # fmt: skip

@@ -10,13 +10,23 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, func, or_, select
 
+from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import tables
 from monitoring_pipelines.state.store import StateStore
 
 Row = dict[str, Any]
 OPEN_STATES = ("pending", "firing", "inhibited", "silenced")
+#: What alerts can be ordered by (S-804); severities by their gravity.
+ALERT_ORDERS: dict[str, Any] = {
+    "severity": case({word: n for n, word in enumerate(SEVERITIES)}, value=tables.alert.c.severity),
+    "state": tables.alert.c.state,
+    "source_id": tables.alert.c.source_id,
+    "since": func.coalesce(tables.alert.c.fired_at, tables.alert.c.active_at),
+    "last_seen_at": tables.alert.c.last_seen_at,
+    "occurrences": tables.alert.c.occurrences,
+}
 #: Rows removed in one transaction.
 BATCH = 2000
 
@@ -24,9 +34,9 @@ BATCH = 2000
 def list_alerts(
     state: StateStore, *, states: Sequence[str] = (), severities: Sequence[str] = (), types: Sequence[str] = (),
     source_ids: Sequence[str] = (), open_only: bool | None = None, start: datetime | None = None,
-    end: datetime | None = None, page: int = 1, page_size: int = 50,
+    end: datetime | None = None, page: int = 1, page_size: int = 50, sort: str | None = None,
 ) -> tuple[list[Row], int]:  # fmt: skip
-    """One page of alerts, newest first, and the number of all matches (S-240).
+    """One page of alerts, newest first unless ``sort`` says otherwise, and the number of all matches (S-240).
 
     Args:
         state: The state store.
@@ -39,6 +49,7 @@ def list_alerts(
         end: Active before.
         page: From 1.
         page_size: Rows per page.
+        sort: A key of ``ALERT_ORDERS``, with ``-`` before it descending; equal ones newest first.
     """
     table = tables.alert
     where: list[ColumnElement[bool]] = [
@@ -53,7 +64,11 @@ def list_alerts(
         where.append(table.c.open_fingerprint.is_not(None) if open_only else table.c.state == "resolved")
     where += [table.c.active_at >= start] if start else []
     where += [table.c.active_at < end] if end else []
-    return _page(state, table, where, (table.c.active_at.desc(), table.c.alert_id.desc()), page, page_size)
+    order = [table.c.active_at.desc(), table.c.alert_id.desc()]
+    if sort is not None:
+        chosen = ALERT_ORDERS[sort.removeprefix("-")]
+        order.insert(0, chosen.desc() if sort.startswith("-") else chosen.asc())
+    return _page(state, table, where, order, page, page_size)
 
 
 def find_alert(state: StateStore, alert_id: str) -> Row | None:

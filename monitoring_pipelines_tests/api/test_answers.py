@@ -305,3 +305,54 @@ def test_the_product_itself_has_no_completeness_and_that_is_no_error(world: tupl
     rows.publish()
     found = data(client, "/api/monitoring/data-consistency/metrics", source="_self")
     assert (found["health_status"]["status"], found["task_metrics"]["completion_rate"]) == ("unknown", None)
+
+
+def test_lists_are_sorted_by_the_server_and_their_heads_say_how(world: tuple[Client, World]) -> None:
+    """S-804: the column and direction of ``sort``, unknown values last both ways; an unknown column is a 400."""
+    client, rows = world
+    rows.job("idle", "Idle", source="sched")
+    for job, ms in (("a", 400), ("b", 2500)):
+        rows.job_run(job, "success", ms, source="sched")
+    for endpoint, n in (("few", 1), ("many", 3)):
+        for number in range(n):
+            rows.task(f"{endpoint}{number}", endpoint=endpoint)
+    rows.publish()
+    for sort, wanted in (("avg_duration_ms", ["a", "b", "idle"]), ("-avg_duration_ms", ["b", "a", "idle"]),
+                         ("-id", ["idle", "b", "a"])):  # fmt: skip
+        assert [row["id"] for row in data(client, "/api/v1/scheduler/jobs", sort=sort)["jobs"]] == wanted
+        assert [row["job_id"] for row in data(client, "/api/v1/scheduler/metrics", sort=sort)["metrics"]] == wanted
+    for language, label in (("en", "Avg duration"), ("zh-CN", "平均耗时")):
+        page = client.get("/scheduler-monitoring", sort="-avg_duration_ms", lang=language).text
+        assert page.count("aria-sort=") == page.count('aria-sort="descending"') == 1
+        assert f'sort=avg_duration_ms">{label} ' in page
+        assert page.index("/jobs/b?") < page.index("/jobs/a?") < page.index("/jobs/idle?")
+    for path in ("/alerts", "/endpoints"):
+        assert client.get(path, sort="-source_id").status_code == 200
+        assert client.get(path, sort="nothing").status_code == 400
+    for path in ("/api/v1/alerts", "/api/v1/endpoints", "/api/v1/scheduler/jobs"):
+        refused = client.get(path, sort="source_id; drop table alert")
+        assert (refused.status_code, "sort" in refused.json()["message"]) == (400, True)
+
+
+def test_alerts_are_sorted_by_gravity_and_not_by_the_words(world: tuple[Client, World]) -> None:
+    from datetime import datetime
+
+    from sqlalchemy import insert
+
+    from monitoring_pipelines.state import StateStore, tables
+
+    client, _ = world
+    at = datetime(2026, 2, 1)
+    with StateStore.of(client.settings).begin() as con:
+        for severity in ("low", "critical", "info", "high", "medium"):
+            con.execute(insert(tables.alert).values(
+                alert_id=severity, fingerprint=severity, open_fingerprint=severity, type="t", alertname="T",
+                source_id="shop", labels={}, severity=severity, severity_label=severity, state="firing", message="m",
+                active_at=at, last_seen_at=at, occurrences=1,
+            ))  # fmt: skip
+    gravest = ["critical", "high", "medium", "low", "info"]
+    assert [row["alert_id"] for row in data(client, "/api/v1/alerts", sort="-severity")["items"]] == gravest
+    assert [row["alert_id"] for row in data(client, "/api/v1/alerts", sort="severity")["items"]] == gravest[::-1]
+    page = client.get("/alerts", sort="severity", lang="en").text
+    assert 'aria-sort="ascending"' in page
+    assert page.index("/alerts/info") < page.index("/alerts/critical")

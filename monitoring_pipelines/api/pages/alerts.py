@@ -18,6 +18,7 @@ from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES
 from monitoring_pipelines.api.pages.runbooks import page_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.alerts import SortParam
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.state.repair import list_plans
@@ -115,8 +116,9 @@ def listed(
     show: Literal["open", "all", "resolved", "firing", "pending", "inhibited", "silenced"] = "open",
     severity: Annotated[str | None, Query(pattern="^(critical|high|medium|low|info|)$")] = None,
     type: Annotated[str | None, Query(max_length=255)] = None,  # noqa: A002 - the parameter's name
+    sort: SortParam = None,
 ) -> Response:  # fmt: skip
-    """The list, unresolved and gravest first."""
+    """The list, unresolved and gravest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
     is_open = {"open": True, "resolved": False}.get(show)
@@ -124,13 +126,15 @@ def listed(
     rows, total = stored.list_alerts(
         services.state, states=states, severities=[severity] if severity else (), open_only=is_open, types=[type] if type else (),
         source_ids=chosen_sources(services, source) if source else (), page=page.number, page_size=page.size,
+        sort=sort,
     )  # fmt: skip
+    rows = rows if sort else alert_rows.urgent(rows)
     messages, _ = stored.list_notifications(services.state, page_size=20)
     silences, _ = stored.list_silences(services.state, view.now, active=True)
     return render(
-        request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(alert_rows.urgent(rows), total),
+        request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
         show=show, severity=severity, source=source, tones=TONES, type=type, messages=messages, silences=silences,
-        query={"show": show, "severity": severity, "source": source, "type": type},
+        query={"show": show, "severity": severity, "source": source, "type": type, "sort": sort}, sort=sort,
         unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),
     )  # fmt: skip
 

@@ -10,8 +10,8 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, chart, render
 from monitoring_pipelines.api.pages.tasks import TONES
-from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.endpoints import EndpointName, endpoint_rows, owner
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, ordered
+from monitoring_pipelines.api.routes.endpoints import COLUMNS, EndpointName, SortParam, endpoint_rows, owner
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.published import endpoints, tasks, timeline, workers
@@ -126,7 +126,7 @@ _BY_STATE = ("busy", "idle", "offline")
 @router.get("/endpoints")
 def listed(
     request: Request, page: PageParam, source: SourceParam = None,
-    q: Annotated[str | None, Query(max_length=200)] = None,
+    q: Annotated[str | None, Query(max_length=200)] = None, sort: SortParam = None,
 ) -> Response:  # fmt: skip
     """The list."""
     view = View(request)
@@ -141,8 +141,8 @@ def listed(
     except LakeMissing:
         rows = []
     return render(
-        request, "endpoints.html", title=view.t("endpoints.title"), as_of=as_of, view=view, page=page.cut(rows),
-        q=q or "", source=source, query={"q": q, "source": source},
+        request, "endpoints.html", title=view.t("endpoints.title"), as_of=as_of, view=view, page=page.cut(ordered(rows, sort, COLUMNS)),
+        q=q or "", source=source, sort=sort, query={"q": q, "source": source, "sort": sort},
     )  # fmt: skip
 
 

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, chart, render
-from monitoring_pipelines.api.params import PageParam, SourceParam
+from monitoring_pipelines.api.params import PageParam, SourceParam, ordered
 from monitoring_pipelines.api.routes.compat_scheduler import (
+    COLUMNS,
     JobId,
     Scope,
+    SortParam,
     find_job,
     heatmap,
     is_running,
@@ -124,7 +126,7 @@ def listed(
     request: Request, page: PageParam, scope: Scope | None = None,
     q: Annotated[str | None, Query(max_length=200)] = None,
     category: Annotated[str | None, Query(max_length=255)] = None,
-    tab: Literal["jobs", "heatmap"] = "jobs",
+    tab: Literal["jobs", "heatmap"] = "jobs", sort: SortParam = None,
 ) -> Response:  # fmt: skip
     """All jobs with their figures."""
     view = View(request)
@@ -141,7 +143,7 @@ def listed(
             channels = channel_counters(services.state, look)
     except LakeMissing:
         rows = []
-    found = [row for row in rows if matches(row, q, category)]
+    found = ordered([row for row in rows if matches(row, q, category)], sort, COLUMNS)
     with services.state.read() as con:
         latency = {name.upper(): figures for name, figures in gateways(con).items()}
     return render(
@@ -151,7 +153,7 @@ def listed(
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=sorted({row["category"] or "" for row in rows}),
         sender=next((row for row in rows if row["job_id"] == "send_alert_notifications"), None),
-        query={"scope": scope, "q": q, "category": category, "tab": tab},
+        query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from monitoring_pipelines.api.params import (
     chosen_sources,
     instant,
     list_of,
+    sort_by,
     window,
     words,
 )
@@ -30,6 +31,7 @@ from monitoring_pipelines.state import alerts as stored
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 AlertId = Annotated[str, Path(min_length=1, max_length=40)]
+SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]
 STATES = (*alert_rows.OPEN_STATES, "resolved")
 
 
@@ -44,14 +46,15 @@ def listed(
     open: Flag | None = None,  # noqa: A002 - the parameter's name
     start: Annotated[Instant, Query(alias="from")] = None,
     end: Annotated[Instant, Query(alias="to")] = None,
+    sort: SortParam = None,
 ) -> Response:
-    """Alerts, newest first."""
+    """Alerts, newest first unless sorted otherwise."""
     services = services_of(request)
     first, last = window(start, end, services.clock.now())
     rows, total = stored.list_alerts(
         services.state, states=words(state, "state", STATES) or (), severities=[severity] if severity else (),
         types=[type] if type else (), source_ids=chosen_sources(services, source) if source else (), open_only=open,
-        start=first, end=last, page=page.number, page_size=page.size,
+        start=first, end=last, page=page.number, page_size=page.size, sort=sort,
     )  # fmt: skip
     return v1(request, page.wrap([alert_rows.shown(row) for row in rows], total))
 

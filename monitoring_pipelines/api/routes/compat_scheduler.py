@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api.access import Principal, needs, principal_of
 from monitoring_pipelines.api.answers import ApiError, conflict, missing, responses, v1
 from monitoring_pipelines.api.dagster_client import DagsterClient
-from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source
+from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs
@@ -24,6 +25,20 @@ log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api/v1/scheduler", tags=["scheduler"])
 Scope = Literal["mapped", "self", "all"]
 JobId = Annotated[str, Path(min_length=1, max_length=255)]
+#: What lists of jobs can be ordered by (S-804); texts in any case.
+COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "id": lambda row: row["job_id"].lower(),
+    "name": lambda row: row["job_name"].lower(),
+    "owner": lambda row: row["owner"] and row["owner"].lower(),
+    "category": lambda row: row["category"] and row["category"].lower(),
+} | {
+    name: lambda row, name=name: row[name]
+    for name in (
+        "success_count", "failure_count", "success_rate", "avg_duration_ms", "p95_duration_ms", "last_timestamp",
+        "next_run_time", "last_status",
+    )
+}  # fmt: skip
+SortParam = Annotated[str | None, sort_by(COLUMNS)]
 Operator = Annotated[Principal, Depends(needs("operator"))]
 
 
@@ -95,7 +110,7 @@ def is_running(services: Services, look: Look) -> bool:
 
 
 @router.get("/jobs", responses=responses("v1"))
-def listed(request: Request, scope: Scope | None = None) -> Response:
+def listed(request: Request, scope: Scope | None = None, sort: SortParam = None) -> Response:
     """Jobs with owner, category, schedule and last status."""
     services = services_of(request)
     with services.published.look() as look:
@@ -104,7 +119,7 @@ def listed(request: Request, scope: Scope | None = None) -> Response:
              "func": row["description"], "owner": row["owner"], "category": row["category"], "enabled": row["enabled"],
              "risk_level": row["risk_level"], "sla_seconds": row["sla_seconds"], "last_status": row["last_status"],
              "source_id": row["source_id"]}
-            for row in job_rows(services, look, scope)
+            for row in ordered(job_rows(services, look, scope), sort, COLUMNS)
         ]  # fmt: skip
         return v1(request, {"total": len(rows), "jobs": rows}, as_of=look.as_of)
 
@@ -118,11 +133,11 @@ _METRICS = (
 
 
 @router.get("/metrics", responses=responses("v1"))
-def metrics(request: Request, scope: Scope | None = None) -> Response:
+def metrics(request: Request, scope: Scope | None = None, sort: SortParam = None) -> Response:
     """Current figures of every job, delivery per channel, overview and failure heat map."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = job_rows(services, look, scope)
+        rows = ordered(job_rows(services, look, scope), sort, COLUMNS)
         data = {
             "total": len(rows), "metrics": [{name: row[name] for name in _METRICS} for row in rows],
             "notification_channels": [

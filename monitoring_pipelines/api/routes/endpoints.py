@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from monitoring_pipelines.api.params import (
     fixed_window,
     instant,
     one_source,
+    ordered,
+    sort_by,
 )
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published import endpoints, workers
@@ -25,6 +28,19 @@ from monitoring_pipelines.published.reader import Look
 
 router = APIRouter(prefix="/api/v1", tags=["endpoints"])
 EndpointName = Annotated[str, Path(min_length=1, max_length=255)]
+#: What the list can be ordered by (S-804).
+COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "endpoint": lambda row: row["endpoint"],
+    "source_id": lambda row: row["source_id"],
+} | {
+    name: lambda row, part=part, name=name: (row[part] or {}).get(name)
+    for part, names in (
+        ("latest", ("active_workers", "idle_workers", "queue_depth_end", "running_end")),
+        ("totals_24h", ("tasks_submitted", "success_rate", "avg_execution_ms", "avg_queue_wait_ms")),
+    )
+    for name in names
+}
+SortParam = Annotated[str | None, sort_by(COLUMNS)]
 Granularity = Literal["minute", "hour", "day", "auto"]
 
 
@@ -34,12 +50,13 @@ def listed(
     page: PageParam,
     source: SourceParam = None,
     q: Annotated[str | None, Query(max_length=200, description="Part of the name, any case")] = None,
+    sort: SortParam = None,
 ) -> Response:
     """Endpoints with their newest closed minute and totals of 24 h."""
     services = services_of(request)
     with services.published.look() as look:
         chosen = chosen_sources(services, source)
-        rows = endpoints.having(endpoint_rows(services, look, chosen), q)
+        rows = ordered(endpoints.having(endpoint_rows(services, look, chosen), q), sort, COLUMNS)
         return v1(request, page.cut(rows), as_of=look.as_of, look=look)
 
 
