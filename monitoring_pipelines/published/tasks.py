@@ -145,8 +145,15 @@ class TaskIndex:
         known = self._facts
         return {key: known[file] for key, file in files.items()}
 
-    def list_page(self, look: Look, wanted: TaskFilter, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """One page, newest first, and how many tasks match in all (S-103)."""
+    def list_page(
+        self, look: Look, wanted: TaskFilter, offset: int, limit: int, *, oldest_first: bool = False
+    ) -> tuple[list[dict[str, Any]], int]:
+        """One page, newest first by creation unless told otherwise, and how many tasks match in all (S-103)."""
+        if oldest_first:  # the same page counted from the other end
+            total = sum(self.counts(look, wanted).values())
+            end = max(0, total - offset)
+            start = max(0, end - limit)
+            return self.list_page(look, wanted, start, end - start)[0][::-1], total
         counts = self.counts(look, wanted)
         total = sum(counts.values())
         chosen: list[str] = []

@@ -356,3 +356,24 @@ def test_alerts_are_sorted_by_gravity_and_not_by_the_words(world: tuple[Client, 
     page = client.get("/alerts", sort="severity", lang="en").text
     assert 'aria-sort="ascending"' in page
     assert page.index("/alerts/info") < page.index("/alerts/critical")
+
+
+def test_tasks_oldest_first_are_the_same_list_from_its_other_end(world: tuple[Client, World]) -> None:
+    """S-804: over files and pages, with a filter; no page repeats or loses a task."""
+    client, rows = world
+    for n in range(7):
+        rows.task(f"t{n}", "succeeded" if n % 2 else "failed", ago=n * HOUR)
+    rows.publish()
+
+    def pages(**more: Any) -> list[str]:
+        found = [data(client, "/api/v1/tasks", page_size=3, page=n, **more) for n in (1, 2, 3, 4)]
+        assert {one["total"] for one in found} == {len([row for one in found for row in one["items"]])}
+        return [row["task_key"] for one in found for row in one["items"]]
+
+    assert pages() == pages(sort="-created_at") == [f"t{n}" for n in range(7)]
+    assert pages(sort="created_at") == [f"t{n}" for n in reversed(range(7))]
+    assert pages(sort="created_at", status="failed") == ["t6", "t4", "t2", "t0"]
+    page = client.get("/tasks", show="all", sort="created_at", lang="zh-CN").text
+    assert 'aria-sort="ascending"' in page
+    assert "sort=-created_at" in page
+    assert page.index("/tasks/t6?") < page.index("/tasks/t0?")

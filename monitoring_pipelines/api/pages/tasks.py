@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.tasks import TaskKey, found_task, shaped
+from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST, SortParam, TaskKey, found_task, shaped
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
 from monitoring_pipelines.published import tasks
@@ -88,7 +88,7 @@ def listed(
     request: Request, page: PageParam, source: SourceParam = None,
     show: Literal["all", "failed", "active"] = "active", output: Literal["all", "yes", "no"] = "all",
     endpoint: Annotated[str | None, Query(max_length=255)] = None,
-    q: Annotated[str | None, Query(max_length=200)] = None,
+    q: Annotated[str | None, Query(max_length=200)] = None, sort: SortParam = None,
 ) -> Response:  # fmt: skip
     """The list; filters and total are the server's, so they survive restarts."""
     view = View(request)
@@ -102,14 +102,14 @@ def listed(
     try:
         with services.published.look() as look:
             index, as_of = index_of(services), look.as_of
-            found, total = index.list_page(look, wanted, page.offset, page.size)
+            found, total = index.list_page(look, wanted, page.offset, page.size, oldest_first=sort == OLDEST_FIRST)
             cards = [counters(view, look, name) for name in chosen if services.settings.source(name).mapped("task")]
     except LakeMissing:
         found = []
     return render(
         request, "tasks.html", title=view.t("tasks.title"), as_of=as_of, view=view, refresh="tasks", tones=TONES,
         page=page.wrap(found, total), cards=cards, source=source, show=show, output=output, endpoint=endpoint or "", q=q or "",
-        query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q},
+        query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q, "sort": sort}, sort=sort,
     )  # fmt: skip
 
 
