@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--dsn", help="any MySQL server instead of a fresh MariaDB (needs the sequence engine)")
     parser.add_argument("--only", choices=sorted(CONTESTANTS), help="one contestant, e.g. where the peer lacks memory")
+    parser.add_argument("--without", choices=sorted(CONTESTANTS), help="leave one out")
     parser.add_argument("--contestant", nargs=3, metavar=("NAME", "DSN", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.contestant:
@@ -168,13 +169,13 @@ def main() -> None:
             for first in range(filled + 1, rows + 1, 500_000):
                 database.execute(FILL.format(first=first, last=min(first + 499_999, rows)))
             filled = rows
-            lines += _report(rows, _rounds(database.dsn, given.rounds, given.only))
+            lines += _report(rows, _rounds(database.dsn, given.rounds, given.only, given.without))
     head = ["rows", "reader", "seconds", "CPU s", "rows/s", "peak MB", "times faster", "times less CPU"]
     print(table(head, lines))
 
 
-def _rounds(dsn: str, rounds: int, only: str | None) -> dict[str, list[Sample]]:
-    samples: dict[str, list[Sample]] = {name: [] for name in CONTESTANTS if only in (None, name)}
+def _rounds(dsn: str, rounds: int, only: str | None, without: str | None) -> dict[str, list[Sample]]:
+    samples: dict[str, list[Sample]] = {name: [] for name in CONTESTANTS if only in (None, name) and name != without}
     for _ in range(rounds):
         for name, runs in samples.items():
             with tempfile.TemporaryDirectory() as directory:
