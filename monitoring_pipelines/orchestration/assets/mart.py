@@ -26,6 +26,7 @@ from dagster import (
 )
 
 from monitoring_pipelines.clock import Clock
+from monitoring_pipelines.orchestration.event_store import many_events
 from monitoring_pipelines.orchestration.freshness import EVERY_DAY, EVERY_HOUR, EVERY_MINUTE
 from monitoring_pipelines.orchestration.metadata import (
     OWNERS,
@@ -148,8 +149,10 @@ def _compute_range(
                 share = (done[-1].end - start) / (end - start)
                 context.log.info(f"{share:.0%} done, about {(shown - began) * (1 / share - 1):.0f} s left")
         pipeline.publish_pending(pipe, everything=True)
-    for name in wanted:
-        yield MaterializeResult(asset_key=key_of(name))
+    # Dagster records a partition of a table while this waits for the next result to be asked for.
+    with many_events(context.instance, context.run_id):
+        for name in wanted:
+            yield MaterializeResult(asset_key=key_of(name))
 
 
 def window_metadata(window: "WindowDone") -> dict[str, Any]:
