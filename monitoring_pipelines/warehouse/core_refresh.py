@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.warehouse.core_claims import AT, not_before, prepare, scope, step, value
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Tasks per transaction: bounds memory (about 1 KB a task) and the time the writer is held.
-CHUNK_TASKS = 150_000
+CHUNK_TASKS = 120_000
 #: Cascades end by themselves (workers never depend on how attempts ended); more rounds than this is a defect.
 MAX_ROUNDS = 20
 
@@ -102,9 +102,11 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
     first = True
     for _ in range(MAX_ROUNDS):
         if not first and not _dirty(con, source_id):
-            with transaction(con):
-                _compare_samples(con, result, source_id)
-            return result
+            while True:
+                with transaction(con):
+                    compared = _compare_samples(con, result, source_id)
+                if not compared:
+                    return result
         with transaction(con):
             begin = refresh_workers(con, result, source_id, as_of, with_open=first)
         first = False
@@ -180,16 +182,20 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
     )
 
 
-def _compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str) -> None:
-    """One transaction: name samples that contradict attempts, where either of them changed (M-211)."""
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE claim_stretch AS "
-        "SELECT DISTINCT worker_key, from_at FROM core.dirty_stretch WHERE source_id = ?",
-        [source_id],
-    )
-    earliest = value(con, "SELECT min(from_at) FROM claim_stretch")
+def _compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str) -> bool:
+    """One transaction: name samples that contradict attempts, where either of them changed (M-211), a day at most.
+
+    Returns:
+        Whether there was anything to compare.
+    """
+    earliest = value(con, "SELECT min(from_at) FROM core.dirty_stretch WHERE source_id = ?", [source_id])
     if earliest is None:
-        return
+        return False
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE claim_stretch AS SELECT DISTINCT worker_key, from_at FROM core.dirty_stretch "
+        "WHERE source_id = ? AND from_at < ?",
+        [source_id, earliest + timedelta(days=1)],
+    )
     latest = value(con, "SELECT max(from_at) + INTERVAL 10 MINUTE FROM claim_stretch")
     until = f"TIMESTAMP '{latest.isoformat(sep=' ')}'"
     workers = "worker_key IN (SELECT worker_key FROM claim_stretch)"
@@ -211,4 +217,7 @@ def _compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult, source_
     replace_rows(con, "core.snapshot_anomaly", "step_snapshot_contradiction", mine, not_before(AT, earliest))
     publish_anomalies(con, "snapshot_anomaly")
     result.dirty_hours += mark_hours(con, ["snapshot_anomaly"], "sample")
-    con.execute("DELETE FROM core.dirty_stretch WHERE source_id = ?", [source_id])
+    con.execute(
+        "DELETE FROM core.dirty_stretch WHERE source_id = ? AND from_at < ?", [source_id, earliest + timedelta(days=1)]
+    )
+    return True

@@ -6,6 +6,7 @@ does not: the derivations themselves (``dbt_like_sql/core``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
     from monitoring_pipelines.warehouse.core_refresh import CoreResult
 
+#: Workers are derived in parts of about this many snapshots and events, which take some 300 MB; less than ``RECENT``
+#: is never counted, because no tick has that many.
+EVIDENCE_ROWS = 4_000_000
+RECENT = timedelta(days=1)
 WORKER_STEPS = ("worker_task_event", "worker_offline_known", "worker_point", "worker_offline", "worker_span")
 
 
@@ -41,21 +46,59 @@ def refresh_workers(
         Where the hot window of the dirty tasks begins.
     """
     prepare(con, source_id)
-    since = _claim_workers(con, source_id, as_of, with_open=with_open)
+    since, parts = _claim_workers(con, source_id, as_of, with_open=with_open)
     count = int(value(con, "SELECT count(*) FROM claim_worker"))
     if count:
-        for name in WORKER_STEPS:
-            step(con, name, source_id)
-        _write_workers(con, result, source_id, as_of)
+        _steps_in_parts(con, source_id, parts, WORKER_STEPS, ("worker_offline", "worker_span"))
+        _write_workers(con, result, source_id, as_of, parts)
         _mark_tasks_of_workers(con, source_id, as_of)
         result.workers += count
     con.execute("DELETE FROM meta.dirty_worker WHERE source_id = ?", [source_id])
     return since
 
 
-def _claim_workers(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime, *, with_open: bool) -> datetime:
+def _steps_in_parts(
+    con: duckdb.DuckDBPyConnection, source_id: str, parts: int, names: Sequence[str], kept: Sequence[str]
+) -> None:
+    """Run steps that derive each worker by itself, for some workers at a time.
+
+    Args:
+        con: Connection with ``claim_worker``, which is the same afterwards.
+        source_id: The source.
+        parts: How often; 1 in every tick, more where the history of a first load would not fit into memory.
+        names: Steps, in their order.
+        kept: Those whose tables hold all claimed workers afterwards; the others are gone.
+    """
+    if parts == 1:
+        for name in names:
+            step(con, name, source_id)
+        return
+    con.execute("CREATE OR REPLACE TEMP TABLE claim_whole AS SELECT * FROM claim_worker")
+    for part in range(parts):
+        mine = f"SELECT * FROM claim_whole WHERE hash(worker_key) % {parts} = {part}"
+        con.execute(f"CREATE OR REPLACE TEMP TABLE claim_worker AS {mine}")
+        for name in names:
+            step(con, name, source_id)
+        for name in kept:
+            into = f"INSERT INTO whole_{name}" if part else f"CREATE OR REPLACE TEMP TABLE whole_{name} AS"
+            con.execute(f"{into} SELECT * FROM step_{name}")
+        for name in names:
+            con.execute(f"DROP TABLE step_{name}")
+    con.execute("CREATE OR REPLACE TEMP TABLE claim_worker AS SELECT * FROM claim_whole")
+    for name in kept:
+        con.execute(f"CREATE TEMP TABLE step_{name} AS SELECT * FROM whole_{name}")
+        con.execute(f"DROP TABLE whole_{name}")
+
+
+def _claim_workers(
+    con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime, *, with_open: bool
+) -> tuple[datetime, int]:
     """Temp table ``claim_worker``: marked workers, those that events of dirty tasks name, and open ones, whose silence
-    is judged anew (M-302). Rows at or after ``since`` are read; without it only facts changed and nothing is read."""
+    is judged anew (M-302). Rows at or after ``since`` are read; without it only facts changed and nothing is read.
+
+    Returns:
+        Where the hot window of the dirty tasks begins, and in how many parts the workers are derived.
+    """
     hot_since = _scope_dirty_tasks(con, source_id, as_of)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE claim_worker AS "
@@ -84,7 +127,12 @@ def _claim_workers(con: duckdb.DuckDBPyConnection, source_id: str, as_of: dateti
         ("scope_task_event", "raw.task_event"),
     ):
         scope(con, name, table, source_id, not_before(AT, bound))
-    return hot_since
+    if bound is not None and bound > as_of - RECENT:
+        return hot_since, 1
+    rows = sum(
+        int(value(con, f"SELECT count(*) FROM {name}")) for name in ("scope_worker_snapshot", "scope_task_event")
+    )
+    return hot_since, 1 + rows // EVIDENCE_ROWS
 
 
 def _scope_dirty_tasks(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime) -> datetime:
@@ -104,7 +152,9 @@ def _scope_dirty_tasks(con: duckdb.DuckDBPyConnection, source_id: str, as_of: da
     return since
 
 
-def _write_workers(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime) -> None:
+def _write_workers(
+    con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: str, as_of: datetime, parts: int
+) -> None:
     """Store what the worker steps computed, by difference, and mark the hours that changed."""
     mine = f"source_id = '{source_id}' AND worker_key IN (SELECT worker_key FROM claim_worker)"
     reached = (
@@ -114,15 +164,9 @@ def _write_workers(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id
     )
     replace_rows(con, "core.worker_evidence", "step_worker_span", reached)
     replace_rows(con, "core.worker_offline", "step_worker_offline", mine)
-    for name in (
-        "worker_evidence",
-        "worker_life_found",
-        "worker_busy_cut",
-        "worker_online",
-        "worker_busy",
-        "worker_anomaly",
-    ):
+    for name in ("worker_evidence", "worker_life_found", "worker_busy_cut", "worker_online", "worker_anomaly"):
         step(con, name, source_id)
+    _steps_in_parts(con, source_id, parts, ("worker_busy",), ("worker_busy",))
     result.add("core.worker_life", replace_rows(con, "core.worker_life", f"({sql('worker_life')})", mine))
     result.add(
         "core.worker_interval",

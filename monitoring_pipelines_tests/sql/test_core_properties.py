@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import duckdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitoring_pipelines.warehouse import core_workers
 from monitoring_pipelines.warehouse.core_refresh import refresh_core
 from monitoring_pipelines_tests.sql.core_cases import SOURCE, add_rows, contents, new_warehouse
 from monitoring_pipelines_tests.sql.oracle_core import (
@@ -231,6 +233,20 @@ def test_order_and_batches_of_arrival_do_not_matter(seed: int) -> None:
                 found[table] - expected[table],
                 expected[table] - found[table],
             )
+
+
+@given(st.integers(0, 10**6))
+@settings(few, max_examples=8)
+def test_workers_derived_in_parts_are_the_same(seed: int) -> None:
+    """M-805: how many workers are derived at a time, which follows the memory there is, does not matter."""
+    world = _world(seed)
+    with (
+        _stored(world) as whole,
+        patch.multiple(core_workers, EVIDENCE_ROWS=9, RECENT=timedelta(0)),
+        _stored(world) as parts,
+    ):
+        assert contents(parts) == contents(whole)
+        assert parts.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'claim_whole'").fetchone() == (1,)
 
 
 @given(st.integers(0, 10**6))

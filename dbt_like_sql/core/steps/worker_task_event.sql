@@ -9,7 +9,10 @@ own as (
     select event.task_key, event.worker_key, event.event_type, event."at", event.endpoint
     from scope_claimed_event as event
     cross join claim_setting as setting
-    where event.event_type in ('assigned', 'started', 'completed', 'failed') and event."at" <= setting.horizon
+    where
+        event.event_type in ('assigned', 'started', 'completed', 'failed')
+        and event."at" <= setting.horizon
+        and event.worker_key in (select worker_key from claim_worker)
 )
 
 select worker_key, event_type in ('assigned', 'started') as is_start, "at", endpoint
@@ -29,4 +32,8 @@ union all
 select task.worker_key, true, task.started_at, task.endpoint
 from scope_claimed_task as task
 cross join claim_setting as setting
-where task.worker_key <> '' and task.started_at <= setting.horizon and not setting.has_event
+where
+    task.worker_key <> ''
+    and task.started_at <= setting.horizon
+    and not setting.has_event
+    and task.worker_key in (select worker_key from claim_worker)
