@@ -110,13 +110,13 @@ def fill_disk(path: str, limit_bytes: str) -> None:
 
 def publish_on_full_disk(path: str, lake: str, limit_bytes: str) -> None:
     warehouse = Warehouse(path)
-    with warehouse.writer("publish") as con:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit_bytes), int(limit_bytes)))
-        try:
+    try:
+        with warehouse.writer("publish") as con:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit_bytes), int(limit_bytes)))
             publish(con, lake, FixedClock(NOW))
-        except DiskFull as error:
-            say("full:", error.message)
+    except DiskFull as error:  # of the lake, or of the warehouse's own log
+        say("full:", error.message)
 
 
 if __name__ == "__main__":
