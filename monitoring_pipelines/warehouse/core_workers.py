@@ -212,11 +212,20 @@ _BUSY_KEPT = (
 )
 
 
+def _differing(one: str, other: str) -> str:
+    """The instants at which a life began or ended, of two versions of it, where they differ: only those move attempts."""
+    parts = []
+    for instant in ("{}.start_at", "coalesce({}.start_at, {}.created_at, {}.terminated_at)", "{}.end_at"):
+        a, b = instant.replace("{}", one), instant.replace("{}", other)
+        parts.append(f"CASE WHEN {a} IS DISTINCT FROM {b} THEN [{a}, {b}] ELSE [] END")
+    return " || ".join(parts)
+
+
 def _mark_tasks_of_workers(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime) -> None:
     """Mark tasks whose attempts a changed life or a new idle snapshot may close (M-210 c, d; M-307)."""
     con.execute(
         "CREATE OR REPLACE TEMP TABLE changed_worker AS SELECT worker_key, min(changed_at) AS changed_at FROM ("
-        "SELECT coalesce(g.worker_key, c.worker_key) AS worker_key, unnest([g.start_at, c.start_at, g.end_at, c.end_at]) AS changed_at "
+        f"SELECT coalesce(g.worker_key, c.worker_key) AS worker_key, unnest({_differing('g', 'c')}) AS changed_at "
         "FROM gone_worker_life AS g FULL JOIN come_worker_life AS c ON g.worker_key = c.worker_key AND g.life_no = c.life_no "
         "UNION ALL SELECT worker_key, offline_at FROM gone_worker_offline "
         "UNION ALL SELECT worker_key, offline_at FROM come_worker_offline) "

@@ -85,6 +85,25 @@ def test_the_end_of_a_worker_closes_its_open_attempts_and_new_life_opens_them() 
         assert con.execute("SELECT end_at FROM core.worker_life").fetchall() == [(None,)]
 
 
+def test_the_end_of_a_worker_leaves_its_finished_tasks_alone() -> None:
+    """M-210 d: only attempts that are open, or end after a begin or end that moved, are read again."""
+    with new_warehouse() as con:
+        ready = AS_OF - timedelta(hours=3)
+        worker = {"worker_key": "w", "ready_at": ready, "last_heartbeat_at": AS_OF}
+        add_rows(con, "raw.worker", [worker])
+        for number, at in enumerate((ready, AS_OF - timedelta(hours=1))):
+            events = [("created", at), ("assigned", at), ("completed", at + timedelta(minutes=1))]
+            rows = [_event(f"t{number}", kind, when, "w") for kind, when in events]
+            add_rows(con, "raw.task_event", rows, 10 * number)
+        assert refresh_core(con, SOURCE).tasks == 2
+        for changes in ({"cold_start_ms": 41000}, {"terminated_at": AS_OF}):
+            con.execute("DELETE FROM raw.worker")
+            worker |= changes
+            add_rows(con, "raw.worker", [worker])
+            assert refresh_core(con, SOURCE).tasks == 0, changes
+        assert con.execute("SELECT end_at, cold_start_ms FROM core.worker_life").fetchall() == [(AS_OF, 41000)]
+
+
 def test_only_what_changed_is_marked() -> None:
     """E-603: the end of a long attempt marks its last hour, not all it ran through; a new start marks its own."""
     with new_warehouse() as con:
