@@ -33,7 +33,7 @@ def keeping(services: Services) -> Iterator[None]:
 
 
 def _watch(services: Services, stop: threading.Event) -> None:
-    seen = -1
+    seen = version = -1
     while not stop.is_set():
         try:
             version = services.published.lake().version
