@@ -2,11 +2,15 @@
 
 What belongs here: the two sensors. What does not: rules, life cycle and sending (``alerts``).
 
-The evaluation sends what it made due itself and stays for first messages within the group wait. The notification sensor
-looks every ten seconds and stays in its tick while a message is about to be due, so that nothing but Dagster keeps time.
+Both look every ten seconds. The alert sensor evaluates when the last evaluation is ``alerts.tick_s`` old, and at once when
+a publication or a check run brought something new: who waited for the next turn would hear of a minute up to 30 s later.
+It sends what it made due itself and stays for first messages within the group wait. The notification sensor stays in its
+tick while a message is about to be due, so that nothing but Dagster keeps time.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from dagster import (
     DefaultSensorStatus,
@@ -33,9 +37,10 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
 
     @sensor(
         name="alert_sensor",
-        minimum_interval_seconds=max(int(settings.alerts.tick_s), 1),
+        minimum_interval_seconds=max(min(int(settings.alerts.tick_s), LOOK_EVERY_S), 1),
         default_status=DefaultSensorStatus.RUNNING,
-        description="Takes in check runs, evaluates the rules, and plans messages. Starts no run.",
+        description="Takes in check runs, evaluates the rules, and plans messages: every alerts.tick_s, and when something "
+        "new was published. Starts no run.",
     )
     def alert_sensor(
         context: SensorEvaluationContext,
@@ -47,9 +52,15 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
         from monitoring_pipelines.alerts import duty, engine
         from monitoring_pipelines.pipeline import Pipeline
 
-        duty.sign_of_life(state.store, clock.now())  # this sensor sends too
+        now = clock.now()
+        duty.sign_of_life(state.store, now)  # this sensor sends too
+        last = _Look.of(context.cursor)
+        look = _Look(now, _published(source.settings))
+        if not (last is None or look.is_due(last, source.settings.alerts.tick_s) or _has_new_runs(state)):
+            return SkipReason("nothing new was published and the last evaluation is recent")
+        context.update_cursor(look.text())
         pipe = Pipeline(source.settings, warehouse.open(clock), clock, context.log)
-        done = engine.tick(pipe, state.store, clock.now())
+        done = engine.tick(pipe, state.store, now)
         wait = min(source.settings.alerts.group_wait_s + 1, 20.0)
         sent = duty.stand_by(source.settings, state.store, clock, ahead_s=wait, most_s=wait)
         if done.skipped:
@@ -80,3 +91,48 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
         return SkipReason(f"{sent.sent} sent, {sent.failed} failed{told}")
 
     return [alert_sensor, notification_sensor]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What an evaluation saw: when it was, and which publication was the newest (its time of writing, ns; 0: none)."""
+
+    at: datetime
+    published: int
+
+    def is_due(self, last: "_Look", tick_s: float) -> bool:
+        """Half a look early rather than half a look late: looks come every ten seconds or somewhat later."""
+        early = timedelta(seconds=min(tick_s, LOOK_EVERY_S) / 2)
+        return (
+            self.published != last.published
+            or not timedelta(0) <= self.at - last.at < timedelta(seconds=tick_s) - early
+        )
+
+    def text(self) -> str:
+        """As the sensor's cursor."""
+        return f"{self.at.isoformat()} {self.published}"
+
+    @classmethod
+    def of(cls, cursor: str | None) -> "_Look | None":
+        """From the cursor; None: no evaluation yet, or another version's cursor."""
+        try:
+            at, published = (cursor or "").split()
+            return cls(datetime.fromisoformat(at), int(published))
+        except ValueError:
+            return None
+
+
+def _published(settings: Settings) -> int:
+    from monitoring_pipelines.warehouse.lake import MANIFEST_NAME
+
+    try:
+        return (settings.lake_path / MANIFEST_NAME).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _has_new_runs(state: StateResource) -> bool:
+    from monitoring_pipelines.state import checks
+
+    with state.store.read() as con:
+        return bool(checks.not_taken(con))

@@ -6,7 +6,6 @@ What does not: deciding what is due (``pipeline``).
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from dagster import (
     DefaultSensorStatus,
@@ -27,9 +26,6 @@ from monitoring_pipelines.orchestration.holding import UNFINISHED
 from monitoring_pipelines.orchestration.jobs import Job
 from monitoring_pipelines.orchestration.partitions import DAY, HOUR, Partitions, contiguous, day_key, hour_key
 from monitoring_pipelines.orchestration.resources import SourceResource, WarehouseResource
-
-if TYPE_CHECKING:
-    pass
 
 #: Requests per evaluation: the rest is still due at the next one.
 MOST_REQUESTS = 5

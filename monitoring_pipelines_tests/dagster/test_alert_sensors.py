@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 from dagster import DagsterInstance, build_sensor_context, instance_for_test
 
+from monitoring_pipelines import pipeline
 from monitoring_pipelines.alerts import drills
 from monitoring_pipelines.clock import SystemClock
+from monitoring_pipelines.quality import runs
 from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines_tests.support.receiver import Receiver
@@ -25,10 +27,10 @@ def stored_instance():
         yield instance
 
 
-def evaluate(site, instance: DagsterInstance, name: str):
+def evaluate(site, instance: DagsterInstance, name: str, cursor: str | None = None):
     repository = site.defs().get_repository_def()
     with build_sensor_context(
-        instance=instance, repository_def=repository, resources=repository.get_top_level_resources()
+        instance=instance, repository_def=repository, resources=repository.get_top_level_resources(), cursor=cursor
     ) as context:
         return repository.get_sensor_def(name).evaluate_tick(context)
 
@@ -55,6 +57,27 @@ def test_an_alert_goes_from_its_rule_to_the_receiver_through_the_sensors(alert_s
     assert len(posts) == 1
     late = posts[0].at - row["fired_at"] - timedelta(seconds=0.5)
     assert timedelta(0) <= late, "not before the group wait is over"
+    state.dispose()
+
+
+def test_a_publication_and_a_check_run_are_evaluated_at_the_next_look_and_otherwise_only_every_tick(
+    site, stored_instance
+):
+    cursor = None
+
+    def look() -> str:
+        nonlocal cursor
+        site.clock.advance(10)
+        tick = evaluate(site, stored_instance, "alert_sensor", cursor)
+        cursor = tick.cursor or cursor
+        return "idle" if "nothing new" in tick.skip_message else "evaluated"
+
+    assert [look() for _ in range(7)] == ["evaluated", "idle", "idle", "evaluated", "idle", "idle", "evaluated"]
+    pipeline.tick(site.pipe)
+    assert [look(), look()] == ["evaluated", "idle"]
+    state = StateStore.of(site.settings)
+    runs.execute(site.pipe, state, "quick", trigger="manual")
+    assert [look(), look()] == ["evaluated", "idle"]
     state.dispose()
 
 
