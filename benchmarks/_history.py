@@ -118,11 +118,13 @@ def build_history(path: str, days: str, step_ms: str = "80") -> None:
     with Warehouse(path, clock=FixedClock(MIDNIGHT), threads=4).writer("fill") as con:
         fill_raw(con, platform, MIDNIGHT)
         con.execute(
-            "INSERT INTO raw.worker BY NAME SELECT ? AS source_id, 'w-' || i AS worker_key, 1 AS life_no, "
-            f"'ep-' || i % {ENDPOINTS} AS endpoint, 'online' AS status, 1 AS concurrency, ?::TIMESTAMP AS ready_at, "
-            "md5_number_lower(concat_ws(chr(31), ?, 'w-' || i)) AS key_hash, 'workers' AS src_table "
-            f"FROM range({WORKERS}) AS t(i)",
-            [SOURCE, platform.origin - timedelta(hours=1), SOURCE],
+            "INSERT INTO raw.worker BY NAME SELECT s.source_id, 'w-' || i AS worker_key, 1 AS life_no, "
+            f"'ep-' || i % {ENDPOINTS} AS endpoint, 'online' AS status, 1 AS concurrency, 0 AS current_jobs, "
+            "s.ready AS created_at, s.ready AS pod_created_at, s.ready AS pod_started_at, s.ready AS ready_at, "
+            "41000 AS cold_start_ms, s.now AS last_heartbeat_at, "
+            "md5_number_lower(concat_ws(chr(31), s.source_id, 'w-' || i)) AS key_hash, 'workers' AS src_table "
+            f"FROM range({WORKERS}) AS t(i), (SELECT ? AS source_id, ?::TIMESTAMP AS ready, ?::TIMESTAMP AS now) AS s",
+            [SOURCE, platform.origin - timedelta(hours=1), MIDNIGHT],
         )
         con.execute(
             "INSERT INTO meta.source_state (source_id, as_of, closed_through, origin) VALUES (?, ?, ?, ?)",
