@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ STATUS_ROWS = 20_000
 #: Privileges a reading account needs; anything else it holds is reported.
 _READ_GRANTS = {"usage", "select", "show view", "show databases", "process", "replication client", "binlog monitor",
                 "slave monitor", "replica monitor"}  # fmt: skip
+#: A quoted name in a line of SHOW GRANTS.
+_QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 #: Text columns that name things rather than hold content; samples show them as they are.
 _OPEN_TEXT = {"endpoint", "status", "event_type", "outcome", "trigger", "risk_level", "scope", "kind", "series",
               "media_type", "old_status", "new_status", "failure_type", "category", "schedule", "state", "channel",
@@ -216,43 +219,75 @@ def read_grants(connection: SourceConnection) -> list[str]:
     """Grants of the account and of every role it may take on, one per line, without passwords; empty for SQLite."""
     if connection.dialect == "sqlite":
         return []
-    lines = [str(row[0]) for row in connection.query("show grants for current_user()")]
+    # Without FOR: only so does MariaDB add what every account holds through PUBLIC.
+    lines = [str(row[0]) for row in connection.query("show grants")]
     lines += _role_grants(connection, lines)
     return list(dict.fromkeys(line.split(" IDENTIFIED BY")[0] for line in lines))
 
 
 def _role_grants(connection: SourceConnection, lines: list[str]) -> list[str]:
-    """What the granted roles allow, active or not: ``SET ROLE`` needs no further right."""
-    granted = [line for line in lines if line.startswith("GRANT ") and " ON " not in line]
-    roles = [line.removeprefix("GRANT ").rpartition(" TO ")[0] for line in granted]
+    """What the granted and mandatory roles allow, active or not: ``SET ROLE`` needs no further right."""
+    if not connection.query(
+        "select 1 from information_schema.tables "
+        "where table_schema = 'information_schema' and table_name = 'APPLICABLE_ROLES'"
+    ):
+        # A server that does not list them: a role that cannot be looked into counts as one that may write.
+        granted = [_masked(line).removeprefix("GRANT ") for line in lines]
+        return ["GRANT ROLE ON *.* TO CURRENT_USER" for line in granted if " ON " not in line]
     if connection.dialect == "mysql":
-        mandatory = str(connection.query("select @@mandatory_roles")[0][0] or "")
-        roles += [mandatory] if mandatory else []
-        return [str(row[0]) for row in connection.query(f"show grants for current_user() using {', '.join(roles)}")
-                ] if roles else []  # fmt: skip
+        roles = [
+            f"{quote_name(_text(name), 'mysql')}@{quote_name(_text(host), 'mysql')}"
+            for name, host in connection.query(
+                "select role_name, role_host from information_schema.applicable_roles "
+                "where grantee = user and grantee_host = host"
+            )
+        ]
+        used = f"show grants for current_user() using {', '.join(roles)}"
+        return [str(row[0]) for row in connection.query(used)] if roles else []
     found = []
     before = connection.query("select current_role()")[0][0]
+    roles = [
+        quote_name(_text(row[0]), "mariadb")
+        for row in connection.query(
+            "select role_name from information_schema.applicable_roles where grantee = current_user()"
+        )
+    ]
     for role in roles:
         # MariaDB shows the privileges of the role that is active, and no others.
         connection.query(f"set role {role}")
         found += [str(row[0]) for row in connection.query("show grants")]
     if roles:
-        connection.query("set role none" if before is None else f"set role {quote_name(str(before), 'mariadb')}")
+        connection.query("set role none" if before is None else f"set role {quote_name(_text(before), 'mariadb')}")
     return found
 
 
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _masked(line: str) -> str:
+    """``line`` of the same length with quoted names made harmless: they may hold any character."""
+    return _QUOTED.sub(lambda found: "`" + "_" * (len(found[0]) - 2) + "`", line)
+
+
 def surplus_grants(grants: list[str]) -> list[str]:
-    """Privileges beyond reading, as ``PRIVILEGE ON object`` (R-301, ``strict_readonly``)."""
+    """Privileges beyond reading, as ``PRIVILEGE ON object`` (R-301, ``strict_readonly``).
+
+    What a partial revoke takes away from a grant on ``*.*`` is not subtracted: the right to write elsewhere stays.
+    """
     found = []
     for line in grants:
-        body, _, rest = line.removeprefix("GRANT ").partition(" ON ")
-        if not rest or line.startswith("REVOKE "):
+        masked = _masked(line)
+        if not masked.startswith("GRANT ") or " ON " not in masked:
             continue  # a role, whose privileges have lines of their own; a schema taken out of a grant on *.*
-        place = rest.split(" TO ")[0]
-        for name in body.split(","):
-            word = name.split("(")[0].strip()
+        begin = masked.index(" ON ")
+        end = masked.find(" TO ", begin)
+        place = line[begin + 4 : end if end > 0 else None]
+        # Columns of a privilege stand in brackets behind it.
+        for name in re.sub(r"\([^)]*\)", "", masked[len("GRANT ") : begin]).split(","):
+            word = name.strip()
             if word and word.lower() not in _READ_GRANTS:
                 found.append(f"{word} ON {place}")
-        if "WITH GRANT OPTION" in line:
+        if "WITH GRANT OPTION" in masked:
             found.append(f"GRANT OPTION ON {place}")
     return found

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from monitoring_pipelines.compensation.model import HASHED_ITEM_COLUMNS, RepairRefused, plan_hash
+from monitoring_pipelines.config.inspection import surplus_grants
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.pipeline import Pipeline
 from monitoring_pipelines.quality import runs
@@ -250,6 +251,96 @@ def test_strict_reading_looks_into_roles_and_takes_an_account_that_only_reads(sh
     assert f"INSERT ON `{db}`.*" in refused.value.message
     shop.db.execute("drop user 'mp_reader'@'%'")
     shop.db.execute("drop role mp_writers, mp_all")
+
+
+@pytest.fixture
+def reader(shop, monkeypatch):
+    """Grants and takes away: a strict shop read by an account of its own that holds no right yet."""
+    shop.configure(source="strict_readonly: true")
+    shop.task("t")
+    server = shop.db.server
+    shop.db.execute("drop user if exists 'mp_reader'@'%'")
+    shop.db.execute("create user 'mp_reader'@'%' identified by 'pw'")
+    monkeypatch.setenv("SHOP_READ", f"mysql://mp_reader:pw@{server.host}:{server.port}/{shop.db.name}")
+    yield shop
+    shop.db.execute("drop user 'mp_reader'@'%'")
+
+
+def refusal(shop, *statements: str) -> str:
+    """Why a plan is refused after these grants."""
+    for statement in statements:
+        shop.db.execute(statement)
+    with pytest.raises(RepairRefused) as refused:
+        shop.plan()
+    assert refused.value.code == "surplus_grants"
+    return str(refused.value.message)
+
+
+def test_strict_reading_takes_grants_on_single_columns_for_what_they_are(reader):
+    """Reading some columns is reading; writing one column is writing."""
+    db = reader.db
+    columns = ", ".join(f"`{row[0]}`" for row in db.execute(
+        "select column_name from information_schema.columns where table_schema = database() and table_name = 'tasks'"
+    ))  # fmt: skip
+    db.execute(f"grant select ({columns}) on {db.name}.tasks to 'mp_reader'@'%'")
+    db.execute(f"grant select on {db.name}.task_outputs to 'mp_reader'@'%'")
+    assert reader.plan()["state"] == "ready"
+    why = refusal(reader, f"grant update (name, file_url) on {db.name}.task_outputs to 'mp_reader'@'%'")
+    assert why.endswith(f"the reading account may write: UPDATE ON `{db.name}`.`task_outputs`")
+
+
+def test_strict_reading_sees_what_every_account_may_do(reader):
+    """MariaDB grants to PUBLIC; MySQL's mandatory roles, of which one may not exist, need not be active."""
+    db, server = reader.db, reader.db.server
+    db.execute(f"grant select on {db.name}.* to 'mp_reader'@'%'")
+    db.execute("drop role if exists mp_everybody")
+    if server.dialect == "mariadb":
+        db.execute(f"grant insert on {db.name}.* to public")
+        try:
+            assert f"INSERT ON `{db.name}`.*" in refusal(reader)
+        finally:
+            db.execute(f"revoke insert on {db.name}.* from public")
+    else:
+        db.execute("create role mp_everybody")
+        db.execute("set global mandatory_roles = 'mp_everybody, `no, such`@localhost'")
+        try:
+            assert reader.plan()["state"] == "ready"
+            assert f"INSERT ON `{db.name}`.*" in refusal(reader, f"grant insert on {db.name}.* to mp_everybody")
+        finally:
+            db.execute("set global mandatory_roles = ''")
+            db.execute("drop role mp_everybody")
+    assert reader.plan()["state"] == "ready"
+
+
+def test_strict_reading_is_not_fooled_by_a_partial_revoke(reader):
+    """MySQL takes one schema out of a grant on all: writing elsewhere stays, and reading less is no right to write."""
+    db = reader.db
+    if db.server.dialect == "mariadb":
+        assert "INSERT ON *.*" in refusal(reader, "grant select, insert on *.* to 'mp_reader'@'%'")
+        return
+    db.execute("set global partial_revokes = on")
+    try:
+        db.execute("grant select on *.* to 'mp_reader'@'%'")
+        db.execute("revoke select on mysql.* from 'mp_reader'@'%'")
+        assert reader.plan()["state"] == "ready"
+        why = refusal(
+            reader, "grant insert on *.* to 'mp_reader'@'%'", f"revoke insert on `{db.name}`.* from 'mp_reader'@'%'"
+        )
+        assert "INSERT ON *.*" in why
+    finally:
+        db.execute("revoke all privileges, grant option from 'mp_reader'@'%'")
+        db.execute("set global partial_revokes = off")
+
+
+def test_names_in_grants_may_hold_any_character():
+    lines = [
+        "GRANT USAGE ON *.* TO `r`@`%`", "GRANT `wr ON, TO x`@`%`,`b`@`%` TO `r`@`%`",
+        "GRANT SELECT (`a, INSERT`, `b)`) ON `q TO r`.`t ON``u` TO `r`@`%`", "REVOKE INSERT ON `s`.* FROM `r`@`%`",
+    ]  # fmt: skip
+    assert surplus_grants(lines) == []
+    assert surplus_grants(["GRANT SELECT, INSERT (`a`, `b`) ON `q TO r`.`t ON u` TO `r`@`%` WITH GRANT OPTION"]) == [
+        "INSERT ON `q TO r`.`t ON u`", "GRANT OPTION ON `q TO r`.`t ON u`",
+    ]  # fmt: skip
 
 
 def test_a_column_that_nobody_fills_makes_planning_refuse(shop):
