@@ -30,22 +30,24 @@ class Bar:
         if self._shown and self._drawn:
             sys.stderr.write("\n")
 
-    def update(self, done: int, total: int) -> None:
-        """``done`` of ``total`` are done."""
+    def update(self, done: int, total: int, waits: str | None = None) -> None:
+        """``done`` of ``total`` are done; ``waits``: what the run waits for."""
         progress = self._progress
         progress.total, progress.rows = total, done
-        if not self._shown or (progress.seconds - self._drawn < _REDRAW_S and done < total):
+        if not self._shown or (progress.seconds - self._drawn < _REDRAW_S and done < total and waits is None):
             return
         self._drawn = progress.seconds
         width = 24
         filled = width * done // max(total, 1)
         text = str(progress).replace(" rows/s", f" {self._unit}/s").replace(" rows", f" {self._unit}")
-        sys.stderr.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {text}\x1b[K")
+        sys.stderr.write(
+            f"\r[{'#' * filled}{'.' * (width - filled)}] {text}{f' waits: {waits}' if waits else ''}\x1b[K"
+        )
         sys.stderr.flush()
 
-    def counted(self, done: int, total: int, _counters: dict[str, Any]) -> None:
+    def counted(self, done: int, total: int, counters: dict[str, Any]) -> None:
         """``update`` for callers that have counters to tell."""
-        self.update(done, total)
+        self.update(done, total, counters.get("waits"))
 
 
 def plan_text(

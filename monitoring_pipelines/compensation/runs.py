@@ -215,9 +215,13 @@ class _Run:
         self, connection: _Connection, items: list[dict[str, Any]], done: dict[str, list[JournalRow]], used: bool
     ) -> None:
         """All items, a batch at a time; those after a stop are not reached (R-410)."""
-        throttle = Throttle(self.applier.settings, connection.source, self.applier.sleep, self.rate_per_s)
+        throttle = Throttle(
+            self.applier.settings, connection.source, self.applier.sleep, self.rate_per_s,
+            lambda reason: self._waits(position, len(items), reason),
+        )  # fmt: skip
         position = 0
         try:
+            self._go_on(throttle.until_calm(connection.session))
             while position < len(items):
                 batch = items[position : position + self.batch_size]
                 failed = 0
@@ -237,17 +241,24 @@ class _Run:
                 if len(batch) >= _SHARE_LEAST and failed > self.applier.settings.repair.max_failed_share * len(batch):
                     raise RunStopped("paused", f"{failed} of {len(batch)} tasks of a batch failed")
                 if position < len(items):
-                    self._pause(throttle, connection)
+                    self._go_on(throttle.between_batches(connection.session))
         finally:
             self.counters.waited_s = throttle.waited_s
             for item in items[position:]:
                 self._outcomes[item["seq"]] = (NOT_REACHED, None)
             self.counters.not_reached += len(items) - position
 
-    def _pause(self, throttle: Throttle, connection: _Connection) -> None:
-        reason = throttle.between_batches(connection.session)
+    @staticmethod
+    def _go_on(reason: str | None) -> None:
         if reason is not None:
             raise RunStopped("paused", reason)
+
+    def _waits(self, done: int, total: int, reason: str | None) -> None:
+        """Show why the run waits, wherever a running run is looked at; None: it goes on."""
+        with self.applier.state.begin() as con:
+            store.update_run(con, self.run["run_id"], reason=None if reason is None else f"waits: {reason}")
+        if self.progress is not None:
+            self.progress(done, total, self.counters.as_dict() | ({} if reason is None else {"waits": reason}))
 
     def _item(
         self, connection: _Connection, item: dict[str, Any], done: dict[str, list[JournalRow]], used: bool

@@ -1,4 +1,4 @@
-"""Pacing of apply: pause between batches, task rate, replica lag, load, pause file (R-404, R-409).
+"""Pacing of apply: pause between batches, task rate, replica lag or stop, load, pause file (R-404, R-409).
 
 What belongs here: when to wait and for what, and when waiting has been long enough. What does not: stopping the run.
 """
@@ -31,9 +31,9 @@ class Throttle:
     source: SourceSettings
     sleep: Callable[[float], None] = time.sleep
     rate_per_s: float | None = None
+    #: Told why the run waits, again when the reason changes, and None when it goes on.
+    tell: Callable[[str | None], None] = lambda _reason: None
     waited_s: float = field(default=0.0, init=False)
-    #: Why it waited last.
-    reason: str | None = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)
 
     def task(self, monotonic: Callable[[], float]) -> None:
@@ -52,16 +52,23 @@ class Throttle:
             Why the run has to pause; None = go on.
         """
         self.sleep(self.settings.repair.batch_pause_s)
-        waited = 0.0
+        return self.until_calm(session)
+
+    def until_calm(self, session: Session) -> str | None:
+        """Wait while the server is busy; why the run has to pause, None = go on."""
+        waited, told = 0.0, None
         while (reason := self._busy(session)) is not None:
             if reason.startswith("pause file") or waited >= LONGEST_WAIT_S:
                 return reason
-            if reason != self.reason:
+            if reason != told:
                 log.warning("repair of %s waits: %s", self.source.id, reason)
-            self.reason = reason
+                self.tell(reason)
+            told = reason
             self.sleep(_STEP_S)
             waited += _STEP_S
             self.waited_s += _STEP_S
+        if told is not None:
+            self.tell(None)
         return None
 
     def _busy(self, session: Session) -> str | None:
@@ -78,16 +85,19 @@ class Throttle:
         return self._lag()
 
     def _lag(self) -> str | None:
-        """Lag of the replica the product reads from; a replica it does not know of it cannot see."""
+        """Lag of the replica the product reads from, or that it has stopped; one it does not know of it cannot see."""
         if not self.source.read_replica:
             return None
         from monitoring_pipelines.source.engine import connect
-        from monitoring_pipelines.source.load import replica_lag_s
+        from monitoring_pipelines.source.load import replication
 
         limit = self.settings.repair.max_replica_lag_s
         try:
             with connect(self.source.read_dsn(), self.settings, snapshot=False) as connection:
-                lag = replica_lag_s(connection)
+                found = replication(connection)
         except ProductError as error:
             return f"the replica's lag cannot be read: {error.message}"
+        if found.stopped is not None:
+            return f"the replica does not follow its primary: {found.stopped}"
+        lag = found.lag_s
         return f"the replica is {lag:.0f} s behind, limit {limit:g} s" if lag is not None and lag > limit else None

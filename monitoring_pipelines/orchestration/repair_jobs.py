@@ -96,7 +96,8 @@ def _progress(context: OpExecutionContext, source_id: str) -> Callable[[int, int
         context.log_event(
             AssetObservation(AssetKey(["repair", source_id]), metadata={"done": done, "total": total, **figures})
         )
-        context.log.info(f"{done} of {total}")
+        waits = f", waits: {counters['waits']}" if counters.get("waits") else ""
+        context.log.info(f"{done} of {total}{waits}")
 
     return told
 

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.errors import SourceUnavailable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: One of these names has the lag, by server and version.
-_LAG_NAMES = ("Seconds_Behind_Source", "Seconds_Behind_Master")
+_LAG_NAMES = ("seconds_behind_source", "seconds_behind_master")
 
 
 @dataclass
@@ -77,20 +77,58 @@ class LoadGuard:
         return None
 
 
-def replica_lag_s(connection: SourceConnection) -> float | None:
-    """Seconds the server is behind its primary; None on a server that is no replica or is not replicating."""
+@dataclass(frozen=True)
+class Replication:
+    """What a server says about copying from its primary, the worst of its channels; both None: it is no replica."""
+
+    #: Seconds behind; None while a channel copies nothing.
+    lag_s: float | None = None
+    #: Why nothing is copied: states of the threads and the last error.
+    stopped: str | None = None
+
+
+def replication(connection: SourceConnection) -> Replication:
+    """How far the server is behind its primary, or why it does not follow it.
+
+    Raises:
+        SourceUnavailable: The account may not see it.
+    """
     from pymysql import MySQLError
     from pymysql.cursors import DictCursor
 
     with connection.raw.cursor(DictCursor) as cursor:
         try:
-            cursor.execute("show slave status" if connection.dialect == "mariadb" else "show replica status")
+            cursor.execute("show all slaves status" if connection.dialect == "mariadb" else "show replica status")
         except MySQLError as error:
             raise SourceUnavailable(
                 "the replica lag cannot be read",
-                "grant REPLICATION CLIENT, or remove extract.max_source_load.replica_lag_s",
+                "grant REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or stop asking for it: "
+                "extract.max_source_load.replica_lag_s, read_replica",
                 cause=str(error.args[-1]),
             ) from None
-        row = cursor.fetchone() or {}
-    lag = next((row[name] for name in _LAG_NAMES if row.get(name) is not None), None)
-    return None if lag is None else float(lag)
+        channels = [{name.lower(): value for name, value in row.items()} for row in cursor.fetchall()]
+    lags: list[float] = []
+    for row in channels:
+        lag = next((row[name] for name in _LAG_NAMES if row.get(name) is not None), None)
+        if lag is None:
+            return Replication(stopped=_why_stopped(row))
+        lags.append(float(lag))
+    return Replication(max(lags, default=None))
+
+
+def _why_stopped(row: dict[str, Any]) -> str:
+    """The threads of a channel and what ended them, in the server's words."""
+    states = {
+        thread: next(
+            (row[name] for name in (f"replica_{thread}_running", f"slave_{thread}_running") if name in row), "?"
+        )
+        for thread in ("io", "sql")
+    }
+    text = ", ".join(f"{thread} thread: {state}" for thread, state in states.items())
+    error = row.get("last_sql_error") or row.get("last_io_error")
+    return f"{text}, {' '.join(str(error).split())[:200]}" if error else text
+
+
+def replica_lag_s(connection: SourceConnection) -> float | None:
+    """Seconds the server is behind its primary; None on a server that is no replica or is not replicating."""
+    return replication(connection).lag_s

@@ -438,8 +438,7 @@ def test_a_pause_file_pauses_between_batches_and_resume_goes_on(shop):
         shop.task(key)
     plan = shop.approved()
     file = shop.settings.data_path / "repair-shop.pause"
-    file.touch()
-    run = apply(shop, plan, batch_size=2)
+    run = apply(shop, plan, batch_size=2, progress=lambda *_: file.touch())
     assert (run["state"], run["counters"]["tasks_committed"], run["counters"]["not_reached"]) == ("paused", 2, 2)
     assert "pause file" in run["reason"]
     file.unlink()
@@ -450,6 +449,18 @@ def test_a_pause_file_pauses_between_batches_and_resume_goes_on(shop):
         2,
     )
     assert [row[0] for row in shop.rows()] == ["a", "b", "c", "d"]
+
+
+def test_nothing_is_written_while_a_pause_file_is_there(shop):
+    shop.task("a")
+    plan = shop.approved()
+    file = shop.settings.data_path / "repair-shop.pause"
+    file.touch()
+    run = apply(shop, plan)
+    assert (run["state"], run["counters"]["tasks_committed"], run["counters"]["not_reached"]) == ("paused", 0, 1)
+    assert shop.rows() == []
+    file.unlink()
+    assert shop.applier().resume(run["run_id"], "dora")["counters"]["tasks_committed"] == 1
 
 
 def test_an_approval_is_good_for_one_apply_and_its_resumes(shop):

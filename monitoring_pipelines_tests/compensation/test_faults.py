@@ -98,74 +98,137 @@ def waiting(shop) -> None:
 # --- replica lag -------------------------------------------------------------------------------------------------------
 
 
+#: What the servers call it: how to point a replica at its primary, start and stop it, and ask it.
+REPLICA = {
+    "mariadb": {
+        "forget": "reset master", "status": "show slave status", "behind": "Seconds_Behind_Master",
+        "source": "change master to master_host = %s, master_port = %s, master_user = %s, master_password = %s",
+        "delay": "change master to master_delay = {}", "start": "start slave", "stop": "stop slave",
+        "stop_sql": "stop slave sql_thread",
+    },
+    "mysql": {
+        "forget": "reset binary logs and gtids", "status": "show replica status", "behind": "Seconds_Behind_Source",
+        "source": "change replication source to source_host = %s, source_port = %s, source_user = %s, "
+        "source_password = %s, get_source_public_key = 1",
+        "delay": "change replication source to source_delay = {}", "start": "start replica", "stop": "stop replica",
+        "stop_sql": "stop replica sql_thread",
+    },
+}  # fmt: skip
+
+
+class Pair:
+    """A primary and a replica of it that reads nothing yet."""
+
+    def __init__(self, primary: TestServer, replica: TestServer) -> None:
+        self.primary, self.replica, self.words = primary, replica, REPLICA[primary.dialect]
+        self.tell(self.words["source"], [primary.host, primary.port, primary.user, primary.password])
+
+    def tell(self, statement: str, args=None) -> None:
+        with self.replica.connect() as con, con.cursor() as cursor:
+            cursor.execute(self.words.get(statement, statement), args)
+
+    def delay(self, seconds: int) -> None:
+        self.tell(self.words["delay"].format(seconds))
+
+    def behind(self) -> int | None:
+        """Seconds the replica says it is behind."""
+        with self.replica.connect(cursorclass=DictCursor) as con, con.cursor() as cursor:
+            cursor.execute(self.words["status"])
+            return cursor.fetchone()[self.words["behind"]]
+
+    def rows(self, database: str) -> int:
+        """Outputs that the replica has."""
+        with self.replica.connect() as con, con.cursor() as cursor:
+            try:
+                cursor.execute(f"select 1 from `{database}`.task_outputs")
+            except pymysql.err.ProgrammingError:
+                return -1
+            return cursor.rowcount
+
+
 @pytest.fixture
 def pair():
-    """A MariaDB primary and a replica that applies everything an hour later."""
     primary, replica = TestServer.start("--log-bin", "--server-id=1"), None
     try:
         with primary.connect() as con, con.cursor() as cursor:
-            cursor.execute("reset master")  # its accounts are its own
+            cursor.execute(REPLICA[primary.dialect]["forget"])  # its accounts are its own
         replica = TestServer.start("--server-id=2")
-        with replica.connect() as con, con.cursor() as cursor:
-            cursor.execute(
-                "change master to master_host = %s, master_port = %s, master_user = %s, master_password = %s, "
-                "master_delay = 3600",
-                [primary.host, primary.port, primary.user, primary.password],
-            )
-        yield primary, replica
+        yield Pair(primary, replica)
     finally:
         if replica is not None:
             replica.stop()
         primary.stop()
 
 
-def test_a_replica_that_falls_behind_makes_apply_wait_and_then_pause(pair, api, tmp_path, monkeypatch):
-    primary, replica = pair
-    db = TestDatabase(primary).create()
-    copy = TestDatabase(replica, db.name).create()
+def paired(pair, api, tmp_path, monkeypatch, keys: str):
+    """A shop read from the replica: (shop, its approved plan)."""
+    db = TestDatabase(pair.primary).create()
     environment(monkeypatch, api, db.dsn)
-    settings = "read_replica: true"
-    shop = Shop(db, api, tmp_path, config(tmp_path, "max_replica_lag_s: 1", settings))
+    shop = Shop(db, api, tmp_path, config(tmp_path, "max_replica_lag_s: 1", "read_replica: true"))
     shop.create()
-    for key in "abcd":
+    for key in keys:
         shop.task(key)
     plan = shop.approved()
-    monkeypatch.setenv("SHOP_READ", copy.dsn)
-    copy.execute("start slave")
-    until(lambda: (behind(replica) or 0) > 1)
+    monkeypatch.setenv("SHOP_READ", TestDatabase(pair.replica, db.name).dsn)
+    return shop, plan
+
+
+def test_a_replica_that_is_behind_makes_apply_wait_and_then_pause_before_it_writes(pair, api, tmp_path, monkeypatch):
+    """The replica applies everything an hour later."""
+    shop, plan = paired(pair, api, tmp_path, monkeypatch, "abcd")
+    TestDatabase(pair.replica, shop.db.name).create()
+    pair.delay(3600)
+    pair.tell("start")
+    until(lambda: (pair.behind() or 0) > 1)
     applier, slept = shop.applier(), []
     applier.sleep = slept.append
     run = applier.apply(plan["plan_id"], "carl", batch_size=2)
-    assert (run["state"], run["counters"]["tasks_committed"], run["counters"]["not_reached"]) == ("paused", 2, 2)
+    assert (run["state"], run["counters"]["tasks_committed"], run["counters"]["not_reached"]) == ("paused", 0, 4)
     assert "s behind, limit 1" in run["reason"]
     assert run["counters"]["waited_s"] == sum(slept) == LONGEST_WAIT_S
-    with replica.connect() as con, con.cursor() as cursor:
-        for statement in (
-            "stop slave",
-            f"drop database `{db.name}`",
-            "change master to master_delay = 0",
-            "start slave",
-        ):
-            cursor.execute(statement)
-    until(lambda: behind(replica) == 0 and copied(replica, db.name))
+    pair.tell("stop")
+    pair.tell(f"drop database `{shop.db.name}`")
+    pair.delay(0)
+    pair.tell("start")
+    until(lambda: pair.behind() == 0 and pair.rows(shop.db.name) == 0)
+    assert shop.applier().resume(run["run_id"], "dora")["counters"]["tasks_committed"] == 4
+
+
+def test_a_replica_that_stops_replicating_makes_apply_wait_and_then_pause(pair, api, tmp_path, monkeypatch):
+    """It is not known how far it is behind; the reason is shown while the run waits, and gone when it goes on."""
+    shop, plan = paired(pair, api, tmp_path, monkeypatch, "abcdef")
+    pair.tell("start")
+    until(lambda: pair.behind() == 0 and pair.rows(shop.db.name) == 0)
+    applier, slept, told, shown = shop.applier(), [], [], []
+
+    def batch_done(done, total, counters):
+        told.append((done, counters.get("waits")))
+        if (done, counters.get("waits")) in ((2, None), (4, None)) and not slept:
+            pair.tell("stop_sql")
+
+    def sleep(seconds):
+        if not seconds or pair.behind() is not None:
+            return
+        slept.append(seconds)
+        with shop.state.read() as con:
+            shown.append(store.list_runs(con, plan["plan_id"])[-1]["reason"])
+        if len(told) < 5 and len(slept) == 2:
+            pair.tell("start")
+            until(lambda: pair.behind() == 0)
+            slept.clear()
+
+    applier.sleep = sleep
+    run = applier.apply(plan["plan_id"], "carl", batch_size=2, progress=batch_done)
+    why = "the replica does not follow its primary: io thread: Yes, sql thread: No"
+    # After the first batch it waits until replication goes on, after the second one until a minute has passed.
+    assert told == [(2, None), (2, why), (2, None), (4, None), (4, why)]
+    assert set(shown) == {f"waits: {why}"}
+    assert (run["state"], run["reason"]) == ("paused", why)
+    assert (run["counters"]["tasks_committed"], run["counters"]["not_reached"]) == (4, 2)
+    assert sum(slept) == LONGEST_WAIT_S
+    pair.tell("start")
+    until(lambda: pair.behind() == 0)
     assert shop.applier().resume(run["run_id"], "dora")["counters"]["tasks_committed"] == 2
-
-
-def behind(replica) -> int | None:
-    """Seconds the replica says it is behind."""
-    with replica.connect(cursorclass=DictCursor) as con, con.cursor() as cursor:
-        cursor.execute("show slave status")
-        return cursor.fetchone()["Seconds_Behind_Master"]
-
-
-def copied(replica, database: str) -> bool:
-    """Whether the rows of the first batch have arrived."""
-    with replica.connect() as con, con.cursor() as cursor:
-        try:
-            cursor.execute(f"select 1 from `{database}`.task_outputs")
-        except pymysql.err.ProgrammingError:
-            return False
-        return cursor.rowcount == 2
 
 
 def until(true) -> None:
