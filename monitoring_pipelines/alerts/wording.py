@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitoring_pipelines.alerts.book import Row
+from monitoring_pipelines.readable import size, span
 
 _TEXTS: dict[str, tuple[str, str]] = {
     # key: (zh-CN, en)
@@ -107,15 +108,8 @@ class Words:
         return f"{local:%Y-%m-%d %H:%M:%S} (UTC{offset[:3]}:{offset[3:]}) = {at:%H:%M:%S}Z"
 
     def duration(self, seconds: float) -> str:
-        """A length of time with its two largest units."""
-        whole = max(int(seconds), 0)
-        units = (("天", "d", 86400), ("小时", "h", 3600), ("分", "min", 60), ("秒", "s", 1))
-        parts: list[str] = []
-        for chinese, english, size in units:
-            count, whole = divmod(whole, size)
-            if count and len(parts) < 2:
-                parts.append(f"{count} {chinese if self.language == 'zh-CN' else english}")
-        return " ".join(parts) or ("0 秒" if self.language == "zh-CN" else "0 s")
+        """A length of time in whole seconds with its two largest units."""
+        return span(max(int(seconds), 0), self.language)
 
     def title(self, tag: str, alerts: list[Row], total: int) -> str:
         """``[FIRING] alertname (service or source)``, with the number of alerts if there are several."""
@@ -172,11 +166,17 @@ class Words:
     def _value(self, alert: Row) -> str:
         if alert["value"] is None:
             return ""
-        unit = f" {alert['unit']}" if alert.get("unit") else ""
-        text = f"{number(alert['value'])}{unit}"
+        text = self._measured(alert["value"], alert.get("unit") or "")
         if alert["threshold"] is None:
             return text
-        return f"{text} ({self.say('threshold')} {number(alert['threshold'])}{unit})"
+        return f"{text} ({self.say('threshold')} {self._measured(alert['threshold'], alert.get('unit') or '')})"
+
+    def _measured(self, value: float, unit: str) -> str:
+        if unit == "s":
+            return span(value, self.language)
+        if unit == "bytes":
+            return size(value)
+        return f"{number(value)} {unit}".rstrip()
 
     def _carried(self, alert: Row, carriers: list[Row]) -> str:
         if not carriers:

@@ -24,7 +24,7 @@ def test_a_rule_tells_value_threshold_scope_start_and_where_to_look(world):
         "### [REPEAT] CollectorHighMemory (collector)",
         "",
         "**critical** memory is high",
-        "- Value: 3,200,000,000 bytes (threshold 3,000,000,000 bytes)",
+        "- Value: 2.98 GiB (threshold 2.79 GiB)",
         "- Scope: source=collector, service=collector, process=c-1",
         "- Since: 2026-02-01 14:00:00 (UTC+08:00) = 06:00:00Z, for 10 min 30 s",
         "- Carried by: rule resource.memory",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.alerts.links import runbook_address
-from monitoring_pipelines.alerts.rules.table import Rule, in_force, plain_number
+from monitoring_pipelines.alerts.rules.table import Rule, in_force
+from monitoring_pipelines.readable import number
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
@@ -95,7 +96,7 @@ def _from(rule: Rule, expr: str, summary: str) -> _Alert:
 
 
 def _over(rule: Rule) -> str:
-    return f"{rule.op} {plain_number(float(rule.levels[0].threshold or 0))}"
+    return f"{rule.op} {number(float(rule.levels[0].threshold or 0))}"
 
 
 def _product(settings: Settings) -> list[_Alert]:
@@ -105,8 +106,8 @@ def _product(settings: Settings) -> list[_Alert]:
     share = "{{ $labels.source }}: {{ $value | humanize }} % of the succeeded tasks of 24 h have an output"
     failed, sent = "scheduler_notification_failure_total", "scheduler_notification_success_total"
     return [
-        _Alert("CompletionRateLow", f"{rate} < {plain_number(bands.degraded)}", 300, "warning", share, "missing_outputs"),
-        _Alert("CompletionRateCritical", f"{rate} < {plain_number(bands.critical)}", 300, "critical", share, "missing_outputs"),
+        _Alert("CompletionRateLow", f"{rate} < {number(bands.degraded)}", 300, "warning", share, "missing_outputs"),
+        _Alert("CompletionRateCritical", f"{rate} < {number(bands.critical)}", 300, "critical", share, "missing_outputs"),
         _Alert(
             "MonitoringStale", "time() - mp_extract_last_success_timestamp_seconds > 300", 120, "critical",
             "{{ $labels.source }} was last read {{ $value | humanizeDuration }} ago", "self.extract_lag",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from monitoring_pipelines.readable import Figure
 from monitoring_pipelines.severity import Severity, rank
 
 if TYPE_CHECKING:
@@ -66,22 +67,13 @@ class Rule:
 
     def text(self, language: str, values: Mapping[str, Any]) -> str:
         """The sentence of a message; names that ``values`` lacks show as ``–``."""
-        shown = {name: plain_number(value) for name, value in values.items() if value is not None}
+        shown = {name: Figure(value, language) for name, value in values.items() if value is not None}
         return (self.zh if language == "zh-CN" else self.en).format_map(_Dashes(shown))
 
 
 class _Dashes(dict[str, Any]):
-    def __missing__(self, key: str) -> str:
-        return "–"
-
-
-def plain_number(value: Any) -> Any:
-    """Numbers as people write them: whole ones and large ones without a fraction, others with a few digits of it."""
-    if not isinstance(value, float):
-        return value
-    if value.is_integer() or abs(value) >= 1000:
-        return str(round(value))
-    return f"{value:.{1 if abs(value) >= 10 else 4}f}".rstrip("0").rstrip(".")
+    def __missing__(self, key: str) -> Figure:
+        return Figure("–", "en")
 
 
 def _warning(threshold: float | None = None) -> Level:
@@ -105,21 +97,22 @@ SHIPPED: tuple[Rule, ...] = (
         "{value} 个任务在等待（上限 {threshold}）",
     ),
     Rule(
-        "tasks.queue_wait", _one("high"), "the oldest waiting task has waited {value} s (limit {threshold} s)",
-        "最久的等待任务已等待 {value} 秒（上限 {threshold} 秒）", unit="s",
+        "tasks.queue_wait", _one("high"), "the oldest waiting task has waited {value:span} (limit {threshold:span})",
+        "最久的等待任务已等待 {value:span}（上限 {threshold:span}）", unit="s",
     ),
     Rule(
-        "tasks.long_running", _one("medium"), "{count} tasks run longer than {threshold} s, the longest {value} s",
-        "{count} 个任务运行超过 {threshold} 秒，最长 {value} 秒", unit="s",
+        "tasks.long_running", _one("medium"), "{count} tasks run longer than {threshold:span}, the longest {value:span}",
+        "{count} 个任务运行超过 {threshold:span}，最长 {value:span}", unit="s",
     ),
     Rule(
-        "tasks.failure_rate", _one("high"), "{failed} of {ended} tasks of the last 24 h failed (share {value}, limit {threshold})",
-        "近 24 小时 {ended} 个任务中 {failed} 个失败（占比 {value}，上限 {threshold}）",
+        "tasks.failure_rate", _one("high"),
+        "{failed} of {ended} tasks of the last 24 h failed ({value:share}, limit {threshold:share})",
+        "近 24 小时 {ended} 个任务中 {failed} 个失败（{value:share}，上限 {threshold:share}）",
     ),
     Rule(
         "tasks.success_rate", _one("medium"),
-        "{completed} of {ended} tasks of the last 24 h succeeded (share {value}, lower limit {threshold})",
-        "近 24 小时 {ended} 个任务中 {completed} 个成功（占比 {value}，下限 {threshold}）", op="<",
+        "{completed} of {ended} tasks of the last 24 h succeeded ({value:share}, lower limit {threshold:share})",
+        "近 24 小时 {ended} 个任务中 {completed} 个成功（{value:share}，下限 {threshold:share}）", op="<",
     ),
     Rule(
         "tasks.timeouts", _one("high", 0), "{value} tasks are over their time limit or were timed out in the last hour",
@@ -131,16 +124,16 @@ SHIPPED: tuple[Rule, ...] = (
         "作业 {job} 自上次成功以来失败 {value} 次：{error}", op=">=",
     ),
     Rule(
-        "jobs.duration_over_sla", _one("medium"), "job {job} took {value} s, agreed are {threshold} s",
-        "作业 {job} 用时 {value} 秒，约定 {threshold} 秒", unit="s",
+        "jobs.duration_over_sla", _one("medium"), "job {job} took {value:span}, agreed are {threshold:span}",
+        "作业 {job} 用时 {value:span}，约定 {threshold:span}", unit="s",
     ),
     Rule(
-        "jobs.missed", _one("medium"), "job {job} has not run for {value} s; it is due every {period_s} s",
-        "作业 {job} 已有 {value} 秒未运行；应每 {period_s} 秒运行一次", unit="s",
+        "jobs.missed", _one("medium"), "job {job} has not run for {value:span}; it is due every {period_s:span}",
+        "作业 {job} 已有 {value:span}未运行；应每 {period_s:span}运行一次", unit="s",
     ),
     Rule(
-        "jobs.never_ran", _one("low"), "job {job} was registered {value} s ago and has never run",
-        "作业 {job} 注册 {value} 秒后仍从未运行", unit="s",
+        "jobs.never_ran", _one("low"), "job {job} was registered {value:span} ago and has never run",
+        "作业 {job} 注册 {value:span}后仍从未运行", unit="s",
     ),
     Rule(
         "jobs.failure_rate", _one("medium", 0.05), "job {job}: {failed} of {runs} runs of the last 24 h failed",
@@ -157,8 +150,8 @@ SHIPPED: tuple[Rule, ...] = (
     ),
     # -- processes (C-401 to C-411) -----------------------------------------------------------------------------------
     Rule(
-        "resource.memory", (_warning(3_000_000_000),), "{process} uses {value} bytes of memory (limit {threshold})",
-        "{process} 占用内存 {value} 字节（上限 {threshold}）", unit="bytes", for_s=5 * _MINUTE,
+        "resource.memory", (_warning(3_000_000_000),), "{process} uses {value:size} of memory (limit {threshold:size})",
+        "{process} 占用内存 {value:size}（上限 {threshold:size}）", unit="bytes", for_s=5 * _MINUTE,
         alertname="CollectorHighMemory",
     ),
     Rule(
@@ -195,8 +188,8 @@ SHIPPED: tuple[Rule, ...] = (
         "{process} 有 {value} 个 CLOSE_WAIT 连接且在增长",
     ),
     Rule(
-        "fd.forecast", (_warning(3600),), "{process} runs out of file descriptors in {value} s ({fds} of {fds_max} used)",
-        "{process} 将在 {value} 秒内耗尽文件描述符（已用 {fds}/{fds_max}）", op="<", unit="s", for_s=5 * _MINUTE,
+        "fd.forecast", (_warning(3600),), "{process} runs out of file descriptors in {value:span} ({fds} of {fds_max} used)",
+        "{process} 将在 {value:span}内耗尽文件描述符（已用 {fds}/{fds_max}）", op="<", unit="s", for_s=5 * _MINUTE,
     ),
     Rule(
         "host.cpu", (_warning(80), Level("high", 90)), "the host's CPUs are {value} % busy (limit {threshold} %)",
@@ -230,17 +223,17 @@ SHIPPED: tuple[Rule, ...] = (
         alertname="CollectorDataIngestionLow",
     ),
     Rule(
-        "ingest.series_stale", _one("info"), "{process}: series {series} has not grown for {value} s (limit {threshold} s)",
-        "{process}：序列 {series} 已 {value} 秒没有增长（上限 {threshold} 秒）", unit="s",
+        "ingest.series_stale", _one("info"), "{process}: series {series} has not grown for {value:span} (limit {threshold:span})",
+        "{process}：序列 {series} 已 {value:span}没有增长（上限 {threshold:span}）", unit="s",
     ),
     # -- the product itself (C-501 to C-512) --------------------------------------------------------------------------
     Rule(
-        "self.heartbeat", _one("high", 2), "{component} has not been heard of for {value} s; it beats every {period_s} s",
-        "组件 {component} 已 {value} 秒没有心跳；周期 {period_s} 秒",
+        "self.heartbeat", _one("high", 2), "{component} has not been heard of for {value:span}; it beats every {period_s:span}",
+        "组件 {component} 已 {value:span}没有心跳；周期 {period_s:span}",
     ),
     Rule(
-        "self.extract_lag", _one("high", 3), "{source} was last read {value} s ago (limit {threshold} s): {error}",
-        "数据源 {source} 上次读取在 {value} 秒前（上限 {threshold} 秒）：{error}", unit="s",
+        "self.extract_lag", _one("high", 3), "{source} was last read {value:span} ago (limit {threshold:span}): {error}",
+        "数据源 {source} 上次读取在 {value:span}前（上限 {threshold:span}）：{error}", unit="s",
     ),
     Rule(
         "self.snapshot_coverage", (Level("medium", 90), Level("high", 50)),
@@ -248,8 +241,8 @@ SHIPPED: tuple[Rule, ...] = (
         "{source}：15 分钟内应有 {expected} 个快照，只到 {received} 个（{value}%）", op="<", unit="%",
     ),
     Rule(
-        "self.snapshot_gap", _one("high", 180), "{source}: workers are online but the newest snapshot is {value} s old",
-        "{source}：有工作器在线，但最新快照已是 {value} 秒前", unit="s",
+        "self.snapshot_gap", _one("high", 180), "{source}: workers are online but the newest snapshot is {value:span} old",
+        "{source}：有工作器在线，但最新快照已是 {value:span}前", unit="s",
     ),
     Rule(
         "self.aggregation", _one("high", 300), "statistics of {source} are behind: {reason}", "{source} 的统计滞后：{reason}",
@@ -272,13 +265,13 @@ SHIPPED: tuple[Rule, ...] = (
         "{source}：近一小时 {events} 行中有 {count} 个异常 {kind}", unit="%",
     ),
     Rule(
-        "self.clock", (Level("medium", 5), Level("high", 60)), "the clocks of the product and of {source} differ by {value} s",
-        "产品与 {source} 的时钟相差 {value} 秒", unit="s",
+        "self.clock", (Level("medium", 5), Level("high", 60)), "the clocks of the product and of {source} differ by {value:span}",
+        "产品与 {source} 的时钟相差 {value:span}", unit="s",
     ),
     # -- configured rules shipped off (C-602) -------------------------------------------------------------------------
     Rule(
-        "endpoint.p95_execution", (_warning(5000), Level("high", 10_000)), "endpoint {endpoint}: p95 of execution is {value} ms",
-        "端点 {endpoint}：执行时间 p95 为 {value} 毫秒", unit="ms", enabled=False,
+        "endpoint.p95_execution", (_warning(5000), Level("high", 10_000)), "endpoint {endpoint}: p95 of execution is {value:ms}",
+        "端点 {endpoint}：执行时间 p95 为 {value:ms}", unit="ms", enabled=False,
     ),
     Rule(
         "endpoint.queue_depth", (_warning(100), Level("high", 500)), "endpoint {endpoint}: {value} tasks wait",
@@ -293,8 +286,8 @@ SHIPPED: tuple[Rule, ...] = (
         "端点 {endpoint}：GPU 平均利用率 {value}%", op="<", unit="%", enabled=False,
     ),
     Rule(
-        "endpoint.cold_start", (_warning(180_000),), "endpoint {endpoint}: cold starts take {value} ms on average",
-        "端点 {endpoint}：冷启动平均 {value} 毫秒", unit="ms", enabled=False,
+        "endpoint.cold_start", (_warning(180_000),), "endpoint {endpoint}: cold starts take {value:ms} on average",
+        "端点 {endpoint}：冷启动平均 {value:ms}", unit="ms", enabled=False,
     ),
     Rule(
         "endpoint.no_workers", (_critical(0),), "endpoint {endpoint}: {waiting} tasks wait and there is no worker",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.alerts.rules.table import describe, shipped
+from monitoring_pipelines.readable import size, span
 
 if TYPE_CHECKING:
     from monitoring_pipelines.api.pages.base import View
@@ -57,7 +58,6 @@ STRINGS = {
 }  # fmt: skip
 #: Phrases inside a rule's details that were made in the configured language.
 _WORDED = ("reason",)
-_BYTES = 1024**3
 
 
 def sentence(view: View, alert: dict[str, Any]) -> str:
@@ -103,7 +103,7 @@ def figure(view: View, alert: dict[str, Any], name: str) -> str:
     if value is None:
         return view.number(None)
     if unit == "s":
-        return view.duration(1000 * value)
+        return span(value, view.language, brief=abs(value) >= 1)
     if unit == "bytes":
-        return view.number(value / _BYTES, 2, " GiB")
+        return size(value)
     return view.number(value) + (unit if unit in ("%", "") or unit.startswith("/") else f" {unit}")

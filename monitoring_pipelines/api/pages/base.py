@@ -27,6 +27,7 @@ from monitoring_pipelines.api.answers import to_json
 from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.strings import COMMON
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.readable import span
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "static"
@@ -46,9 +47,6 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-
-#: seconds, unit, seconds of the next smaller unit, its name
-_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 Strings = Mapping[str, tuple[str, str]]
 
@@ -148,12 +146,7 @@ class View:
 
     def span(self, seconds: float) -> str:
         """A length of time as people say it: its largest unit, and the next one while that matters."""
-        for size, unit, smaller, small_unit in _UNITS:
-            if seconds >= size:
-                whole, rest = divmod(int(seconds), size)
-                more = f" {rest // smaller} {self.t(f'unit.{small_unit}')}" if whole < 10 and rest >= smaller else ""
-                return f"{whole} {self.t(f'unit.{unit}')}{more}"
-        return f"{int(seconds)} {self.t('unit.s')}"
+        return span(max(seconds, 0), self.language, brief=True)
 
     def time(self, instant: datetime | None) -> Markup | str:
         """An instant as a ``time`` element, local text with the UTC value behind it."""
