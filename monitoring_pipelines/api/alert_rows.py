@@ -1,4 +1,4 @@
-"""Alerts as answers and pages show them: without bookkeeping of the dispatcher, the most urgent first where wanted.
+"""Alerts as answers and pages show them: without bookkeeping of the dispatcher.
 
 What belongs here: shaping rows of ``state.alerts``. What does not: reading and paging them.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from monitoring_pipelines.quality.files import local_text
-from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.state.alerts import OPEN_STATES
 
-__all__ = ["OPEN_STATES", "as_finding", "message", "one", "shown", "urgent"]
-_URGENCY = {state: number for number, state in enumerate(("firing", "pending", "silenced", "inhibited", "resolved"))}
+__all__ = ["OPEN_STATES", "as_finding", "message", "one", "shown"]
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -26,11 +24,6 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 def message(row: dict[str, Any]) -> dict[str, Any]:
     """A notification without lease and payload; its target is stored masked."""
     return {name: value for name, value in row.items() if name not in ("payload", "lease_owner", "lease_until")}
-
-
-def urgent(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Firing before all others, the gravest first; equal ones stay newest first."""
-    return sorted(rows, key=lambda row: (_URGENCY.get(row["state"], 9), -rank(row["severity"])))
 
 
 def one(state: StateStore, alert_id: str) -> dict[str, Any] | None:

@@ -44,23 +44,25 @@ def sources(services: Services) -> tuple[list[dict[str, Any]], datetime | None]:
         return [_source(services, None, source.id, now) for source in services.settings.enabled_sources], None
 
 
-def _source(services: Services, look: Look | None, source_id: str, now: datetime) -> dict[str, Any]:
+def _source(
+    services: Services, look: Look | None, source_id: str, now: datetime, with_state: bool = True
+) -> dict[str, Any]:
     row = published_overview.source_row(look, services.settings.source(source_id), now)
-    row["health"] = source_health(services, look, source_id, now)
+    row["health"] = source_health(services, look, source_id, now, with_state)
     return row
 
 
-def source_health(services: Services, look: Look | None, source_id: str, now: datetime) -> str:
+def source_health(services: Services, look: Look | None, source_id: str, now: datetime, with_state: bool = True) -> str:
     """Health of a source: completeness over 24 h by the bands (C-103); unknown while it is not read (C-025).
 
-    A source without outputs is as healthy as its gravest firing alert says.
+    A source without outputs is as healthy as its gravest firing alert says, unknown where alerts are not known.
     """
     as_of = look.manifest.sources.get(source_id, {}).get("as_of") if look else None
     fresh = health.freshness(services, as_of, now)
     if fresh != "healthy" or look is None:
         return "unknown"
     if not has_outputs(services, source_id):
-        return _health_by_alerts(services, source_id)
+        return _health_by_alerts(services, source_id) if with_state else "unknown"
     found = day_figures(services, look, source_id)
     return health_of(found.tasks_with_outputs, found.success_tasks, bands_of(services))
 
@@ -134,15 +136,16 @@ def counters(services: Services, look: Look, chosen: Sequence[str]) -> dict[str,
     return {"sources": rows, "combined": combined}
 
 
-def overview(services: Services, chosen: Sequence[str]) -> dict[str, Any]:
-    """S-202: what the first page shows."""
+def overview(services: Services, chosen: Sequence[str], *, with_state: bool = True) -> dict[str, Any]:
+    """S-202: what the first page shows; ``alerts`` is None if the state store is not to be asked."""
     now = services.clock.now()
-    data: dict[str, Any] = {"as_of": None, "now": now, "sources": [], "alerts": open_alerts(services, chosen)}
+    alerts = open_alerts(services, chosen) if with_state else None
+    data: dict[str, Any] = {"as_of": None, "now": now, "sources": [], "alerts": alerts}
     try:
         with services.published.look() as look:
             data["as_of"] = look.as_of
             for name in chosen:
-                data["sources"].append(_tile(services, look, name, now))
+                data["sources"].append(_tile(services, look, name, now, with_state))
             data["endpoints"] = services.recall(
                 look.lake.version, ("busiest", *chosen),
                 lambda: published_overview.busiest_endpoints(look, list(chosen)),
@@ -150,17 +153,17 @@ def overview(services: Services, chosen: Sequence[str]) -> dict[str, Any]:
             data["status"] = _status_counts(services, look, chosen)
     except LakeMissing:
         data["sources"] = [
-            _source(services, None, name, now) | {"completion": None} for name in chosen if name != "_self"
+            _source(services, None, name, now, with_state) | {"completion": None} for name in chosen if name != "_self"
         ]
         data |= {"endpoints": [], "status": {}}
     data["health"] = health.aggregate(tile["health"] for tile in data["sources"])
     return data
 
 
-def _tile(services: Services, look: Look, name: str, now: datetime) -> dict[str, Any]:
+def _tile(services: Services, look: Look, name: str, now: datetime, with_state: bool) -> dict[str, Any]:
     if name == "_self":
         return {"id": "_self", "health": "unknown", "completion": None}
-    tile = _source(services, look, name, now)
+    tile = _source(services, look, name, now, with_state)
     tile["completion"] = None
     if has_outputs(services, name):
         found = day_figures(services, look, name)

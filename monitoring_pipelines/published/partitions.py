@@ -52,7 +52,7 @@ def _rows(look: Look, table: str, sources: Sequence[str], start: datetime, end: 
         for name in ("tasks_with_outputs", "success_tasks")
     )
     return look.rows(
-        f'SELECT source_id, "{bucket}" AS stat_hour, count(*) AS rows, '
+        f"SELECT source_id, date_trunc('hour', \"{bucket}\") AS stat_hour, count(*) AS rows, "
         f" {revision} AS revision, {done} AS done, {total} AS total, "
         f"CASE WHEN {partial} THEN 'partial' WHEN {unknown} THEN 'unknown' ELSE 'closed' END AS state "
         f"FROM {look.table(table, start, end)} "

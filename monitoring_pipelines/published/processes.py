@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLES = "raw.process_sample"
 DAY = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = (
     "source_id", "process_id", "at", "rss_bytes", "vms_bytes", "mem_pct", "objects", "cpu_pct", "effective_cores", "load1",
     "load5", "fds", "fds_max", "conns", "tcp_by_state", "host_tcp_by_state", "threads", "gc_collections",
@@ -72,6 +74,30 @@ def samples(
     total = int(look.value(f"SELECT count(*) {found}", values) or 0)
     rows = look.rows(f'SELECT {_LIST} {found} ORDER BY "at" DESC LIMIT {int(limit)} OFFSET {int(offset)}', values)
     return [_shaped(row) for row in rows], total
+
+
+def curve(
+    look: Look, source_id: str, process_id: str, start: datetime, end: datetime, points: int
+) -> list[dict[str, Any]]:
+    """Samples of [start, end) for a chart, oldest first: the newest of each of ``points`` equal parts.
+
+    Where no sample came for three times the usual distance a row without figures follows, so that the gap shows (S-803).
+    """
+    step = (end - start) / points
+    rows = look.rows(
+        f"SELECT {_LIST} FROM {look.table(SAMPLES, start, end)} WHERE source_id = $source AND process_id = $process "
+        'AND "at" >= $start AND "at" < $end QUALIFY row_number() OVER (PARTITION BY floor(date_diff(\'microsecond\', '
+        '$start::TIMESTAMP, "at") / $step) ORDER BY "at" DESC) = 1 ORDER BY "at"',
+        {"source": source_id, "process": process_id, "start": start, "end": end, "step": step / MICROSECOND},
+    )
+    apart = sorted(later["at"] - row["at"] for row, later in pairwise(rows))
+    usual = max(apart[len(apart) // 2], step) if apart else step
+    shown: list[dict[str, Any]] = []
+    for row in rows:
+        if shown and row["at"] - shown[-1]["at"] > 3 * usual:
+            shown.append(dict.fromkeys(row) | {"at": shown[-1]["at"] + usual})
+        shown.append(_shaped(row))
+    return shown
 
 
 def trends(look: Look, settings: Settings, source_id: str, process_id: str) -> dict[str, dict[str, Any]]:

@@ -114,7 +114,10 @@ def _move_runs(own: duckdb.DuckDBPyConnection, con: Connection, now: datetime, m
 
 
 def _move_notifications(own: duckdb.DuckDBPyConnection, con: Connection, now: datetime, moved: Moved) -> None:
-    """New messages, and those that were not final; attempts are found through their message."""
+    """New messages, and those that were not final; attempts are found through their message.
+
+    They are the product's own rows whatever source their alert is about (E-001).
+    """
     from sqlalchemy import or_, select
 
     from monitoring_pipelines.state.tables import notification as t
@@ -128,16 +131,11 @@ def _move_notifications(own: duckdb.DuckDBPyConnection, con: Connection, now: da
     ]
     wanted = or_(t.c.created_at >= _since(own, "notification"), t.c.notification_id.in_(open_ids))
     rows = [dict(row._mapping) for row in con.execute(select(t).where(wanted))]
-    for source_id, mine in _by(rows, "source_id"):
-        moved.add("notification", store_rows(own, "notification", source_id, mine, now))
-    ids = [row["notification_id"] for row in rows]
-    owners = {row["notification_id"]: (row["source_id"], row["channel"]) for row in rows}
+    moved.add("notification", store_rows(own, "notification", SELF, rows, now))
     attempts = []
-    for part in _parts(ids, 500):
+    for part in _parts([row["notification_id"] for row in rows], 500):
         found = con.execute(select(attempt).where(attempt.c.notification_id.in_(part)))
-        attempts += [dict(row._mapping) for row in found]
-    for row in attempts:
-        row["source_id"] = owners[row["notification_id"]][0]
+        attempts += [dict(row._mapping) | {"source_id": SELF} for row in found]
     _store_attempts(own, attempts, now)
     _set_mark(own, "notification", [row["created_at"] for row in rows], now)
 
@@ -311,13 +309,6 @@ def _store_intervals(own: duckdb.DuckDBPyConnection, settings: Settings) -> None
         own.execute("DELETE FROM meta.sample_interval")
         for row in wanted:
             own.execute("INSERT INTO meta.sample_interval VALUES (?, ?, ?)", row)
-
-
-def _by(rows: Sequence[dict[str, Any]], name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row[name], []).append(row)
-    yield from sorted(groups.items())
 
 
 def _parts(values: Sequence[Any], size: int) -> Iterator[list[Any]]:

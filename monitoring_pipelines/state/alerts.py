@@ -18,9 +18,16 @@ from monitoring_pipelines.state.store import StateStore
 
 Row = dict[str, Any]
 OPEN_STATES = ("pending", "firing", "inhibited", "silenced")
-#: What alerts can be ordered by (S-804); severities by their gravity.
+_GRAVITY = case({word: n for n, word in enumerate(SEVERITIES)}, value=tables.alert.c.severity)
+_URGENCY = case(
+    {word: n for n, word in enumerate(("firing", "pending", "silenced", "inhibited"))},
+    value=tables.alert.c.state,
+    else_=9,
+)
+#: What alerts can be ordered by (S-804); severities by their gravity, ``urgency`` is firing first, the gravest of them first.
 ALERT_ORDERS: dict[str, Any] = {
-    "severity": case({word: n for n, word in enumerate(SEVERITIES)}, value=tables.alert.c.severity),
+    "urgency": case((tables.alert.c.state == "resolved", 99), else_=_URGENCY * len(SEVERITIES) - _GRAVITY),
+    "severity": _GRAVITY,
     "state": tables.alert.c.state,
     "source_id": tables.alert.c.source_id,
     "since": func.coalesce(tables.alert.c.fired_at, tables.alert.c.active_at),

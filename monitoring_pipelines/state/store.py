@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from monitoring_pipelines.errors import ProductError
 
@@ -79,25 +79,25 @@ class StateStore:
 
         On SQLite it takes the write lock at its first statement, so that what it reads cannot change before it writes.
         """
-        try:
-            with self.engine().begin() as con:
-                yield con
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise _unavailable(self.url, error) from error
-            raise
+        with self._said(), self.engine().begin() as con:
+            yield con
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading; nothing it does is kept."""
+        with self._said(), self.engine().connect() as con:
+            if self.dialect == "sqlite":
+                con = con.execution_options(mp_read_only=True)
+            yield con
+            con.rollback()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """A store that is gone is said as such; what a statement did wrong is not."""
         try:
-            with self.engine().connect() as con:
-                if self.dialect == "sqlite":
-                    con = con.execution_options(mp_read_only=True)
-                yield con
-                con.rollback()
+            yield
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if _is_gone(error):
                 raise _unavailable(self.url, error) from error
             raise
 
@@ -178,6 +178,17 @@ def _migrate(engine: Engine) -> None:
     from monitoring_pipelines.state.migrate import upgrade
 
     upgrade(engine)
+
+
+#: What SQLite says of a file that cannot be used any more.
+_BROKEN_FILE = ("SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOTADB", "SQLITE_READONLY")
+
+
+def _is_gone(error: DBAPIError) -> bool:
+    """Whether the server or file failed: a lost connection, one that cannot be made, a broken file."""
+    is_refused = error.statement is None and isinstance(error, OperationalError | InterfaceError)
+    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    return error.connection_invalidated or is_refused or name.startswith(_BROKEN_FILE)
 
 
 def _unavailable(url: URL, error: BaseException) -> StateUnavailable:

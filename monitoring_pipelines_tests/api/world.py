@@ -11,6 +11,7 @@ from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.publish import publish
+from monitoring_pipelines.warehouse.windows import prepare
 
 HASH = "md5_number_lower(concat_ws(chr(31), $source, $key))"
 
@@ -24,6 +25,7 @@ class World:
         self.warehouse = Warehouse(settings.warehouse_path, clock=clock)
         with self.warehouse.writer("tables") as con:
             ensure_core(con)
+            prepare(con)
 
     @property
     def lake(self) -> Path:
@@ -106,6 +108,39 @@ class World:
                 "INSERT INTO meta.publish_pending VALUES (CAST(uuid() AS VARCHAR), 'raw.job', NULL, $t)",
                 {"t": self.clock.now()},
             ),
+        )
+
+    def minute(self, endpoint: str, at: datetime, *, source: str = "shop") -> None:
+        """One row of minute statistics of tasks."""
+        self.write(
+            (
+                (
+                    "INSERT INTO mart.endpoint_minute_stats (source_id, endpoint, stat_minute, tasks_submitted, state, quality, revision) "
+                    "VALUES ($s, $e, $m, 1, 'closed', 'exact', 1)"
+                ),
+                {"s": source, "e": endpoint, "m": at},
+            ),
+            self._changed("mart.endpoint_minute_stats", at.replace(minute=0)),
+        )
+
+    def sample(self, process: str, at: datetime, *, source: str = "shop") -> None:
+        """One sample of a process."""
+        self.write(
+            (
+                (
+                    'INSERT INTO raw.process_sample (source_id, process_id, "at", rss_bytes, scope, first_seen_at) '
+                    "VALUES ($s, $p, $t, 1073741824, 'process', $t)"
+                ),
+                {"s": source, "p": process, "t": at},
+            ),
+            self._changed("raw.process_sample", at),
+        )
+
+    @staticmethod
+    def _changed(table: str, at: datetime) -> tuple[str, dict[str, Any]]:
+        return (
+            f"INSERT INTO meta.publish_pending VALUES (CAST(uuid() AS VARCHAR), '{table}', time_bucket(INTERVAL 10 MINUTE, $t::TIMESTAMP), $t)",
+            {"t": at},
         )
 
     def publish(self) -> None:

@@ -73,8 +73,8 @@ def job(key: str, ended: float, outcome: str = "success") -> dict[str, Any]:
 
 
 def message(key: str, created: float, state: str = "pending", **more: Any) -> dict[str, Any]:
-    """A message of the product."""
-    return {"notification_id": key, "source_id": "_self", "alert_ids": ["a"], "group_key": "g", "channel": "ops",
+    """A message of the product about an alert of another source."""
+    return {"notification_id": key, "source_id": "shop", "alert_ids": ["a"], "group_key": "g", "channel": "ops",
             "channel_type": "webhook", "kind": "firing", "state": state, "attempts": 0, "due_at": at(created),
             "created_at": at(created), **more}  # fmt: skip
 
@@ -116,6 +116,16 @@ def test_messages_are_followed_until_they_are_final_and_every_attempt_counts(own
         "SELECT hour(stat_hour), created, sent, attempts_ok, attempts_failed FROM mart.notification_hourly_stats ORDER BY 1"
     )
     assert rows == [(10, 1, 0, 0, 0), (11, 0, 1, 1, 1)]
+
+
+def test_messages_are_rows_of_the_product_whatever_source_their_alert_is_about(own: Own) -> None:
+    """E-001: a source whose alert was sent does not get statistics of messages by that."""
+    own.add(notification, message("m1", 1), message("m2", 2) | {"source_id": "farm"})
+    own.add(notification_attempt, {"notification_id": "m1", "attempt_no": 1, "channel": "ops", "at": at(1), "ok": True, "latency_ms": 20.5})  # fmt: skip
+    assert own.cycle(3) == {"notification": 2}
+    assert own.query("SELECT DISTINCT source_id FROM raw.notification") == [("_self",)]
+    assert own.query("SELECT DISTINCT source_id FROM raw.notification_attempt") == [("_self",)]
+    assert own.query("SELECT DISTINCT source_id FROM mart.notification_minute_stats") == [("_self",)]
 
 
 def test_samples_of_collectors_belong_to_their_source_and_are_moved_once(own: Own) -> None:

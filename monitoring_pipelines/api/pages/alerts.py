@@ -19,7 +19,7 @@ from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES
 from monitoring_pipelines.api.pages.runbooks import page_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.alerts import SortParam
-from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.state.repair import list_plans
 
@@ -110,25 +110,33 @@ _ROWS = (("resource.", "/resources"), ("leak.", "/resources"), ("fd.", "/resourc
 TONES = {"firing": "bad", "pending": "warning", "resolved": "good"}
 
 
+Show = Literal["open", "all", "resolved", "firing", "pending", "inhibited", "silenced"]
+SeverityParam = Annotated[str | None, Query(pattern="^(critical|high|medium|low|info|)$")]
+TypeParam = Annotated[str | None, Query(max_length=255)]
+
+
+def shown_alerts(
+    services: Services, source: str | None, show: Show, severity: str | None, type_: str | None, sort: str | None,
+    page: int, page_size: int,
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """Rows of the list and how many there are: firing and gravest first unless sorted otherwise."""
+    return stored.list_alerts(
+        services.state, states=[show] if show in alert_rows.OPEN_STATES else [], severities=[severity] if severity else (),
+        open_only={"open": True, "resolved": False}.get(show), types=[type_] if type_ else (),
+        source_ids=chosen_sources(services, source) if source else (), page=page, page_size=page_size,
+        sort=sort or "urgency",
+    )  # fmt: skip
+
+
 @router.get("/alerts")
 def listed(
-    request: Request, page: PageParam, source: SourceParam = None,
-    show: Literal["open", "all", "resolved", "firing", "pending", "inhibited", "silenced"] = "open",
-    severity: Annotated[str | None, Query(pattern="^(critical|high|medium|low|info|)$")] = None,
-    type: Annotated[str | None, Query(max_length=255)] = None,  # noqa: A002 - the parameter's name
-    sort: SortParam = None,
+    request: Request, page: PageParam, source: SourceParam = None, show: Show = "open", severity: SeverityParam = None,
+    type: TypeParam = None, sort: SortParam = None,  # noqa: A002 - the parameter's name
 ) -> Response:  # fmt: skip
     """The list, unresolved and gravest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
-    is_open = {"open": True, "resolved": False}.get(show)
-    states = [show] if show in alert_rows.OPEN_STATES else []
-    rows, total = stored.list_alerts(
-        services.state, states=states, severities=[severity] if severity else (), open_only=is_open, types=[type] if type else (),
-        source_ids=chosen_sources(services, source) if source else (), page=page.number, page_size=page.size,
-        sort=sort,
-    )  # fmt: skip
-    rows = rows if sort else alert_rows.urgent(rows)
+    rows, total = shown_alerts(services, source, show, severity, type, sort, page.number, page.size)
     messages, _ = stored.list_notifications(services.state, page_size=20)
     silences, _ = stored.list_silences(services.state, view.now, active=True)
     return render(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,9 @@ from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.strings import COMMON
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.readable import span
+from monitoring_pipelines.state.store import StateUnavailable
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "static"
@@ -66,6 +70,17 @@ class View:
         self.theme = _choice(request, "mp_theme", "theme", THEMES, "auto")
         self.zone = services.settings.timezone
         self.now = services.clock.now()
+        #: Whether something of the state store is missing on the page.
+        self.lacks_state = False
+
+    def stored(self, ask: Callable[[], Any], otherwise: Any) -> Any:
+        """What the state store says; while it cannot be used ``otherwise``, and the page says so (S-802)."""
+        try:
+            return ask()
+        except StateUnavailable as error:
+            log.warning("%s without the state store: %s (%s)", self.request.url.path, error.message, error.cause)
+            self.lacks_state = True
+            return otherwise
 
     def t(self, key: str, **values: Any) -> str:
         """The text of ``key`` in the reader's language."""

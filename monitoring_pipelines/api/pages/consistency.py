@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -98,8 +99,8 @@ def page(
             rows, total = missing_rows(services, look, able, hours, page.offset, page.size)
     except LakeMissing:
         parts = []
-    runs, _ = stored.page(services.state, size=20)
-    counts = stored.counts_of(services.state, [run.run_id for run in runs])
+    runs, _ = view.stored(lambda: stored.page(services.state, size=20), ([], 0))
+    counts = view.stored(lambda: stored.counts_of(services.state, [run.run_id for run in runs]), {})
     return render(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
         parts=parts, missing=page.wrap(rows, total), runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
@@ -127,7 +128,7 @@ def _source_part(view: View, services: Services, look: Look, name: str, on: date
         (view.t("consistency.degraded_line"), [float(bands.degraded)] * n, "--warn", dashed),
     ]
     believed = {
-        check: stored.believed(services.state, check, name, answers_only=True)
+        check: view.stored(partial(stored.believed, services.state, check, name, answers_only=True), None)
         for check in ("duplicates", "orphans", "wrong_status")
     }
     return {

@@ -14,15 +14,16 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api import alert_rows
 from monitoring_pipelines.api.answers import missing as not_found
+from monitoring_pipelines.api.pages.alerts import SeverityParam, Show, TypeParam, shown_alerts
 from monitoring_pipelines.api.pages.checks import RunTypes, Statuses
 from monitoring_pipelines.api.pages.endpoints import RANGES
 from monitoring_pipelines.api.pages.files import Kind, file_of, saved
 from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
-from monitoring_pipelines.api.pages.resources import SAMPLES
 from monitoring_pipelines.api.pages.scheduler import matches
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.alerts import SortParam
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
 from monitoring_pipelines.api.routes.completeness import missing_rows
@@ -75,11 +76,12 @@ def listed_tasks(
 
 
 @router.get("/alerts.{kind}")
-def listed_alerts(request: Request, kind: Kind, source: SourceParam = None) -> Response:
-    """All alerts, newest first."""
-    services = services_of(request)
-    chosen = chosen_sources(services, source) if source else ()
-    rows, total = stored.list_alerts(services.state, source_ids=chosen, page=1, page_size=MOST_ROWS)
+def listed_alerts(
+    request: Request, kind: Kind, source: SourceParam = None, show: Show = "all", severity: SeverityParam = None,
+    type: TypeParam = None, sort: SortParam = None,  # noqa: A002 - the parameter's name
+) -> Response:  # fmt: skip
+    """The alerts of the list."""
+    rows, total = shown_alerts(services_of(request), source, show, severity, type, sort, 1, MOST_ROWS)
     return file_of("alerts", kind, [alert_rows.shown(row) for row in rows], total)
 
 
@@ -140,7 +142,7 @@ def runs_of_job(
 @router.get("/samples.{kind}")
 def samples(
     request: Request, kind: Kind, process: Annotated[str, Query(max_length=255)], source: SourceParam = None,
-    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d)$")] = "24h",
+    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d|30d)$")] = "24h",
 ) -> Response:  # fmt: skip
     """The samples of a process in the range its page shows."""
     services = services_of(request)
@@ -150,7 +152,7 @@ def samples(
         if one is None:
             raise not_found("unknown process")
         end = one["at"] + timedelta(microseconds=1)
-        rows, total = processes.samples(look, one["source_id"], process, end - SAMPLE_RANGES[range_], end, 0, SAMPLES)
+        rows, total = processes.samples(look, one["source_id"], process, end - SAMPLE_RANGES[range_], end, 0, MOST_ROWS)
     return file_of("samples", kind, rows, total)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -29,6 +30,7 @@ STRINGS = {
     "overview.degraded": ("降级：{sources}", "Degraded: {sources}"),
     "overview.unhealthy": ("不健康：{sources}", "Unhealthy: {sources}"),
     "overview.unknown": ("状态未知：{sources} 没有当前数据", "State unknown: no current data of {sources}"),
+    "overview.no_alerts_known": ("告警未知：状态库无法使用", "Alerts unknown: the state store cannot be used"),
     "overview.health": ("健康状态", "Health"),
     "overview.completion": ("完整率", "Completion"),
     "overview.alerts": ("活动告警", "Active alerts"),
@@ -61,14 +63,16 @@ def page(request: Request) -> Response:
     """The first page."""
     view = View(request)
     services = services_of(request)
-    data = summaries.overview(services, services.source_ids)
+    data = view.stored(partial(summaries.overview, services, services.source_ids), None)
+    if data is None:
+        data = summaries.overview(services, services.source_ids, with_state=False)
     strips: dict[tuple[str, str], list[tuple[str, str]]] = {}
     if data["as_of"] is not None:
         with services.published.look() as look:
             strips = services.recall(look.lake.version, ("strips", view.language), lambda: endpoint_strips(look, view))
     per_source: dict[str, int] = {}
     gravest: dict[str, str] = {}
-    for row in stored.counts_by_state(services.state):
+    for row in view.stored(lambda: stored.counts_by_state(services.state), []):
         if row["state"] != "pending":
             name = row["source_id"]
             per_source[name] = per_source.get(name, 0) + row["n"]
@@ -93,15 +97,22 @@ def verdict(view: View, data: dict[str, Any]) -> dict[str, Any]:
     """
     alerts = data["alerts"]
     facts: list[tuple[str, str | None]] = []
+    href: str | None
     names = {state: [tile["id"] for tile in data["sources"] if tile["health"] == state] for state in GRAVEST}
-    if alerts["gravest"]:
+    if alerts is None:
+        tone, text, href = _by_health(view, data, names)
+        if tone == "good":
+            tone, text, href = "unknown", view.t("overview.no_alerts_known"), "/self"
+        else:
+            facts.append((view.t("overview.no_alerts_known"), "/self"))
+    elif alerts["gravest"]:
         worst = alerts["gravest"][0]
         tone = "bad" if worst["severity"] in ("critical", "high") else "warning"
         text = view.t(
             "overview.alert", severity=view.word("severity", worst["severity"]), source=worst["source_id"],
             message=alert_text.sentence(view, worst),
         )  # fmt: skip
-        href: str | None = f"/alerts/{worst['alert_id']}"
+        href = f"/alerts/{worst['alert_id']}"
         since = worst["fired_at"] or worst["active_at"]
         facts.append((view.t("overview.since", at=view.local(since, "%m-%d %H:%M"), ago=view.ago(since)), None))
         carried = alert_text.carrier(view, worst)

@@ -114,7 +114,7 @@ def short_name(table: str) -> str:
 
 def check_cells(view: View, services: Services, shown: list[datetime]) -> list[dict[str, Any]]:
     """Per hour the worst check run that was due in it; an hour without one says so."""
-    runs, _ = stored.page(services.state, size=500)
+    runs, _ = view.stored(lambda: stored.page(services.state, size=500), ([], 0))
     by_hour: dict[datetime, list[Any]] = {}
     for run in runs:
         by_hour.setdefault(run.scheduled_at.replace(minute=0, second=0, microsecond=0), []).append(run)

@@ -61,10 +61,10 @@ STRINGS = {
     "trend.insufficient_data": ("样本不足", "Too few samples"),
 }
 router = APIRouter(include_in_schema=False)
-RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
-#: Points of a chart; more samples are thinned evenly.
-_MOST_POINTS = 400
-SAMPLES = 20_000
+RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7),
+          "30d": timedelta(days=30)}  # fmt: skip
+#: Points of a chart.
+POINTS = 400
 #: A process whose newest sample is older is shown as unknown, seconds.
 FRESH_S = 180
 TREND_TONES = {"rapidly_increasing": "bad", "slowly_increasing": "warning"}
@@ -75,7 +75,7 @@ _RULE = {"rss_bytes": "resource.memory", "conns": "resource.connections", "fd_us
 @router.get("/resources")
 def resources(
     request: Request, source: SourceParam = None, process: Annotated[str | None, Query(max_length=255)] = None,
-    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d)$")] = "24h",
+    range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d|30d)$")] = "24h",
 ) -> Response:  # fmt: skip
     """The processes, and one of them in detail: the named one, else the first."""
     view = View(request)
@@ -92,10 +92,10 @@ def resources(
             chosen = next((row for row in known if process in (None, row["process_id"])), None)
             if chosen is not None:
                 end = chosen["at"] + timedelta(microseconds=1)
-                rows, _ = processes.samples(
-                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, 0, SAMPLES
+                found = processes.curve(
+                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, POINTS
                 )
-                charts = _charts(view, thinned(list(reversed(rows))))
+                charts = _charts(view, found)
                 rates = [
                     row for row in processes.ingest(look, [chosen["source_id"]])
                     if row["process_id"] == chosen["process_id"]
@@ -122,14 +122,6 @@ def _tone(levels: list[dict[str, Any]], value: Any) -> str:
     if worst is None:
         return ""
     return "bad" if worst >= rank("high") else "warning"
-
-
-def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most ``_MOST_POINTS`` rows, evenly, the newest always among them."""
-    if len(rows) <= _MOST_POINTS:
-        return rows
-    step = len(rows) / _MOST_POINTS
-    return [rows[min(len(rows) - 1, int((number + 1) * step) - 1)] for number in range(_MOST_POINTS)]
 
 
 def _charts(view: View, rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], str]]:
@@ -172,7 +164,9 @@ def ingest(request: Request, source: SourceParam = None) -> Response:
             rows, as_of = processes.ingest(look, chosen), look.as_of
     except LakeMissing:
         rows = []
-    firing, _ = stored.list_alerts(services.state, open_only=True, source_ids=chosen, page_size=200)
+    firing, _ = view.stored(
+        lambda: stored.list_alerts(services.state, open_only=True, source_ids=chosen, page_size=200), ([], 0)
+    )
     return render(
         request, "ingest.html", title=view.t("ingest.title"), as_of=as_of, view=view, rows=rows, source=source,
         alerts=sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -20,7 +21,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     job_rows,
     why_not_startable,
 )
-from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters, gateways
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
@@ -133,19 +134,19 @@ def listed(
     services = services_of(request)
     rows: list[dict[str, Any]] = []
     heat: list[dict[str, Any]] = []
-    as_of, runs_now, channels = None, False, {}
+    as_of, channels = None, {}
+    runs_now: bool | None = False
     try:
         with services.published.look() as look:
             as_of = look.as_of
             rows = job_rows(services, look, scope)
             heat = heatmap(services, look, scope)
-            runs_now = is_running(services, look)
-            channels = channel_counters(services.state, look)
+            runs_now = view.stored(partial(is_running, services, look), None)
+            channels = view.stored(partial(channel_counters, services.state, look), {})
     except LakeMissing:
         rows = []
     found = ordered([row for row in rows if matches(row, q, category)], sort, COLUMNS)
-    with services.state.read() as con:
-        latency = {name.upper(): figures for name, figures in gateways(con).items()}
+    latency = view.stored(lambda: latencies(services), {})
     return render(
         request, "scheduler.html", title=view.t("jobs.title"), as_of=as_of, view=view, page=page.cut(found), tones=TONES,
         overview=jobs.overview(rows), heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
@@ -156,6 +157,12 @@ def listed(
         query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
     )  # fmt: skip
+
+
+def latencies(services: Services) -> dict[str, Any]:
+    """Figures of the gateway behind each channel, by its name in upper case."""
+    with services.state.read() as con:
+        return {name.upper(): figures for name, figures in gateways(con).items()}
 
 
 def why_not(view: View, row: dict[str, Any]) -> str | None:

@@ -55,8 +55,11 @@ def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[s
     rows = services.recall(
         look.lake.version, ("jobs", *names, minute), lambda: _job_rows(services, look, names, minute)
     )
+    own = [row["job_id"] for row in rows if row["source_id"] == jobs.SELF]
+    if not own:
+        return rows
     with services.state.read() as con:
-        off = self_jobs.disabled(con, [row["job_id"] for row in rows if row["source_id"] == jobs.SELF])
+        off = self_jobs.disabled(con, own)
     return [
         row | {"enabled": False, "next_run_time": None}
         if row["source_id"] == jobs.SELF and row["job_id"] in off
