@@ -70,7 +70,7 @@ class WarehouseResource(DuckDBResource):
         """The warehouse object the domain packages work with; opens nothing yet."""
         from monitoring_pipelines.warehouse.connect import Warehouse
 
-        return Warehouse(self.database, self.lock_timeout_s, clock=clock)
+        return Warehouse(self.database, self.lock_timeout_s, clock=clock, lingers=True)
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:

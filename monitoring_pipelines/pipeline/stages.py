@@ -135,6 +135,6 @@ def _publish_once(pipe: Pipeline) -> Manifest:
     from monitoring_pipelines.warehouse.publish import Publication
 
     with Publication(pipe.settings.lake_path, pipe.clock) as publication:
-        with pipe.warehouse.writer("publish") as con:
+        with pipe.warehouse.writer("publish", is_last=True) as con:
             publication.stage(con)
         return publication.commit()

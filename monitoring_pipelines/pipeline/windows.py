@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.pipeline.base import DAY, HOUR, Pipeline, start_of
 from monitoring_pipelines.pipeline.results import Backlog, WindowDone, Windows
+from monitoring_pipelines.warehouse.connect import on_one_thread
 from monitoring_pipelines.warehouse.families import DAY_TABLES, FAMILIES, HOUR_TABLES, active_families, families_of
 from monitoring_pipelines.warehouse.sql_models import load_model
 
@@ -53,6 +54,8 @@ def compute_due(pipe: Pipeline) -> Windows:
         mine, left = _share(windows.due_work(con, now))
         hours.extend(mine)
         done.hours_left = len(left)
+        if len(hours) <= NEWEST_HOURS:
+            on_one_thread(con)
 
     def finish(con: Connection) -> None:
         due = _settled_days(windows.due_work(con, now))

@@ -29,7 +29,7 @@ from monitoring_pipelines.source.marks import Mark, load_marks, store_error, sto
 from monitoring_pipelines.source.older import load_older, open_rows
 from monitoring_pipelines.source.select import INSIDE, MARK, SelectPlan, build_select
 from monitoring_pipelines.warehouse import families
-from monitoring_pipelines.warehouse.connect import WarehouseMissing, transaction
+from monitoring_pipelines.warehouse.connect import FEW_ROWS, WarehouseMissing, on_one_thread, transaction
 from monitoring_pipelines.warehouse.entity_rules import write_polls
 from monitoring_pipelines.warehouse.ingest import BatchResult, apply_batch, mark_deleted
 from monitoring_pipelines.warehouse.output_refresh import revalidate_outputs
@@ -136,6 +136,8 @@ def extract_cycle(
                 _read(settings, source, connection, table, began)
                 result.tables[table.mapping.table, table.mapping.entity] = table
         with warehouse.writer(f"extract {source.id}") as con, transaction(con):
+            if sum(table.rows_read for table in result.tables.values()) < FEW_ROWS:
+                on_one_thread(con)
             _write(con, settings, source, result, began)
     except ProductError as error:
         _record(warehouse, source.id, began, error)

@@ -4,7 +4,8 @@ What belongs here: the lock around the file, connection settings, translation of
 What does not: tables (``schema``), published copies that need no lock (``publish``), compaction (``maintenance``).
 
 DuckDB allows one writing process, and in it one configuration per file; a second opener fails at once. Everybody
-therefore takes ``FairLock`` first, readers too, and keeps the file open for one step only.
+therefore takes ``FairLock`` first, readers too, and keeps the file open for one step only; between steps of one run it
+may stay open as long as nobody waits (``lingering``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import duckdb
 from monitoring_pipelines import __version__
 from monitoring_pipelines.clock import Clock, current_clock
 from monitoring_pipelines.errors import ProductError, WarehouseBusy
+from monitoring_pipelines.warehouse import lingering
 from monitoring_pipelines.warehouse.lock import FairLock, Holder, LockTimeout
 from monitoring_pipelines.warehouse.schema import WarehouseTooNew, ensure_schema, is_current, transaction
 
@@ -38,6 +40,7 @@ __all__ = [
     "WarehouseMissing",
     "WarehouseStats",
     "WarehouseTooNew",
+    "on_one_thread",
     "transaction",
 ]
 
@@ -47,6 +50,8 @@ log = logging.getLogger(__name__)
 #: 2 MB on keeps both small; a transaction that writes more merges when it commits.
 CLOSE_LOG_LIMIT = 2_000_000
 COMMIT_LOG_LIMIT = "128MB"
+#: A use that touches fewer rows than this runs on one thread.
+FEW_ROWS = 50_000
 _NO_SPACE = re.compile(r"No space left|Disk quota exceeded|File too large|disk is full|EFBIG|ENOSPC", re.IGNORECASE)
 _CONFLICT = re.compile(r"Could not set lock on file|Conflicting lock|being used by another process", re.IGNORECASE)
 _FOREIGN_PID = re.compile(r"PID (\d+)")
@@ -119,6 +124,7 @@ class Warehouse:
         clock: Where ``meta.schema_version.applied_at`` comes from.
         memory_limit: DuckDB's limit, e.g. ``1000MB``; larger work spills to ``<path>.tmp``.
         threads: Worker threads of DuckDB; default: the machine's cores, at most 4.
+        lingers: Leave the file open for the next writer of this process while nobody waits for it.
     """
 
     def __init__(
@@ -129,10 +135,12 @@ class Warehouse:
         clock: Clock | None = None,
         memory_limit: str = "1000MB",
         threads: int | None = None,
+        lingers: bool = False,
     ) -> None:
         self.path = Path(path).absolute()
         self.lock_timeout_s = lock_timeout_s
         self.clock = clock or current_clock()
+        self.lingers = lingers
         self.stats = WarehouseStats()
         self.lock = FairLock(self.path.with_name(self.path.name + ".lock.d"))
         self._config: dict[str, Any] = {
@@ -150,12 +158,15 @@ class Warehouse:
         self._turn = threading.Lock()
 
     @contextmanager
-    def writer(self, purpose: str, timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def writer(
+        self, purpose: str, timeout_s: float | None = None, *, is_last: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for writing while everybody else waits. Statements commit one by one; see ``transaction``.
 
         Args:
             purpose: A few words shown to those who wait.
             timeout_s: Longest wait in seconds, default ``lock_timeout_s``.
+            is_last: Nothing follows in this run: the file does not linger.
 
         Raises:
             WarehouseBusy: The lock did not become free in time; the message names its holder.
@@ -163,7 +174,7 @@ class Warehouse:
             WarehouseTooNew: A newer version of the product wrote it.
             DiskFull: No space left; committed data is intact, the block's open transaction is undone.
         """
-        with self._use(purpose, "write", timeout_s) as con:
+        with self._use(purpose, "write", timeout_s, lingers=self.lingers and not is_last) as con:
             yield con
 
     @contextmanager
@@ -203,7 +214,9 @@ class Warehouse:
         return self.lock.holder()
 
     @contextmanager
-    def _use(self, purpose: str, mode: str, timeout_s: float | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _use(
+        self, purpose: str, mode: str, timeout_s: float | None, *, lingers: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         already = getattr(self._mine, "purpose", None)
         if already is not None:
             raise RuntimeError(f"{purpose}: this thread has the warehouse open already ({already})")
@@ -213,21 +226,44 @@ class Warehouse:
                 yield con
             return
         with ExitStack() as stack:
-            waited = self._take_lock(stack, purpose, patience_s)
-            self._mine.purpose = purpose
             watch = _Watch()
+            base, waited = self._hold(stack, purpose, mode, patience_s, watch)
+            self._mine.purpose = purpose
+            stays = False
             try:
-                con = self._open(mode, max(patience_s - waited, 0.0))
+                con = base.cursor()
                 watch.opened = time.perf_counter()
-                try:
-                    with _storage_errors(self.path):
-                        yield con
-                finally:
-                    watch.closing = time.perf_counter()
-                    self._close(con, mode)
+                with _storage_errors(self.path), con:
+                    self._settle(con)
+                    yield con
+                stays = lingers and self.lock.queue_length() <= 1
             finally:
+                watch.closing = time.perf_counter()
+                if stays:
+                    lingering.leave(self.path, self._left(base, stack.pop_all()))
+                else:
+                    self._close(base, mode)
                 self._mine.purpose = None
                 self.stats.add(watch.use(purpose, mode, waited))
+
+    def _hold(
+        self, stack: ExitStack, purpose: str, mode: str, patience_s: float, watch: _Watch
+    ) -> tuple[duckdb.DuckDBPyConnection, float]:
+        """The open file, whose lock ``stack`` releases, and the seconds waited for it."""
+        if mode == "read":
+            lingering.let_go(self.path)
+        elif (left := lingering.take_over(self.path, self._config)) is not None:
+            stack.push(left.lock.pop_all())
+            return left.con, 0.0
+        waited = self._take_lock(stack, purpose, patience_s)
+        watch.began = time.perf_counter()
+        return self._open(mode, max(patience_s - waited, 0.0)), waited
+
+    def _left(self, base: duckdb.DuckDBPyConnection, lock: ExitStack) -> lingering.Left:
+        return lingering.Left(
+            base, self._config, lock, lambda: self._close(base, "write"), lambda: self.lock.queue_length() > 1,
+            time.monotonic() + lingering.LINGER_S, os.getpid(),
+        )  # fmt: skip
 
     @contextmanager
     def _kept_turn(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -238,6 +274,7 @@ class Warehouse:
             self._mine.purpose = purpose
             try:
                 with _storage_errors(self.path):
+                    self._settle(self._kept)
                     yield self._kept
             finally:
                 self._mine.purpose = None
@@ -283,14 +320,19 @@ class Warehouse:
                 if waited >= patience_s:
                     raise _busy(self.path, waited, f"process {error.pid}, which opened the file itself") from error
                 time.sleep(0.05)
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute("SET enable_progress_bar = false")  # it would draw over the output of commands
-        # DuckDB 1.5.6 loses rows of `rowid … QUALIFY row_number() = 1` over a join with this rewrite.
-        con.execute("SET disabled_optimizers = 'top_n_window_elimination'")
+        self._settle(con)
         if not read_only:
             con.execute("PRAGMA disable_checkpoint_on_shutdown")
             con.execute(f"SET wal_autocheckpoint = '{COMMIT_LOG_LIMIT}'")
         return con
+
+    def _settle(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Settings at the beginning of a use; an earlier one may have left others."""
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET enable_progress_bar = false")  # it would draw over the output of commands
+        # DuckDB 1.5.6 loses rows of `rowid … QUALIFY row_number() = 1` over a join with this rewrite.
+        con.execute("SET disabled_optimizers = 'top_n_window_elimination'")
+        con.execute(f"SET threads = {self._config['threads']}")
 
     def _close(self, con: duckdb.DuckDBPyConnection, mode: str) -> None:
         """Close; a writer first merges a log that has grown, since every later opener would have to replay it."""
@@ -334,6 +376,13 @@ class _Conflict(Exception):
     def __init__(self, pid: str) -> None:
         super().__init__(pid)
         self.pid = pid
+
+
+def on_one_thread(con: duckdb.DuckDBPyConnection) -> None:
+    """For the rest of this use. With few rows there is nothing to share out: threads that wait for each other cost a
+    quarter more CPU time and save no wall time.
+    """
+    con.execute("SET threads = 1")
 
 
 def is_no_space(error: BaseException) -> bool:

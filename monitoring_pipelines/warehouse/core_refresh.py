@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from monitoring_pipelines.warehouse.connect import FEW_ROWS, on_one_thread
 from monitoring_pipelines.warehouse.core_claims import AT, not_before, prepare, scope, step, value
 from monitoring_pipelines.warehouse.core_tables import (
     Change,
@@ -99,6 +100,8 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
     with transaction(con):
         prepare(con, source_id)
         _wake(con, source_id)
+    if int(value(con, "SELECT count(*) FROM meta.dirty_task WHERE source_id = $1", [source_id])) < FEW_ROWS:
+        on_one_thread(con)
     first = True
     for _ in range(MAX_ROUNDS):
         if not first and not _dirty(con, source_id):

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import ProductError, WarehouseBusy
-from monitoring_pipelines.warehouse.connect import DiskFull, is_no_space, transaction
+from monitoring_pipelines.warehouse.connect import DiskFull, is_no_space, on_one_thread, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.families import SELF
 from monitoring_pipelines.warehouse.lake import (
@@ -59,6 +59,7 @@ from monitoring_pipelines.warehouse.serving import (
     mark,
     mark_whole_table,
     resolve,
+    seen_since,
 )
 from monitoring_pipelines.warehouse.task_summaries import SUMMARIES, Summary, columns_of
 
@@ -72,6 +73,8 @@ log = logging.getLogger(__name__)
 STAGING_NAME = ".staging"
 LOCK_NAME = ".publish.lock.d"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+#: So many changed partitions are those of a tick: small files, copied on one thread.
+FEW_PARTITIONS = 60
 #: Bucket column -> length of what one mark covers.
 _MARK_SPAN = {"stat_minute": HOUR, "stat_hour": DAY, "stat_date": DAY}
 #: A day of minutes of many endpoints is several row groups, so that one endpoint's are read without the others'.
@@ -271,7 +274,10 @@ class Publication:
         for name, query in _ALWAYS.items():
             self._copy(con, name, "all", _describe(con, query), query)
         wishes = [*self._mergeable(now), *(self._uncompacted(now) if compact else ())]
-        self._stage_days(con, tables, _by_day(con, partitions, wishes), now)
+        days = _by_day(con, partitions, wishes)
+        if not wishes and sum(map(len, days.values())) <= FEW_PARTITIONS:
+            on_one_thread(con)
+        self._stage_days(con, tables, days, now)
         self._stage_lacking(con)
         return len(self._staged)
 
@@ -414,7 +420,8 @@ class Publication:
             key = f"{start:{pattern}}"
             settled = start + (2 * DAY if length == DAY else MERGE_AFTER) <= now
             if length == STEP or settled or key in entries or (table.name, key) in self._as_one_file:
-                self._copy(con, table.name, key, table.columns, served.query(start, start + length), options)
+                seen = seen_since(con, start, start + length) if table.name == TASK else start
+                self._copy(con, table.name, key, table.columns, served.query(start, start + length, seen), options)
                 for finer in [other for other in entries if other.startswith(key) and other != key]:
                     del entries[finer]
                 if table.name == TASK:

@@ -29,6 +29,8 @@ ROW_GROUP = 40_960
 TASK = "core.task"
 #: Leaked slots per source, as the check counts them (C-330); small, and written anew with every change.
 SLOTS = "core.slot_figure"
+#: Events and outputs are read so long before their task at most: they are read together.
+BEFORE_TASK = timedelta(hours=1)
 #: Newest tasks are looked at first when changed keys are resolved.
 _HOT = timedelta(hours=6)
 
@@ -44,11 +46,11 @@ class Served:
     #: Table whose rows have ``at``; decides which partitions exist.
     base: str = ""
 
-    def query(self, start: datetime | None = None, end: datetime | None = None) -> str:
-        """Rows of [start, end), in the order in which they are stored."""
-        if start is None or end is None:
-            return f"{self.select} ORDER BY {self.order}"
-        text = self.select.replace("{start}", f"TIMESTAMP '{start}'").replace("{end}", f"TIMESTAMP '{end}'")
+    def query(self, start: datetime | None = None, end: datetime | None = None, seen: datetime = datetime.min) -> str:
+        """Rows of [start, end), in the order in which they are stored; what belongs to them was ``seen_since``."""
+        text = self.select
+        for name, instant in (("start", start), ("end", end), ("seen", seen)):
+            text = text.replace(f"{{{name}}}", f"TIMESTAMP '{instant}'")
         return f"{text} ORDER BY {self.order}"
 
 
@@ -113,7 +115,7 @@ output AS (
     FROM (
         SELECT *, NOT coalesce(is_deleted, false) AND (deleted_at IS NULL OR deleted_reason = 'retention') AS is_live
         FROM raw.task_output
-        WHERE task_hash IN (SELECT own_hash FROM subject) AND first_seen_at >= {start} - INTERVAL 1 DAY
+        WHERE task_hash IN (SELECT own_hash FROM subject) AND first_seen_at >= {seen}
     )
     GROUP BY task_hash
 ),
@@ -122,7 +124,7 @@ event AS (
         list_sort(list({'at': "at", 'row_id': row_id, 'event_key': event_key, 'event_type': event_type, 'raw_type': raw_type,
             'worker_key': worker_key, 'error_message': error_message})) AS event_list
     FROM raw.task_event
-    WHERE task_hash IN (SELECT own_hash FROM subject) AND first_seen_at >= {start} - INTERVAL 1 DAY
+    WHERE task_hash IN (SELECT own_hash FROM subject) AND first_seen_at >= {seen}
     GROUP BY task_hash
 ),
 odd AS (
@@ -171,6 +173,21 @@ SERVED: dict[str, Served] = {
 }
 #: Entities whose stored rows are served as they are: entity → expression of the partition's instant (None: one file).
 _BY_ENTITY = {name.split(".")[1]: served.at for name, served in SERVED.items() if name.startswith("raw.")}
+
+
+def seen_since(con: duckdb.DuckDBPyConnection, start: datetime, end: datetime) -> datetime:
+    """Instant since when events and outputs of the tasks of ``[start, end)`` were first read.
+
+    Both instants are of the product's clock, so that a source whose clock is wrong loses nothing. An event or output may
+    be read up to ``BEFORE_TASK`` before its task; one of a task that has no row, up to a day before its own time.
+    """
+    within = f"created_at >= TIMESTAMP '{start}' AND created_at < TIMESTAMP '{end}'"
+    seen, orphans = con.execute(
+        f"SELECT (SELECT min(first_seen_at) FROM raw.task WHERE {within}), "
+        f"(SELECT count(*) FROM core.task_status WHERE {within} AND NOT has_row)"
+    ).fetchall()[0]
+    bound = start - timedelta(days=1) if orphans else start
+    return (bound if seen is None else min(bound, seen)) - BEFORE_TASK
 
 
 def floor(instant: datetime) -> datetime:

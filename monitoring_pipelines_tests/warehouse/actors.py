@@ -53,6 +53,14 @@ def keep(path: str) -> None:
             sys.stdin.readline()
 
 
+def linger(path: str) -> None:
+    """Leave the file open after a step, and be the run between two steps."""
+    with Warehouse(path, lock_timeout_s=30, lingers=True).writer("one") as con:
+        con.execute("CREATE TABLE counter AS SELECT 1 AS value")
+    say("lingers")
+    sys.stdin.readline()
+
+
 def queue(directory: str, name: str) -> None:
     """Wait for the lock once and tell when it was its turn."""
     lock = FairLock(Path(directory))

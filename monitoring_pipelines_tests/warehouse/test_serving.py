@@ -79,6 +79,24 @@ def test_a_task_carries_its_attempts_and_what_they_add_up_to(store: Store) -> No
     assert sorted(found) == [("again", "failed", 2, 1, 1, 0, 2), ("bare", "queued", 0, 0, 0, 0, None)]
 
 
+def test_events_of_a_task_are_published_however_wrong_the_clock_of_its_source_is(store: Store) -> None:
+    read = store.clock.now() - timedelta(minutes=20)
+    for key, created in (("ahead", read + timedelta(days=3)), ("right", read), ("behind", read - timedelta(days=3))):
+        store.task(key, created)
+        with store.warehouse.writer("event") as con:
+            con.execute(
+                'INSERT INTO raw.task_event (source_id, event_key, task_key, event_type, "at", first_seen_at, task_hash) '
+                f"VALUES ('s', ?, ?, 'created', ?, ?, {HASH})",
+                [key, key, created, read, key],
+            )
+    store.push()
+    assert sorted(store.rows("SELECT task_key, len(event_list) FROM core.task")) == [
+        ("ahead", 1),
+        ("behind", 1),
+        ("right", 1),
+    ]
+
+
 def test_leaked_slots_are_published_as_the_check_counts_them(store: Store) -> None:
     at = store.clock.now() - timedelta(minutes=5)
     for key in ("leaks", "freed"):

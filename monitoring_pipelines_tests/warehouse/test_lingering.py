@@ -1,0 +1,113 @@
+"""The file between two steps of one run: open while nobody else wants it, given up as soon as somebody does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from monitoring_pipelines.warehouse import lingering
+from monitoring_pipelines.warehouse.connect import Warehouse
+from monitoring_pipelines_tests.warehouse.conftest import Actor
+from monitoring_pipelines_tests.warehouse.test_lock import wait_until
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "data" / "warehouse.duckdb", lock_timeout_s=60, lingers=True)
+
+
+def counted(warehouse: Warehouse) -> int:
+    with warehouse.reader("count") as con:
+        return con.execute("SELECT value FROM counter").fetchone()[0]
+
+
+def test_the_next_step_takes_the_open_file_over_and_sees_no_temporary_rows_of_the_last(
+    run: Warehouse, monkeypatch: pytest.MonkeyPatch
+):
+    opened = []
+    connect = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *args, **more: opened.append(args) or connect(*args, **more))
+    with run.writer("one") as con:
+        con.execute("CREATE TABLE counter AS SELECT 1 AS value; CREATE TEMP TABLE mine AS SELECT 1")
+        con.execute("SET threads = 1")
+    with run.writer("two") as con:
+        assert con.execute("SELECT value FROM counter").fetchone() == (1,)
+        assert con.execute("SELECT current_setting('threads')").fetchone() == (run._config["threads"],)
+        with pytest.raises(duckdb.CatalogException):
+            con.execute("SELECT * FROM mine")
+    assert len(opened) == 1
+
+
+def test_the_last_step_and_one_that_failed_close_the_file(run: Warehouse):
+    with run.writer("one"):
+        pass
+    with run.writer("last", is_last=True):
+        pass
+    assert run.holder() is None
+    with pytest.raises(ZeroDivisionError), run.writer("fails"):
+        raise ZeroDivisionError
+    assert run.holder() is None
+
+
+def test_nobody_waits_for_a_file_that_lingers(run: Warehouse, actor: Actor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lingering, "LINGER_S", 3600.0)
+    with run.writer("init") as con:
+        con.execute("CREATE TABLE counter AS SELECT 0 AS value")
+    assert run.holder() is not None
+    other = actor("count", run.path, 3)  # another process
+    assert other.communicate()[0] == "done\n"
+    with run.writer("again"):
+        pass
+    with ThreadPoolExecutor(1) as pool:  # another thread, through an object of its own
+        assert pool.submit(counted, Warehouse(run.path, lock_timeout_s=60)).result(60) == 3
+
+
+def test_readers_of_the_same_process_are_served(run: Warehouse):
+    with run.writer("init") as con:
+        con.execute("CREATE TABLE counter AS SELECT 7 AS value")
+    assert counted(run) == 7
+
+
+def test_a_file_nobody_takes_over_is_closed_after_a_while(run: Warehouse, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lingering, "LINGER_S", 0.1)
+    with run.writer("init"):
+        assert run.holder() is not None
+    wait_until(lambda: run.holder() is None)
+
+
+def test_a_process_that_is_killed_while_the_file_lingers_leaves_everything_committed(run: Warehouse, actor: Actor):
+    process = actor("linger", run.path)
+    assert process.stdout.readline() == "lingers\n"
+    assert run.holder().pid == process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert counted(run) == 1
+
+
+def test_a_process_that_ends_while_the_file_lingers_gives_it_back(run: Warehouse, actor: Actor):
+    process = actor("linger", run.path)
+    assert process.stdout.readline() == "lingers\n"
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.wait(60) == 0
+    assert run.holder() is None
+    assert counted(run) == 1
+
+
+def test_a_forked_child_leaves_the_file_to_its_parent(run: Warehouse):
+    with run.writer("init") as con:
+        con.execute("CREATE TABLE counter AS SELECT 1 AS value")
+    child = os.fork()
+    if not child:
+        try:
+            lingering.let_go(run.path)
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with run.writer("again") as con:
+        assert con.execute("SELECT value FROM counter").fetchone() == (1,)
