@@ -249,6 +249,24 @@ def test_job_figures_overview_and_heat_map(world: tuple[Client, World]) -> None:
     assert client.post("/api/v1/scheduler/jobs/none/trigger").status_code == 404
 
 
+def test_the_heat_map_of_8_6_3_1_and_0_failures_is_red_red_yellow_yellow_and_nothing(
+    world: tuple[Client, World],
+) -> None:
+    """The worked example of M-505; failures older than a day do not count."""
+    client, rows = world
+    for name, failures in (("e", 0), ("d", 1), ("c", 3), ("b", 6), ("a", 8)):
+        rows.job(name, name.upper(), source="sched")
+        for n in range(failures):
+            rows.job_run(name, "timeout" if n == 1 else "failure", 10, ago=timedelta(minutes=n + 1), source="sched")
+        rows.job_run(name, "success", 10, ago=timedelta(minutes=59), source="sched")
+        rows.job_run(name, "failure", 10, ago=timedelta(days=1, seconds=1), source="sched")
+    rows.publish()
+    heat = data(client, "/api/v1/scheduler/metrics")["heatmap"]
+    assert [(row["category"], row["failures"], row["intensity"], row["color"]) for row in heat] == [
+        ("A", 8, 100, "red"), ("B", 6, 75, "red"), ("C", 3, 37.5, "yellow"), ("D", 1, 12.5, "yellow"), ("E", 0, 0, None),
+    ]  # fmt: skip
+
+
 def test_unchanged_answers_are_304_and_history_of_alerts_cannot_be_cleared(world: tuple[Client, World]) -> None:
     client, rows = world
     rows.task("t")

@@ -197,12 +197,12 @@ def _window_run(core: list[AssetKey]) -> AssetsDefinition:
 
         with retry_once(context):
             result = pipeline.compute_due(pipeline_of(context, warehouse, source, clock))
-        for window in result.windows:
-            context.log_event(
-                AssetMaterialization(
-                    key_of(window.table), partition=partition_of(window), metadata=window_metadata(window)
+        with many_events(context.instance, context.run_id):
+            for window in result.windows:
+                partition = partition_of(window)
+                context.log_event(
+                    AssetMaterialization(key_of(window.table), partition=partition, metadata=window_metadata(window))
                 )
-            )
         return MaterializeResult(metadata=figures(result.metadata()))
 
     return window_run
