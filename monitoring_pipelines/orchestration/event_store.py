@@ -49,8 +49,8 @@ def many_events(instance: DagsterInstance, run_id: str) -> Iterator[None]:
                 else:
                     yield one.enter_context(original(shard))
 
-        storage._connect = connect
-        stack.callback(delattr, storage, "_connect")
+        storage.__dict__["_connect"] = connect
+        stack.callback(storage.__dict__.pop, "_connect")
         yield
 
 
