@@ -87,6 +87,14 @@ def rounded(value: Fraction, digits: int) -> float:
     return float(_rounded(value, digits))
 
 
+def quotient(top: int | float | Decimal, bottom: int | float | Decimal, digits: int, factor: int = 1) -> float:
+    """Factor · top / bottom as ``rounded`` rounds it, but in integers: tables have tens of thousands of them."""
+    (a, b), (c, d) = top.as_integer_ratio(), bottom.as_integer_ratio()
+    n, m = factor * a * d * 10**digits, b * c
+    whole = (2 * abs(n) + abs(m)) // (2 * abs(m))
+    return (whole if (n < 0) == (m < 0) else -whole) / 10**digits
+
+
 def _rounded(value: Fraction, digits: int) -> Decimal:
     scaled = abs(value) * 10**digits
     whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
@@ -114,33 +115,48 @@ def instant_text(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat() + "Z"
 
 
-def to_json(value: Any) -> str:
-    """JSON text of stored values: instants with Z, decimals as numbers, NaN as null."""
+#: A part of an answer that is JSON already.
+Written = orjson.Fragment
+_WHOLE = Decimal(1)
+
+
+def to_json(value: Any) -> bytes:
+    """JSON of stored values: instants with Z, decimals as numbers, NaN as null."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_clean)
-    except ValueError:
-        # A number without JSON form is in it, which the fast way cannot replace.
-        return json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return orjson.dumps(value, _converted, orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+    except TypeError:
+        # Something only the slow way knows is in it: a key that is no text, a number of more than 64 bits.
+        return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _clean(value: Any) -> Any:
+def _converted(value: Any) -> Any:
+    """A value JSON has no word for as one it has."""
+    if isinstance(value, Decimal):
+        return int(value) if value.same_quantum(_WHOLE) else float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _plain(value: Any) -> Any:
+    """The same for a whole tree, of the types every JSON writer knows."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return instant_text(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(_clean(item) for item in value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    if isinstance(value, Written):
+        return json.loads(orjson.dumps(value))
+    return value.isoformat() if isinstance(value, date) else _plain(_converted(value))
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -176,15 +192,15 @@ def plain(request: Request, data: Any, *, as_of: datetime | None = None, status:
     return tagged(request, to_json(data), status, as_of)
 
 
-def tagged(request: Request, text: str, status: int, as_of: datetime | None) -> Response:
-    """The text with its ETag, or 304 when the client has it already."""
-    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:20]}"'
+def tagged(request: Request, body: bytes, status: int, as_of: datetime | None) -> Response:
+    """The answer with its ETag, or 304 when the client has it already."""
+    etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if as_of is not None:
         headers["X-As-Of"] = str(instant_text(as_of))
     if status == 200 and request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    return Response(text, status, headers, media_type="application/json")
+    return Response(body, status, headers, media_type="application/json")
 
 
 def error_response(

@@ -39,6 +39,7 @@ class _Answer:
     lock: threading.Lock = field(default_factory=threading.Lock)
     known: bool = False
     value: Any = None
+    state: tuple[Any, ...] = ()
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Services:
     #: Caches and helpers that live as long as the application, by name.
     shared: dict[str, Any] = field(default_factory=dict)
     _answers: OrderedDict[tuple[Any, ...], _Answer] = field(default_factory=OrderedDict)
+    _newest: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -96,6 +98,21 @@ class Services:
         with entry.lock:
             if not entry.known:
                 entry.value, entry.known = compute(), True
+            return cast(Answer, entry.value)
+
+    def newest(self, question: tuple[Any, ...], state: tuple[Any, ...], compute: Callable[[], Answer]) -> Answer:
+        """As ``recall``, for answers too large to keep beside their predecessors.
+
+        Args:
+            question: What is asked; a newer answer replaces the one before.
+            state: Everything the answer depends on besides the question.
+            compute: Answers it.
+        """
+        with self._guard:
+            entry = self._newest.setdefault(question, _Answer())
+        with entry.lock:
+            if not entry.known or entry.state != state:
+                entry.value, entry.state, entry.known = compute(), state, True
             return cast(Answer, entry.value)
 
     def close(self) -> None:

@@ -32,8 +32,17 @@ class Family:
 
     def add(self, values: Sequence[Any], number: Any) -> None:
         """Add a sample; NULL is not exported (S-303)."""
+        self.add_texts(texts(values), number)
+
+    def add_texts(self, values: tuple[str, ...], number: Any) -> None:
+        """The same with values from ``texts``, for families that share them."""
         if number is not None and (not isinstance(number, float) or math.isfinite(number)):
-            self.samples.append((tuple("" if value is None else str(value) for value in values), number))
+            self.samples.append((values, number))
+
+
+def texts(values: Sequence[Any]) -> tuple[str, ...]:
+    """Label values; a missing one is empty (S-302)."""
+    return tuple("" if value is None else str(value) for value in values)
 
 
 def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[list[Family], dict[str, int]]:
@@ -43,15 +52,16 @@ def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[li
     """
     result, dropped = [], {}
     for family in families:
-        samples = [(tuple(value[:label_chars] for value in values), number) for values, number in family.samples]
+        samples = family.samples
         if len(samples) > most:
-            samples.sort(key=lambda sample: (-sample[1], sample[0]))
+            samples = sorted(samples, key=lambda sample: (-sample[1], sample[0]))
             kept, rest = samples[: most - 1 if family.kind == "counter" else most], samples[most - 1 :]
             dropped[family.name] = len(samples) - len(kept)
             if family.kind == "counter":
                 kept.append(((OTHER,) * len(family.labels), sum(number for _, number in rest)))
             samples = kept
-        result.append(replace(family, samples=samples))
+        cut = [(tuple(value[:label_chars] for value in values), number) for values, number in samples]
+        result.append(replace(family, samples=cut))
     return result, dropped
 
 
@@ -65,31 +75,31 @@ def dropped_series(dropped: Mapping[str, int]) -> Family:
 
 def as_text(families: Iterable[Family]) -> str:
     """Prometheus text: one HELP, one TYPE, then all samples of a family; ends with a line feed."""
-    lines = []
-    for family in families:
-        lines.append(f"# HELP {family.name} {_help(family.help)}")
-        lines.append(f"# TYPE {family.name} {family.kind}")
-        lines += [f"{family.name}{_labels(family, values)} {_number(family, n)}" for values, n in family.samples]
-    return "".join(f"{line}\n" for line in lines)
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
+    return "".join(_written(family, family.name, _help(family.help), known) for family in families)
 
 
 def as_openmetrics(families: Iterable[Family]) -> str:
-    """The same as OpenMetrics, through prometheus_client, without the line that ends an answer (``EOF``)."""
-    from prometheus_client.core import Metric
-    from prometheus_client.openmetrics.exposition import generate_latest
+    """The same as OpenMetrics, without the line that ends an answer (``EOF``): there only a counter's samples end in
+    ``_total``, and HELP escapes quotes; samples are written alike.
+    """
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
+    parts = []
+    for family in families:
+        name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+        parts.append(_written(family, name, _help(family.help).replace('"', '\\"'), known))
+    return "".join(parts)
 
-    class _Once:
-        def collect(self) -> Iterable[Metric]:
-            for family in families:
-                name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
-                metric = Metric(name, family.help, family.kind)
-                for values, number in family.samples:
-                    labels = dict(zip(family.labels, values, strict=True))
-                    metric.add_sample(family.name, labels, float(number))
-                yield metric
 
-    text: bytes = generate_latest(_Once())
-    return text.decode().removesuffix(EOF)
+def _written(family: Family, name: str, text: str, known: dict[tuple[tuple[str, ...], tuple[str, ...]], str]) -> str:
+    """The lines of a family; ``known`` holds labels that are written already, which families of one subject share."""
+    lines = [f"# HELP {name} {text}", f"# TYPE {name} {family.kind}"]
+    for values, number in family.samples:
+        labels = known.get((family.labels, values))
+        if labels is None:
+            labels = known[family.labels, values] = _labels(family, values)
+        lines.append(f"{family.name}{labels} {_number(family, number)}")
+    return "\n".join(lines) + "\n"
 
 
 def _help(text: str) -> str:

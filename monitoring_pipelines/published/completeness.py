@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.tasks import TaskIndex
 from monitoring_pipelines.quality import change
@@ -18,20 +19,18 @@ from monitoring_pipelines.quality.change import Point
 from monitoring_pipelines.quality.figures import Figures
 from monitoring_pipelines.severity import rounded
 from monitoring_pipelines.warehouse.serving import TASK
-from monitoring_pipelines.warehouse.task_summaries import FIGURES, JUDGED, MISSING, QUARTER
+from monitoring_pipelines.warehouse.task_summaries import JUDGED, MISSING
 from monitoring_pipelines.warehouse.task_summaries import figures as judged
 
 #: Local days begin at a multiple of this in every zone.
 _PIECE = timedelta(minutes=15)
-_IN_WINDOW = f"source_id = $source AND effective_end >= $start AND effective_end < $end AND {JUDGED}"
+Span = tuple[datetime, datetime]
 
 
-def pieces(
-    look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime
-) -> dict[datetime, Figures]:
-    """Figures of tasks that ended in [start, end) by quarter of an hour (UTC).
+def figures(look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime) -> Figures:
+    """Figures of tasks that ended in [start, end).
 
-    Whole quarters in which everything is settled come from the summaries; the rest is counted from tasks.
+    Whole quarters of an hour in which everything is settled come from the summaries; the rest is counted from tasks.
 
     Args:
         look: The version.
@@ -41,49 +40,76 @@ def pieces(
         end: Naive UTC.
         settled: Tasks that ended at or before this instant are settled.
     """
+    whole, rest = _cut(start, end, settled)
+    found = sum((quarters.total(*whole) for quarters in _quarters(look, index, source_id, *whole)), Figures())
+    return sum(_counted(look, index, source_id, rest, settled).values(), found)
+
+
+def daily(
+    look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime, zone: str
+) -> dict[date, Figures]:
+    """The same by local day (E-307), ascending; days without task are absent."""
+    whole, rest = _cut(start, end, settled)
+    days = local_days(_counted(look, index, source_id, rest, settled), zone)
+    remembered = _quarters(look, index, source_id, *whole)
+    at = whole[0]
+    while at < whole[1]:
+        day = _local_day(at, zone)
+        until = min(local_midnight(day + timedelta(days=1), zone), whole[1])
+        found = sum((quarters.total(at, until) for quarters in remembered), days.get(day, Figures()))
+        if found != Figures():
+            days[day] = found
+        at = until
+    return dict(sorted(days.items()))
+
+
+def _cut(start: datetime, end: datetime, settled: datetime) -> tuple[Span, list[Span]]:
+    """The whole settled quarters of a window, and what is left of it before and after them."""
     first = start + (datetime.min - start) % _PIECE
     ready = min(end, settled)
     last = ready - (ready - datetime.min) % _PIECE
     if first >= last:
-        return _counted(look, index, source_id, start, end, settled)
-    found = _counted(look, index, source_id, start, first, settled)
-    keys = index.partitions_ending_in(look, first, last)
-    columns = ", ".join(f"sum({name})::BIGINT AS {name}" for name in FIGURES)
-    rows = look.rows(
-        f'SELECT "at", {columns} FROM {look.summary(QUARTER, keys)} '
-        'WHERE source_id = $source AND "at" >= $first AND "at" < $last GROUP BY 1',
-        {"source": source_id, "first": first, "last": last},
-    )
-    found |= {row.pop("at"): Figures(**row) for row in rows}
-    return found | _counted(look, index, source_id, last, end, settled)
+        return (start, start), [(start, end)]
+    return (first, last), [span for span in ((start, first), (last, end)) if span[0] < span[1]]
+
+
+def _quarters(look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime) -> list[Quarters]:
+    """What is remembered of the files that may have tasks of the source that ended in [start, end)."""
+    facts = index.facts(look)
+    keys = index.partitions_ending_in(look, start, end) if start < end else []
+    return [facts[key].quarters[source_id] for key in keys if source_id in facts[key].quarters]
 
 
 def _counted(
-    look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime
+    look: Look, index: TaskIndex, source_id: str, spans: Sequence[Span], settled: datetime
 ) -> dict[datetime, Figures]:
-    keys = index.partitions_ending_in(look, start, end) if start < end else []
-    if not keys:
+    """Figures of these spans by quarter of an hour, counted from tasks."""
+    parts = []
+    for start, end in spans:
+        keys = index.partitions_ending_in(look, start, end)
+        window = f"effective_end >= TIMESTAMP '{start}' AND effective_end < TIMESTAMP '{end}'"
+        parts += [f"SELECT * FROM {look.partition(TASK, keys)} WHERE {window}"] if keys else []
+    if not parts:
         return {}
     rows = look.rows(
         f'SELECT time_bucket(INTERVAL 15 MINUTE, effective_end) AS "at", {judged("effective_end <= $settled")} '
-        f"FROM {look.partition(TASK, keys)} WHERE {_IN_WINDOW} GROUP BY 1",
-        {"source": source_id, "start": start, "end": end, "settled": settled},
+        f"FROM ({' UNION ALL '.join(parts)}) WHERE source_id = $source AND {JUDGED} GROUP BY 1",
+        {"source": source_id, "settled": settled},
     )
     return {row.pop("at"): Figures(**row) for row in rows}
-
-
-def figures(look: Look, index: TaskIndex, source_id: str, start: datetime, end: datetime, settled: datetime) -> Figures:
-    """Figures of [start, end)."""
-    return sum(pieces(look, index, source_id, start, end, settled).values(), Figures())
 
 
 def local_days(found: Mapping[datetime, Figures], zone: str) -> dict[date, Figures]:
     """Figures by local day (E-307), ascending; days without task are absent."""
     days: dict[date, Figures] = {}
     for at, figure in sorted(found.items()):
-        day = at.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date()
+        day = _local_day(at, zone)
         days[day] = days.get(day, Figures()) + figure
     return days
+
+
+def _local_day(at: datetime, zone: str) -> date:
+    return at.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date()
 
 
 def local_midnight(day: date, zone: str) -> datetime:
@@ -97,21 +123,39 @@ def missing_page(
     offset: int, limit: int,
 ) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
     """Tasks without valid output, those that ended last first, and how many there are (S-231)."""
-    keys = index.partitions_ending_in(look, start, end)
-    if not keys:
-        return [], 0
-    values = {"sources": list(sources), "start": start, "end": end, "settled": settled}
-    found = (
-        f"FROM {look.summary(MISSING, keys)} WHERE source_id IN (SELECT unnest($sources)) "
-        "AND effective_end >= $start AND effective_end < $end AND effective_end <= $settled"
-    )
-    total = int(look.value(f"SELECT count(*) {found}", values) or 0)
+    total = sum(figures(look, index, source, start, end, settled).missing_count for source in sources)
+    keys = _ending_last(look, index, sources, _cut(start, end, settled)[0], (start, end), offset + limit)
+    if offset >= total or not keys:
+        return [], total
     rows = look.rows(
-        f"SELECT source_id, task_key, endpoint, effective_end, remote_id, status {found} "
+        f"SELECT source_id, task_key, endpoint, effective_end, remote_id, status FROM {look.summary(MISSING, keys)} "
+        "WHERE source_id IN $sources AND effective_end >= $start AND effective_end < $end AND effective_end <= $settled "
         f"ORDER BY effective_end DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(offset)}",
-        values,
+        {"sources": tuple(sources), "start": start, "end": end, "settled": settled},
     )
     return rows, total
+
+
+def _ending_last(
+    look: Look, index: TaskIndex, sources: Sequence[str], whole: Span, window: Span, need: int
+) -> list[str]:
+    """Partitions that have, of the tasks without output in the window, the ``need`` that ended last.
+
+    The files that end last are taken until their whole quarters have enough; no task that ended before all of theirs
+    can be among the wanted ones.
+    """
+    facts, found, bound = index.facts(look), [], None
+    keys = index.partitions_ending_in(look, *window)
+    for key in sorted(keys, key=lambda key: facts[key].last_end or datetime.min, reverse=True):
+        fact = facts[key]
+        if bound is not None and (fact.last_end or datetime.min) < bound:
+            break
+        found.append(key)
+        quarters = (fact.quarters[source] for source in sources if source in fact.quarters)
+        need -= sum(one.total(*whole).missing_count for one in quarters)
+        if need <= 0 and bound is None:
+            bound = min(facts[key].first_end or datetime.min for key in found)
+    return found
 
 
 def split(days: Mapping[date, Figures], at: date) -> dict[str, Any]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from decimal import Decimal
-from fractions import Fraction
 from functools import cache
 from typing import Any, Literal
 
 from monitoring_pipelines.published.reader import Look
-from monitoring_pipelines.severity import rounded
+from monitoring_pipelines.severity import quotient
 from monitoring_pipelines.warehouse import histogram
 
 Grain = Literal["minute", "hour", "day"]
@@ -161,13 +159,13 @@ def statistics(
 
 def parse_maps(rows: Sequence[dict[str, Any]]) -> None:
     """Turn histograms and distributions of stored rows, which all have the same columns, from JSON text into maps."""
-    import json
+    import orjson
 
     names = [name for name in (rows[0] if rows else ()) if _is_map(name)]
     for row in rows:
         for name in names:
             if isinstance(row[name], str):
-                row[name] = json.loads(row[name])
+                row[name] = orjson.loads(row[name])
 
 
 def _filled(
@@ -218,7 +216,7 @@ def ratio(numerator: Any, denominator: Any, factor: int = 1) -> float | None:
     """Factor · a / b with two decimals, half up; None without observations (M-105, M-106)."""
     if numerator is None or not denominator:
         return None
-    return rounded(factor * Fraction(Decimal(numerator)) / Fraction(Decimal(denominator)), 2)
+    return quotient(numerator, denominator, 2, factor)
 
 
 def derived(sums: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,10 +238,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     rollups = rollup_of()
     stored = [row for row in rows if row.get("source") != "none"]
     result: dict[str, Any] = {"n": len(rows), "stored_rows": len(stored)}
-    names = [name for name in (stored[0] if stored else {}) if not _is_map(name)]
+    names = [name for name in (stored[0] if stored else {}) if not _is_map(name) and name in rollups]
     for name in names:
-        values = [row[name] for row in rows if row.get(name) is not None]
-        kind = rollups.get(name)
+        kind = rollups[name]
+        values = [value for row in rows if (value := row.get(name)) is not None]
         if kind == "sum":
             result[name] = sum(values) if values else None
         elif kind in ("max", "min"):

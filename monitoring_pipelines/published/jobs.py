@@ -19,19 +19,32 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 SELF = "_self"
 _COUNTERS = ("success_count", "failure_count", "timeout_count", "missed_count", "skipped_count")
+#: Below it a hundredth is far above the error of a multiplication; nearer to the middle decimals decide.
+_EXACT_MS, _NEAR = 1e9, 1e-4
 _DURATIONS = ("avg", "p50", "p95", "p99", "min", "max")
 
 
 def two(value: Any) -> float | None:
     """A duration with two decimals, half up (M-106)."""
-    return None if value is None else float(Decimal(repr(float(value))).quantize(Decimal("0.01"), ROUND_HALF_UP))
+    if value is None:
+        return None
+    number = float(value)
+    whole, part = divmod(100 * number, 1) if 0 <= number < _EXACT_MS else (0, 0.5)
+    if abs(part - 0.5) > _NEAR:  # so far from the middle that no rounding of the product can have crossed it
+        return (whole + (part > 0.5)) / 100
+    return float(Decimal(repr(number)).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
 def figures(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     """Every job of the sources, registered or only seen by its runs, with its current figures, by source and id.
 
-    A job that never finished a run has counters 0, status ``never`` and NULL durations (M-503).
+    A job that never finished a run has counters 0, status ``never`` and NULL durations (M-503). The rows are shared:
+    copy one to change it.
     """
+    return look.once(("jobs", *sources), ("raw.job", "core.job_figure"), lambda: _figures(look, sources))
+
+
+def _figures(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     if look.has("raw.job"):
         for row in look.rows(

@@ -56,6 +56,6 @@ def _rows(look: Look, table: str, sources: Sequence[str], start: datetime, end: 
         f" {revision} AS revision, {done} AS done, {total} AS total, "
         f"CASE WHEN {partial} THEN 'partial' WHEN {unknown} THEN 'unknown' ELSE 'closed' END AS state "
         f"FROM {look.table(table, start, end)} "
-        f'WHERE source_id IN (SELECT unnest($sources)) AND "{bucket}" >= $start AND "{bucket}" < $end GROUP BY ALL',
-        {"sources": list(sources), "start": start, "end": end},
+        f'WHERE source_id IN $sources AND "{bucket}" >= $start AND "{bucket}" < $end GROUP BY ALL',
+        {"sources": tuple(sources), "start": start, "end": end},
     )

@@ -46,10 +46,10 @@ def newest(look: Look, settings: Settings, sources: Sequence[str]) -> list[dict[
     if not look.has(SAMPLES):
         return []
     rows = look.rows(
-        f"SELECT {_LIST} FROM {look.table(SAMPLES)} WHERE source_id IN (SELECT unnest($sources)) "
+        f"SELECT {_LIST} FROM {look.table(SAMPLES)} WHERE source_id IN $sources "
         'QUALIFY row_number() OVER (PARTITION BY source_id, process_id ORDER BY "at" DESC) = 1 '
         "ORDER BY source_id, process_id",
-        {"sources": list(sources)},
+        {"sources": tuple(sources)},
     )
     return [_shaped(row) | {"trends": trends(look, settings, row["source_id"], row["process_id"])} for row in rows]
 

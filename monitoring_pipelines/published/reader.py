@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from monitoring_pipelines.warehouse.lake import MANIFEST_NAME, Lake, LakeMissing, Manifest
 from monitoring_pipelines.warehouse.serving import TASK
@@ -20,6 +21,7 @@ from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 if TYPE_CHECKING:
     import duckdb
 
+Answer = TypeVar("Answer")
 #: What a query may keep in memory; larger sorts and groups would fail, none is needed.
 MEMORY_LIMIT = "128MB"
 #: Statements that run at the same time: more would need more memory and end no sooner on two cores.
@@ -33,10 +35,13 @@ class Look:
         lake: The version.
     """
 
-    def __init__(self, lake: Lake, cursor: duckdb.DuckDBPyConnection, turns: AbstractContextManager[Any]) -> None:
+    def __init__(
+        self, lake: Lake, cursor: duckdb.DuckDBPyConnection, turns: AbstractContextManager[Any], known: _Known
+    ) -> None:
         self.lake = lake
         self._cursor = cursor
         self._turns = turns
+        self._known = known
 
     @property
     def manifest(self) -> Manifest:
@@ -65,6 +70,17 @@ class Look:
         entries = self.manifest.tables[name].partitions if self.has(name) else {}
         return {key: entries[key].file for key in sorted(entries, reverse=True)}
 
+    def once(self, question: tuple[str, ...], tables: Sequence[str], compute: Callable[[], Answer]) -> Answer:
+        """The answer to a question about whole tables, computed anew when one of their files is another.
+
+        Args:
+            question: What is asked; only the newest answer to it is kept, and all who ask share it.
+            tables: Tables the answer depends on, and on nothing else.
+            compute: Answers it.
+        """
+        stamp = tuple(file for table in tables for file in self.files(table).values())
+        return cast(Answer, self._known.get(question, stamp, compute))
+
     def partition(self, name: str, keys: Sequence[str], more: str = "") -> str:
         """Only these partitions of ``name``, as a parenthesised sub-query; ``more`` as in ``Lake.select_partitions``."""
         return f"({self.lake.select_partitions(name, keys, more)})"
@@ -77,6 +93,10 @@ class Look:
         if lacking:
             parts.append(SUMMARIES[name].query(self.partition(TASK, lacking)))
         return "(" + " UNION ALL BY NAME ".join(f"(SELECT * FROM ({part}))" for part in parts) + ")"
+
+    def part(self, name: str, keys: Sequence[str]) -> str:
+        """These partitions of tasks or of one of their summaries, as a parenthesised sub-query."""
+        return self.summary(name, keys) if name in SUMMARIES else self.partition(name, keys)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """Run one statement; a list of rows as dictionaries."""
@@ -102,9 +122,10 @@ class Look:
 
 
 def with_values(sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> str:
-    """The statement with its parameters (``$name`` or ``?``) as literals.
+    """The statement with its parameters (``$name`` or ``?``) as literals; a tuple is what may stand after ``IN``.
 
     Binding even one makes DuckDB's Python client import pandas: 65 MB and half a second in every process that reads.
+    A sub-query after ``IN`` is not tested while files are read, and a page would not end with its last row.
     """
     if isinstance(parameters, Mapping):
         return _NAMED.sub(lambda found: _literal(parameters[found[1]]), sql)
@@ -127,11 +148,38 @@ def _literal(value: Any) -> str:
         return f"TIMESTAMP '{value}'"
     if isinstance(value, date):
         return f"DATE '{value}'"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
+        return "(" + (", ".join(_literal(item) for item in value) or "NULL") + ")"
+    if isinstance(value, list):
         return "[" + ", ".join(_literal(item) for item in value) + "]::VARCHAR[]"
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} has no literal")
     return " || chr(0) || ".join("'" + part.replace("'", "''") + "'" for part in value.split("\0")).join("()")
+
+
+@dataclass
+class _Slot:
+    """An answer, what it depends on, and the lock of whoever computes it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stamp: tuple[str, ...] | None = None
+    value: Any = None
+
+
+class _Known:
+    """The newest answer to each question."""
+
+    def __init__(self) -> None:
+        self._slots: dict[tuple[str, ...], _Slot] = {}
+        self._lock = threading.Lock()
+
+    def get(self, question: tuple[str, ...], stamp: tuple[str, ...], compute: Callable[[], Any]) -> Any:
+        with self._lock:
+            slot = self._slots.setdefault(question, _Slot())
+        with slot.lock:
+            if slot.stamp != stamp:
+                slot.value, slot.stamp = compute(), stamp
+            return slot.value
 
 
 class Published:
@@ -148,6 +196,7 @@ class Published:
         self._con: duckdb.DuckDBPyConnection | None = None
         self._lake: Lake | None = None
         self._stamp: tuple[int, int] | None = None
+        self._known = _Known()
 
     @contextmanager
     def look(self) -> Iterator[Look]:
@@ -160,7 +209,7 @@ class Published:
         lake = self.lake()
         cursor = self._connection().cursor()
         try:
-            yield Look(lake, cursor, self._turns)
+            yield Look(lake, cursor, self._turns, self._known)
         finally:
             cursor.close()
 

@@ -16,18 +16,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import SLOTS, TASK
-from monitoring_pipelines.warehouse.task_summaries import GROUP, PLACE, SUMS, VISIBLE
+from monitoring_pipelines.warehouse.task_summaries import (
+    APART,
+    FIGURES,
+    GROUP,
+    LISTED,
+    PLACE,
+    QUARTER,
+    SUMS,
+    VISIBLE,
+)
 
-#: Narrow columns of a task; the nested ones belong to one task's page.
-COLUMNS = (
-    "source_id", "task_key", "endpoint", "status", "raw_status", "remote_id", "worker_key", "owner_key",
-    "created_at", "queued_at", "started_at", "ended_at", "effective_end", "updated_at", "deadline_at", "error_message",
-    "output_expected", "is_deleted", "deleted_at", "outputs", "attempts", "late_events",
-)  # fmt: skip
-_LIST = ", ".join(COLUMNS)
+_LIST = ", ".join(LISTED)
 #: Filters whose counts are remembered; those asked least recently are forgotten.
 _MOST_REMEMBERED = 300
 
@@ -41,6 +45,8 @@ class Group(NamedTuple):
     raw_status: str | None
     with_output: bool
     gone: bool
+    #: Whether they stand in the file of failures too.
+    apart: bool
     n: int
 
 
@@ -58,12 +64,11 @@ class TaskFilter:
     end: datetime | None = None
 
     def matches(self, group: Group) -> bool:
-        """Whether a group of tasks passes, as far as text and time do not matter."""
+        """Whether a group of tasks passes, as far as endpoint, text and time do not matter."""
         words = bool(self.statuses or self.raw_statuses)
         return (
             group.source_id in self.sources
             and (not words or group.status in self.statuses or group.raw_status in self.raw_statuses)
-            and (self.endpoint is None or group.endpoint == self.endpoint)
             and (self.has_output is None or group.with_output == self.has_output)
         )
 
@@ -79,11 +84,13 @@ class TaskFilter:
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The condition and its parameters."""
-        parts, values = [VISIBLE, "source_id IN (SELECT unnest($sources))"], {"sources": list(self.sources)}
+        parts, values = [VISIBLE, "source_id IN $sources"], {"sources": self.sources}
         more: dict[str, Any] = {}
-        if self.statuses or self.raw_statuses:
-            parts.append("(status IN (SELECT unnest($statuses)) OR raw_status IN (SELECT unnest($raw)))")
-            more |= {"statuses": list(self.statuses), "raw": list(self.raw_statuses)}
+        words = {"status": self.statuses, "raw_status": self.raw_statuses}
+        chosen = {column: names for column, names in words.items() if names}
+        if chosen:
+            parts.append(f"({' OR '.join(f'{column} IN ${column}' for column in chosen)})")
+            more |= chosen
         if self.endpoint is not None:
             parts.append("endpoint = $endpoint")
             more["endpoint"] = self.endpoint
@@ -104,12 +111,28 @@ class TaskFilter:
 
 @dataclass
 class _FileFacts:
-    """What one file holds: its groups, sums per source, and the first and last end of its tasks."""
+    """What one file holds: its groups, sums and quarters per source, and the first and last end of its tasks."""
 
+    #: Groups of all endpoints together, and those of each.
     groups: list[Group] = field(default_factory=list)
+    by_endpoint: dict[str, list[Group]] = field(default_factory=lambda: defaultdict(list))
     sums: dict[str, list[Any]] = field(default_factory=dict)
+    quarters: dict[str, Quarters] = field(default_factory=lambda: defaultdict(Quarters))
     first_end: datetime | None = None
     last_end: datetime | None = None
+
+    def matching(self, wanted: TaskFilter) -> list[Group]:
+        """Groups that pass a filter, as far as text and time do not matter."""
+        groups = self.groups if wanted.endpoint is None else self.by_endpoint.get(wanted.endpoint, ())
+        return [group for group in groups if wanted.matches(group)]
+
+    def merge_endpoints(self) -> None:
+        """Make ``groups`` of ``by_endpoint``: questions about all endpoints are many, and so are endpoints."""
+        counts: dict[tuple[Any, ...], int] = defaultdict(int)
+        for groups in self.by_endpoint.values():
+            for group in groups:
+                counts[group.source_id, "", *group[2:-1]] += group.n
+        self.groups = [Group._make((*facts, n)) for facts, n in counts.items()]
 
 
 @dataclass
@@ -169,7 +192,13 @@ class TaskIndex:
                 need -= count - (skip if len(chosen) == 1 else 0)
         if not chosen or offset >= total:
             return [], total
-        return _rows(look, wanted, chosen, counts[chosen[0]], skip, limit), total
+        return _rows(look, wanted, chosen, self._place(look, wanted, chosen), counts[chosen[0]], skip, limit), total
+
+    def _place(self, look: Look, wanted: TaskFilter, keys: Sequence[str]) -> str:
+        """The table whose files of these partitions are the smallest that have every matching task."""
+        facts = self.facts(look)
+        apart = all(group.apart for key in keys for group in facts[key].matching(wanted))
+        return APART if apart and look.has(APART) else TASK
 
     def counts(self, look: Look, wanted: TaskFilter) -> dict[str, int]:
         """Matching tasks per partition, newest first."""
@@ -186,14 +215,14 @@ class TaskIndex:
             for key, fact in facts.items():
                 if files[key] in known:
                     continue
-                most = sum(group.n for group in fact.groups if wanted.matches(group))
+                most = sum(group.n for group in fact.matching(wanted))
                 reach = wanted.reach(key)
                 if most and reach is not False and (wanted.text is not None or reach is None):
                     unread.append(key)
                 else:
                     known[files[key]] = most if reach else 0
             if unread:
-                known |= _count(look, wanted, unread)
+                known |= _count(look, wanted, unread, self._place(look, wanted, unread))
             entry.by_file = known
         return {key: known[file] for key, file in files.items()}
 
@@ -244,17 +273,17 @@ class TaskIndex:
 
 
 def _read_facts(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:
-    """Facts of several files in one statement."""
+    """Facts of several files in two statements."""
     found = {key: _FileFacts() for key in keys}
     if not keys:
         return found
     columns = f"{', '.join(Group._fields)}, first_end, last_end, {', '.join(SUMS)}"
     parts = " UNION ALL ".join(f"SELECT '{key}', {columns} FROM {look.summary(GROUP, [key])}" for key in keys)
-    for key, source, endpoint, status, raw, with_output, gone, n, first, last, *sums in look.tuples(parts):
+    for key, source, endpoint, status, raw, with_output, gone, apart, n, first, last, *sums in look.tuples(parts):
         fact = found[key]
         own = None if raw is None else sys.intern(raw)
-        fact.groups.append(
-            Group(sys.intern(source), sys.intern(endpoint), sys.intern(status), own, with_output, gone, n)
+        fact.by_endpoint[sys.intern(endpoint)].append(
+            Group(sys.intern(source), sys.intern(endpoint), sys.intern(status), own, with_output, gone, bool(apart), n)
         )
         if first is not None and last is not None:
             fact.first_end = first if fact.first_end is None else min(first, fact.first_end)
@@ -262,38 +291,41 @@ def _read_facts(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:
         held = fact.sums.setdefault(source, [0] * len(SUMS))
         for place, value in enumerate(sums):
             held[place] += value or 0
+    parts = " UNION ALL ".join(
+        f"SELECT '{key}', source_id, \"at\", {', '.join(FIGURES)} FROM {look.summary(QUARTER, [key])}" for key in keys
+    )
+    for key, source, at, *figures in look.tuples(f"{parts} ORDER BY ALL"):
+        found[key].quarters[sys.intern(source)].add(at, figures)
+    for fact in found.values():
+        fact.merge_endpoints()
     return found
 
 
-def _count(look: Look, wanted: TaskFilter, keys: Sequence[str]) -> dict[str, int]:
-    """Matching tasks by file, by reading them."""
+def _count(look: Look, wanted: TaskFilter, keys: Sequence[str], table: str) -> dict[str, int]:
+    """Matching tasks by file, by reading them; ``table`` has them all."""
     where, values = wanted.where()
     files = look.files(TASK)
-    rows = look.tuples(
-        f"SELECT filename, count(*) FROM {look.partition(TASK, keys, 'filename')} WHERE {where} GROUP BY filename",
-        values,
-    )
-    by_path = {str(look.lake.path / files[key]): files[key] for key in keys}
-    return {files[key]: 0 for key in keys} | {by_path[path]: n for path, n in rows}
+    parts = (f"SELECT '{key}', count(*) FROM {look.part(table, [key])} WHERE {where}" for key in keys)
+    return {files[key]: n for key, n in look.tuples(" UNION ALL ".join(parts), values)}
 
 
 def _rows(
-    look: Look, wanted: TaskFilter, chosen: Sequence[str], first_count: int, skip: int, limit: int
+    look: Look, wanted: TaskFilter, chosen: Sequence[str], table: str, first_count: int, skip: int, limit: int
 ) -> list[dict[str, Any]]:
-    """``limit`` matching rows after the first ``skip`` of these partitions, newest first.
+    """``limit`` matching rows after the first ``skip`` of these partitions of ``table``, newest first.
 
     A file is stored in the order of the list, so a page within one file needs no sort and reading ends with its last row.
     """
     where, values = wanted.where()
     if len(chosen) > 1:
         order = f"ORDER BY bucket_at DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(skip)}"
-        return look.rows(f"SELECT {_LIST} FROM {look.partition(TASK, chosen)} WHERE {where} {order}", values)
-    if first_count == look.manifest.tables[TASK].partitions[chosen[0]].rows:
+        return look.rows(f"SELECT {_LIST} FROM {look.part(table, chosen)} WHERE {where} {order}", values)
+    if table == TASK and first_count == look.manifest.tables[TASK].partitions[chosen[0]].rows:
         numbered = look.partition(TASK, chosen, "file_row_number")
         span = f"file_row_number >= {int(skip)} AND file_row_number < {int(skip) + int(limit)}"
         return look.rows(f"SELECT {_LIST} FROM {numbered} WHERE {span} ORDER BY file_row_number")
     page = f"LIMIT {int(limit)} OFFSET {int(skip)}"
-    return look.rows(f"SELECT {_LIST} FROM {look.partition(TASK, chosen)} WHERE {where} {page}", values)
+    return look.rows(f"SELECT {_LIST} FROM {look.part(table, chosen)} WHERE {where} {page}", values)
 
 
 def find(look: Look, sources: Sequence[str], task_key: str) -> list[dict[str, Any]]:

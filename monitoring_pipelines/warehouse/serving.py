@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 STEP = timedelta(minutes=10)
 #: Ten-minute files become one hour this long after the hour began.
 MERGE_AFTER = timedelta(hours=2)
-#: A small row group lets a look-up of one task skip almost everything.
-ROW_GROUP = 40_960
+#: A small row group lets a look-up of one task skip almost everything; each costs time and memory of its own, too.
+ROW_GROUP = 16_384
 
 TASK = "core.task"
 #: Leaked slots per source, as the check counts them (C-330); small, and written anew with every change.

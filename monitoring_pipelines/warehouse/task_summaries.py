@@ -18,7 +18,14 @@ GROUP = "core.task_group"
 QUARTER = "core.task_quarter"
 MISSING = "core.task_missing"
 PLACE = "core.task_place"
+APART = "core.task_apart"
 
+#: Narrow columns of a task; the nested ones belong to one task's page.
+LISTED = (
+    "source_id", "task_key", "endpoint", "status", "raw_status", "remote_id", "worker_key", "owner_key",
+    "created_at", "queued_at", "started_at", "ended_at", "effective_end", "updated_at", "deadline_at", "error_message",
+    "output_expected", "is_deleted", "deleted_at", "outputs", "attempts", "late_events",
+)  # fmt: skip
 #: Sums over attempts that counters need.
 SUMS = (
     "attempts", "open_attempts", "completed", "failed", "timed_out", "cancelled", "lost", "late_events",
@@ -38,6 +45,8 @@ FIGURES = (
     "invalid_outputs", "no_end_time",
 )  # fmt: skip
 _SUCCEEDED = "status = 'succeeded'"
+#: Tasks people look for, which are few: those that did not succeed and those that lack an output.
+_APART = f"(NOT ({_SUCCEEDED}) OR (output_expected AND outputs = 0))"
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ SUMMARIES: dict[str, Summary] = {
         Summary(
             GROUP,
             "SELECT source_id, endpoint, status, raw_status, outputs > 0 AS with_output, "
-            "deleted_at IS NOT NULL AND deleted_reason IS DISTINCT FROM 'retention' AS gone, count(*) AS n, "
+            "deleted_at IS NOT NULL AND deleted_reason IS DISTINCT FROM 'retention' AS gone, "
+            f"{_APART} AS apart, count(*) AS n, "
             + ", ".join(f"sum({name}){'' if name == 'execution_sum_ms' else '::BIGINT'} AS {name}" for name in SUMS)
             + ", min(effective_end) AS first_end, max(effective_end) AS last_end "
             f"FROM {{rows}} WHERE {VISIBLE} GROUP BY ALL ORDER BY ALL",
@@ -91,6 +101,13 @@ SUMMARIES: dict[str, Summary] = {
         ),
         # Sorted by hash: a look-up reads one row group in every file.
         Summary(PLACE, "SELECT task_hash, bucket_at FROM {rows} ORDER BY ALL", ", ROW_GROUP_SIZE 16384"),
+        # A list of failures reads these rows instead of all; in the order of the list, as the tasks themselves.
+        Summary(
+            APART,
+            f"SELECT bucket_at, {', '.join(LISTED)} FROM {{rows}} WHERE {VISIBLE} AND {_APART} "
+            "ORDER BY bucket_at DESC, source_id, task_key",
+            ", ROW_GROUP_SIZE 16384",
+        ),
     )
 }
 

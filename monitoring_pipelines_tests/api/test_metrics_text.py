@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
-from monitoring_pipelines.metrics.exposition import Family, as_openmetrics, as_text, dropped_series, limited
+from monitoring_pipelines.metrics.exposition import EOF, Family, as_openmetrics, as_text, dropped_series, limited
 
 
 def family(kind: str = "counter", labels: tuple[str, ...] = ("a",)) -> Family:
@@ -56,3 +57,20 @@ def test_label_values_are_cut_and_parts_of_openmetrics_have_no_end_of_their_own(
     (cut,), _ = limited([found], 10, 200)
     assert len(cut.samples[0][0][0]) == 200
     assert "EOF" not in as_openmetrics([cut])
+
+
+def test_openmetrics_says_what_the_text_says_to_the_librarys_parser() -> None:
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+    counter, gauge = family("counter", ("a", "b")), replace(family("gauge", ("a",)), name="mp_y")
+    counter.add(('q"\\\n', None), 7)
+    counter.add(("x", "y"), Decimal("1.5"))
+    gauge.add(("z",), 1e300)
+    gauge.add(("w",), -0.25)
+    text = as_openmetrics([replace(counter, help='say "what"\nit \\ is'), gauge]) + EOF
+    first, second = text_string_to_metric_families(text)
+    assert (first.name, first.type, first.documentation) == ("mp_x", "counter", 'say "what"\nit \\ is')
+    assert [(s.name, s.labels, s.value) for s in first.samples] == [
+        ("mp_x_total", {"a": 'q"\\\n', "b": ""}, 7), ("mp_x_total", {"a": "x", "b": "y"}, 1.5),
+    ]  # fmt: skip
+    assert [(s.labels["a"], s.value) for s in second.samples] == [("z", 1e300), ("w", -0.25)]

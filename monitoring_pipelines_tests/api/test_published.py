@@ -15,6 +15,8 @@ from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.published import completeness, tasks
 from monitoring_pipelines.published.reader import Look, Published, with_values
+from monitoring_pipelines.quality.figures import Figures
+from monitoring_pipelines.warehouse.task_summaries import APART, JUDGED
 
 from .conftest import NOW, Client, Serve, make_settings
 from .world import World
@@ -46,6 +48,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"statuses": ("failed", "timed_out")},
         {"raw_statuses": ("RUNNING",)},
         {"endpoint": "e2", "has_output": False},
+        {"has_output": False, "statuses": ("succeeded", "failed")},
+        {"raw_statuses": ("FAILED",), "statuses": ("running",), "text": "t0"},
         {"text": "T01"},
         {"text": "1", "statuses": ("succeeded",), "endpoint": "e1"},
         {"start": NOW - timedelta(hours=30), "end": NOW - timedelta(minutes=77)},
@@ -77,10 +81,72 @@ def test_completeness_of_any_window_is_that_of_its_tasks(lake: Path, start: time
     index = tasks.TaskIndex()
     with Published(lake).look() as look:
         for end in (NOW, NOW - timedelta(minutes=22)):
-            window = (NOW - start - timedelta(minutes=22), end, NOW - settled)
-            assert completeness.pieces(look, index, "shop", *window) == completeness._counted(
-                look, index, "shop", *window
-            )
+            first, limit = NOW - start - timedelta(minutes=22), NOW - settled
+            counted = completeness._counted(look, index, "shop", [(first, end)], limit)
+            whole = sum(counted.values(), Figures())
+            assert completeness.figures(look, index, "shop", first, end, limit) == whole
+            for zone in ("UTC", "Asia/Shanghai", "Asia/Kathmandu"):
+                days = completeness.daily(look, index, "shop", first, end, limit, zone)
+                assert days == completeness.local_days(counted, zone)
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+@pytest.mark.parametrize("hours", [1, 7, 30, 71])
+def test_pages_of_tasks_without_output_put_together_are_all_of_them(lake: Path, hours: int, size: int) -> None:
+    index, start, end, settled = tasks.TaskIndex(), NOW - timedelta(hours=hours), NOW, NOW - timedelta(minutes=10)
+    with Published(lake).look() as look:
+        where = (
+            f"{JUDGED} AND status = 'succeeded' AND outputs = 0 AND source_id = 'shop' AND effective_end >= $start "
+            "AND effective_end < $end AND effective_end <= $settled"
+        )
+        whole = look.tuples(
+            f"SELECT task_key FROM {look.table(tasks.TASK)} WHERE {where} ORDER BY effective_end DESC, task_key",
+            {"start": start, "end": end, "settled": settled},
+        )
+        found: list[str] = []
+        while True:
+            rows, total = completeness.missing_page(look, index, ["shop"], start, end, settled, len(found), size)
+            assert total == len(whole)
+            found += [row["task_key"] for row in rows]
+            if not rows:
+                break
+        assert found == [key for (key,) in whole]
+
+
+def test_a_list_of_failures_reads_the_file_of_failures_alone(lake: Path) -> None:
+    index = tasks.TaskIndex()
+    with Published(lake).look() as look:
+        keys = list(look.files(tasks.TASK))
+        for wanted, table in (
+            ({"statuses": ("failed", "timed_out")}, APART),
+            ({"has_output": False, "endpoint": "e1"}, APART),
+            ({"raw_statuses": ("RUNNING",), "text": "t0"}, APART),
+            ({"statuses": ("failed", "succeeded")}, tasks.TASK),
+            ({"endpoint": "e1"}, tasks.TASK),
+        ):
+            assert index._place(look, tasks.TaskFilter(("shop",), **wanted), keys) == table  # type: ignore[arg-type]
+
+
+def test_an_answer_about_whole_tables_is_made_once_until_a_file_of_theirs_changes(serve: Serve) -> None:
+    client: Client = serve({})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.job("nightly")
+    world.publish()
+    published = Published(world.lake)
+    asked: list[int] = []
+
+    def answer() -> int:
+        with published.look() as look:
+            return look.once(("q",), ("raw.job",), lambda: asked.append(1) or look.manifest.rows("raw.job"))  # type: ignore[func-returns-value]
+
+    assert (answer(), answer(), len(asked)) == (1, 1, 1)
+    world.task("a")
+    world.publish()
+    assert (answer(), len(asked)) == (1, 1)
+    world.job("hourly")
+    world.publish()
+    assert (answer(), len(asked)) == (2, 2)
 
 
 def test_every_task_is_found_by_its_key_in_whatever_file_it_is(lake: Path) -> None:
@@ -115,6 +181,9 @@ def test_a_value_in_a_statement_stays_that_value(text: str) -> None:
     con = duckdb.connect()
     assert con.execute(with_values("SELECT $a, $b, $a", {"a": text, "b": [text]})).fetchall() == [(text, [text], text)]
     assert con.execute(with_values("SELECT ?, ?", [text, None])).fetchall() == [(text, None)]
+    for names, found in ((("x", text), True), (("x",), False), ((), None)):
+        sql = with_values("SELECT $a || 'y' IN $names", {"a": text, "names": tuple(f"{name}y" for name in names)})
+        assert con.execute(sql).fetchall() == [(found,)]
 
 
 def test_a_value_of_another_kind_is_refused() -> None:

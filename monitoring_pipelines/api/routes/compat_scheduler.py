@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api.access import Principal, needs, principal_of
-from monitoring_pipelines.api.answers import ApiError, conflict, missing, responses, v1
+from monitoring_pipelines.api.answers import ApiError, Written, conflict, missing, responses, to_json, v1
 from monitoring_pipelines.api.dagster_client import DagsterClient
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
@@ -50,16 +50,15 @@ def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
 
 
 def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
-    """Jobs of the scope with figures, and the product's own switches."""
+    """Jobs of the scope with figures, and the product's own switches; whoever asks shares the rows."""
     names, minute = chosen_scope(services, scope), services.minute()
-    rows = services.recall(
-        look.lake.version, ("jobs", *names, minute), lambda: _job_rows(services, look, names, minute)
+    rows = services.newest(
+        ("jobs", *names), (look.lake.version, minute), lambda: _job_rows(services, look, names, minute)
     )
-    own = [row["job_id"] for row in rows if row["source_id"] == jobs.SELF]
-    if not own:
+    if jobs.SELF not in names:
         return rows
     with services.state.read() as con:
-        off = self_jobs.disabled(con, own)
+        off = self_jobs.disabled(con, [row["job_id"] for row in rows if row["source_id"] == jobs.SELF])
     return [
         row | {"enabled": False, "next_run_time": None}
         if row["source_id"] == jobs.SELF and row["job_id"] in off
@@ -74,9 +73,7 @@ def _job_rows(services: Services, look: Look, names: list[str], minute: datetime
         schedule: jobs.next_due(schedule, minute, services.settings.timezone)
         for schedule in {row["schedule"] for row in rows}
     }
-    for row in rows:
-        row["next_run_time"] = None if row["enabled"] is False else due[row["schedule"]]
-    return rows
+    return [row | {"next_run_time": None if row["enabled"] is False else due[row["schedule"]]} for row in rows]
 
 
 def heatmap(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
@@ -140,16 +137,24 @@ def metrics(request: Request, scope: Scope | None = None, sort: SortParam = None
     """Current figures of every job, delivery per channel, overview and failure heat map."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = ordered(job_rows(services, look, scope), sort, COLUMNS)
+        rows = job_rows(services, look, scope)
         data = {
-            "total": len(rows), "metrics": [{name: row[name] for name in _METRICS} for row in rows],
+            "total": len(rows),
+            "metrics": _shown(ordered(rows, sort, COLUMNS)) if sort else services.newest(
+                ("figures of jobs", scope), (look.lake.version,), lambda: Written(to_json(_shown(rows)))
+            ),
             "notification_channels": [
                 {"channel": channel, "success_count": ok, "failure_count": failed}
                 for channel, (ok, failed) in channel_counters(services.state, look).items()
             ],
-            "overview": jobs.overview(rows), "heatmap": heatmap(services, look, scope),
+            "overview": services.newest(("overview of jobs", scope), (look.lake.version,), lambda: jobs.overview(rows)),
+            "heatmap": heatmap(services, look, scope),
         }  # fmt: skip
         return v1(request, data, as_of=look.as_of)
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in _METRICS} for row in rows]
 
 
 @router.post("/jobs/{job_id}/trigger", responses=responses("v1", 404, 409))

@@ -51,8 +51,8 @@ def stored_rows(
     with services.published.look() as look:
         if not look.has(table):
             return v1(request, page.wrap([], 0, granularity=grain, state="no_data"), as_of=look.as_of, look=look)
-        where = f'source_id IN (SELECT unnest($sources)) AND "{column}" >= $start AND "{column}" < $end'
-        values: dict[str, Any] = {"sources": chosen, "start": first, "end": last}
+        where = f'source_id IN $sources AND "{column}" >= $start AND "{column}" < $end'
+        values: dict[str, Any] = {"sources": tuple(chosen), "start": first, "end": last}
         if endpoint is not None:
             where += " AND endpoint = $endpoint"
             values["endpoint"] = endpoint
@@ -131,11 +131,12 @@ def split_row(
     """Days, split and change point of one source (C-108, C-109)."""
     as_of = look.manifest.sources.get(name, {}).get("as_of") or services.clock.now()
     settled = as_of - timedelta(seconds=services.settings.checks.settle_s)
-    found = services.recall(
-        look.lake.version, ("pieces", name, start, end),
-        lambda: completeness.pieces(look, summaries.index_of(services), name, start, end, settled),
+    days = services.recall(
+        look.lake.version, ("days", name, start, end),
+        lambda: completeness.daily(
+            look, summaries.index_of(services), name, start, end, settled, services.settings.timezone
+        ),
     )  # fmt: skip
-    days = completeness.local_days(found, services.settings.timezone)
     return {
         "source_id": name,
         "days": [{"date": day} | figure.as_metrics() for day, figure in days.items()],

@@ -23,6 +23,7 @@ from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.entities import TASK_STATUSES
 from monitoring_pipelines.published import tasks
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.warehouse.task_summaries import LISTED
 
 router = APIRouter(prefix="/api/v1", tags=["tasks"])
 #: Tasks lie in files by creation: this is the order that costs nothing over all of them.
@@ -97,7 +98,7 @@ def found_task(services: Services, look: Look, task_key: str, source: str | None
 
 def shaped(task: dict[str, Any]) -> dict[str, Any]:
     """The answer of S-221."""
-    shown = {name: task[name] for name in tasks.COLUMNS}
+    shown = {name: task[name] for name in LISTED}
     return {
         "task": shown, "attempts": task["attempt_list"] or [], "events": task["event_list"] or [],
         "outputs": task["output_list"] or [], "anomalies": task["anomaly_list"] or [],
