@@ -66,6 +66,11 @@ def build(path: str, days: str) -> None:
                     'w-' || i % 520 worker_key, done - interval 30 second started_at, done ended_at, 'completed' outcome, true counted,
                     task_hash from seq"""
             )
+            # Tasks whose events decided before their row did.
+            con.execute(
+                f"""insert into core.task_status by name select '{SOURCE}' source_id, task_key, 'succeeded' status, done - interval 31500 millisecond created_at,
+                    done ended_at, true has_row, done - interval 31500 millisecond row_created_at, done row_effective_end, task_hash from seq where i % 500 = 0"""
+            )
         con.execute(
             "INSERT INTO meta.source_state (source_id, as_of, closed_through, origin) VALUES (?, ?, ?, ?)",
             [SOURCE, NOW, NOW, NOW - timedelta(days=int(days))],

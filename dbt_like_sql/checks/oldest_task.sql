@@ -1,5 +1,15 @@
 /*
-description: When the oldest of the window's tasks was created; its outputs are not older by more than a clock's error.
+description: >
+  An instant before which none of the tasks that end in the window, by their row or by what decided them, was created;
+  their outputs are not older by more than a clock's error.
 */
-SELECT min(t.created_at) AS created_at
-FROM decided_task($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS t
+SELECT least(
+    (
+        SELECT min(t.created_at) FROM raw.task AS t
+        WHERE t.source_id = $source_id AND t.effective_end >= $window_start::TIMESTAMP AND t.effective_end < $window_end::TIMESTAMP
+    ),
+    (
+        SELECT least(min(s.created_at), min(s.row_created_at)) FROM core.task_status AS s
+        WHERE s.source_id = $source_id AND s.ended_at >= $window_start::TIMESTAMP AND s.ended_at < $window_end::TIMESTAMP
+    )
+) AS created_at

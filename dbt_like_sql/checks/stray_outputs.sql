@@ -2,7 +2,7 @@
 description: >
   Live outputs created in the window, or without creation time, that no succeeded task created since $tasks_from owns: what
   remains is compared with all tasks, to tell orphans (C-111), outputs of unsuccessful tasks (C-112) and those of old
-  tasks apart.
+  tasks apart. The window's end is given as the instant after which an output lies in the future.
 */
 SELECT
     o.output_key,
@@ -10,8 +10,8 @@ SELECT
     o.task_hash,
     o.origin = 'inline' AS is_inline,
     o.created_at IS NOT NULL AS is_dated
-FROM live_output($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP) AS o
-WHERE (o.created_at < $window_end::TIMESTAMP OR o.created_at IS NULL)
+FROM live_output($source_id, $window_start::TIMESTAMP, $window_end::TIMESTAMP - INTERVAL 1 MICROSECOND) AS o
+WHERE NOT o.in_future
     AND coalesce(
         o.task_hash NOT IN (
             SELECT t.task_hash
@@ -21,8 +21,13 @@ WHERE (o.created_at < $window_end::TIMESTAMP OR o.created_at IS NULL)
                 AND t.created_at >= $tasks_from::TIMESTAMP AND t.created_at < $window_end::TIMESTAMP
                 AND t.task_hash NOT IN (
                     SELECT s.task_hash FROM core.task_status AS s
-                    WHERE s.source_id = $source_id AND s.task_hash IS NOT NULL
+                    WHERE s.source_id = $source_id AND s.has_row AND s.task_hash IS NOT NULL
                 )
+            UNION ALL
+            SELECT s.task_hash
+            FROM core.task_status AS s
+            WHERE s.source_id = $source_id AND s.task_hash IS NOT NULL AND s.status = 'succeeded' AND NOT s.has_row
+                AND s.created_at >= $tasks_from::TIMESTAMP AND s.created_at < $window_end::TIMESTAMP
         ),
         TRUE
     )

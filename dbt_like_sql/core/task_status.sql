@@ -15,6 +15,8 @@ columns:
   started_at: {doc: "Start of its last attempt"}
   ended_at: {doc: "End by the row if it has one, else the instant of the last counted outcome; NULL while not final"}
   has_row: {doc: "The source has a row of the task"}
+  row_created_at: {doc: "When that row was created, as it says"}
+  row_effective_end: {doc: "When that row ends, as it says (E-201): both tell where to look for it"}
   task_hash: {doc: "Number derived from source and task key, for fast look-ups"}
 ---*/
 with
@@ -88,6 +90,8 @@ select
             then coalesce(resolved.row_ended_at, resolved.outcome_at)
     end as ended_at,
     resolved.has_row,
+    task.created_at as row_created_at,
+    task.effective_end as row_effective_end,
     claim_task.task_hash
 from resolved
 inner join claim_task on resolved.tid = claim_task.tid

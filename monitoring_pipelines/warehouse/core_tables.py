@@ -34,7 +34,8 @@ CORE_DDL: dict[str, str] = {
     # Only tasks whose status is not their row's; the view core.task has all of them.
     "core.task_status": (
         "source_id VARCHAR, task_key VARCHAR, endpoint VARCHAR, worker_key VARCHAR, status VARCHAR, "
-        "created_at TIMESTAMP, started_at TIMESTAMP, ended_at TIMESTAMP, has_row BOOLEAN, task_hash UBIGINT"
+        "created_at TIMESTAMP, started_at TIMESTAMP, ended_at TIMESTAMP, has_row BOOLEAN, row_created_at TIMESTAMP, "
+        "row_effective_end TIMESTAMP, task_hash UBIGINT"
     ),
     # What raw.anomaly holds of tasks and workers, by owner, so that an anomaly that no longer holds can be withdrawn.
     "core.task_anomaly": (

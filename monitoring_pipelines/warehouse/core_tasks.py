@@ -32,7 +32,7 @@ TASK_STEPS = ("task_subject", "task_input", "task_role", "task_resolved", "task_
 #: Columns of raw rows that the steps of tasks read.
 _TASK_COLUMNS = (
     "endpoint", "status", "worker_key", "created_at", "queued_at", "started_at", "ended_at", "updated_at",
-    "status_seen_at", "first_seen_at", "deadline_at", "is_deleted", "output_expected",
+    "status_seen_at", "first_seen_at", "deadline_at", "is_deleted", "output_expected", "effective_end",
 )  # fmt: skip
 _EVENT_COLUMNS = (
     "event_key", "event_type", "at", "row_id", "src_table", "worker_key", "endpoint", "src_queue_wait_ms", "first_seen_at",

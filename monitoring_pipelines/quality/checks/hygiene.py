@@ -50,13 +50,14 @@ def orphans(ctx: CheckContext) -> CheckOutcome:
 def _strays(ctx: CheckContext) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:
     """Outputs of the window that no succeeded task of its time owns, and what the store knows of their tasks.
 
-    Tasks of the last week are looked at first: nearly always that is enough.
+    Tasks of the window's time are looked at first, then those of the last week: nearly always that is enough.
     """
     key = ("strays", ctx.window_from, ctx.window_to)
     if key not in ctx.memo:
-        rows = ctx.rows("stray_outputs", tasks_from=ctx.window_from - timedelta(hours=1))
+        rows = ctx.rows("stray_outputs", tasks_from=ctx.window_from - figures.HOUR)
         owners: dict[int, dict[str, Any]] = {}
-        for oldest in (ctx.window_from - timedelta(days=7), datetime(1970, 1, 1)):
+        near = ctx.window_from - figures.HOUR
+        for oldest in (near, ctx.window_from - timedelta(days=7), datetime(1970, 1, 1)):
             wanted = sorted({row["task_hash"] for row in rows} - set(owners))
             found = ctx.rows("owners", hashes=wanted, oldest=oldest) if wanted else ()
             owners |= {row["task_hash"]: row for row in found}
