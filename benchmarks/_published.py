@@ -105,6 +105,17 @@ def add_tasks(con: Any, first: int, last: int, step_ms: float) -> None:
     con.execute(f"INSERT INTO meta.publish_task SELECT {key.format('k')} FROM {tasks}")
 
 
+_STATISTICS = {
+    "source_id": "'shop'", "endpoint": "'ep-' || e", "tasks_submitted": "100", "tasks_completed": "98", "tasks_failed": "2",
+    "tasks_timeout": "0", "tasks_cancelled": "0", "execution_n": "98", "execution_sum_ms": "1176000",
+    "min_execution_ms": "12000", "max_execution_ms": "12000", "exec_hist": """'{"469": 98}'""", "queue_hist": """'{"366": 98}'""",
+    "execution_time_distribution": """'{"0-500": 0, "500-1000": 0, "1000-1500": 0, "1500-2000": 0, "2000-3000": 0, '
+                                   '"3000-5000": 0, "5000+": 98}'""",
+    "quality": "'exact'", "worker_source": "'lifecycle'", "state": "'closed'", "revision": "1",
+    "first_closed_at": f"TIMESTAMP '{NOW}'",
+}  # fmt: skip
+
+
 def _add_statistics(con: Any) -> None:
     con.execute(
         "INSERT INTO raw.endpoint (source_id, endpoint, status, first_seen_at) "
@@ -115,14 +126,22 @@ def _add_statistics(con: Any) -> None:
         ("hourly", "stat_hour", "HOUR", 24 * DAYS),
         ("minute", "stat_minute", "MINUTE", 2 * 1440),
     ):
+        values = _STATISTICS | {column: f"TIMESTAMP '{NOW}' - (n + 1) * INTERVAL 1 {step}"}
+        kinds = con.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = 'mart' AND table_name = ?",
+            [f"endpoint_{grain}_stats"],
+        ).fetchall()
+        # Every number has one, as in a real store: columns without values would cost nothing to read.
+        values = {
+            name: f"(n * 31 + e * 7) % 97::{kind}"
+            for name, kind in kinds
+            if kind not in ("VARCHAR", "BOOLEAN", "JSON", "DATE") and not kind.startswith("TIMESTAMP")
+        } | values
+        listed = ", ".join(f'{value} AS "{name}"' for name, value in values.items())
         con.execute(
-            f"INSERT INTO mart.endpoint_{grain}_stats BY NAME SELECT 'shop' AS source_id, 'ep-' || e AS endpoint, "
-            f"$now::TIMESTAMP - (n + 1) * INTERVAL 1 {step} AS {column}, 100 AS tasks_submitted, 98 AS tasks_completed, "
-            "2 AS tasks_failed, 0 AS tasks_timeout, 0 AS tasks_cancelled, 0 AS tasks_retried, 98 AS execution_n, "
-            "1176000 AS execution_sum_ms, 12000 AS min_execution_ms, 12000 AS max_execution_ms, 12000 AS p95_execution_ms, "
-            "'{\"469\": 98}' AS exec_hist, 3 AS active_workers, 1 AS idle_workers, 4 AS total_workers, 'exact' AS quality, "
-            f"'closed' AS state, 1 AS revision FROM range($n) AS a(n), range({ENDPOINTS}) AS b(e)",
-            {"now": NOW, "n": count},
+            f"INSERT INTO mart.endpoint_{grain}_stats BY NAME SELECT {listed} "
+            f"FROM range($n) AS a(n), range({ENDPOINTS}) AS b(e)",
+            {"n": count},
         )
         unit = "hour" if grain == "minute" else "day"
         con.execute(

@@ -5,10 +5,12 @@ What belongs here: wrapping. What does not: what is wrapped.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -115,8 +117,6 @@ def instant_text(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat() + "Z"
 
 
-#: A part of an answer that is JSON already.
-Written = orjson.Fragment
 _WHOLE = Decimal(1)
 
 
@@ -154,8 +154,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return instant_text(value)
-    if isinstance(value, Written):
-        return json.loads(orjson.dumps(value))
     return value.isoformat() if isinstance(value, date) else _plain(_converted(value))
 
 
@@ -194,13 +192,51 @@ def plain(request: Request, data: Any, *, as_of: datetime | None = None, status:
 
 def tagged(request: Request, body: bytes, status: int, as_of: datetime | None) -> Response:
     """The answer with its ETag, or 304 when the client has it already."""
-    etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if as_of is not None:
-        headers["X-As-Of"] = str(instant_text(as_of))
-    if status == 200 and request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == etag:
+    headers = _tags(body, as_of)
+    if status == 200 and _known(request, headers):
         return Response(status_code=304, headers=headers)
     return Response(body, status, headers, media_type="application/json")
+
+
+def _tags(body: bytes, as_of: datetime | None) -> dict[str, str]:
+    headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:20]}"', "Cache-Control": "no-cache"}
+    if as_of is not None:
+        headers["X-As-Of"] = str(instant_text(as_of))
+    return headers
+
+
+def _known(request: Request, headers: Mapping[str, str]) -> bool:
+    return request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == headers["ETag"]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A large success of ``/api/v1`` in the form in which it is sent, to be made once for all who ask."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+    def answer(self, request: Request) -> Response:
+        """The answer, or 304 when the client has it already."""
+        if _known(request, self.headers):
+            return Response(status_code=304, headers={k: v for k, v in self.headers.items() if k != "Content-Type"})
+        return compressed(request, lambda: self.body, lambda: gzip.decompress(self.body), self.headers)
+
+
+def packed(data: Any, as_of: datetime | None) -> Packed:
+    """The answer ``v1`` would give."""
+    body = to_json({"code": 200, "message": "success", "data": data, "as_of": as_of})
+    return Packed(gzip.compress(body, 1, mtime=0), _tags(body, as_of) | {"Content-Type": "application/json"})
+
+
+def compressed(
+    request: Request, small: Callable[[], bytes], whole: Callable[[], bytes], headers: Mapping[str, str]
+) -> Response:
+    """An answer there is in both forms: by ``small`` with gzip for clients that take it, by ``whole`` for others."""
+    fields = {**headers, "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(whole(), 200, fields)
+    return Response(small(), 200, fields | {"Content-Encoding": "gzip"})
 
 
 def error_response(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
+from monitoring_pipelines.lean import trim
 
 log = logging.getLogger(__name__)
 
@@ -60,3 +61,4 @@ def prepare(services: Services) -> None:
             summaries.live_totals(services, look, source_id)
     summaries.overview(services, services.source_ids)
     collector_of(services).read_ahead()
+    trim()

@@ -32,7 +32,9 @@ def serve(*, host: str | None = None, port: int | None = None, dagster_url: str 
         ctx: Global options.
     """
     from monitoring_pipelines.cli.logfiles import add_service_log
+    from monitoring_pipelines.lean import give_memory_back
 
+    give_memory_back()
     settings = ctx.settings
     chosen_host, chosen_port = host or settings.api.host, port if port is not None else settings.api.port
     refuse_open_door(settings, chosen_host)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.state import StateStore
 
 _SETTING = "metrics:exported"
+#: Window size that makes zlib write a gzip stream.
+_GZIP = 31
 #: What was exported is written down at most this often, seconds; a restatement downwards is held at once.
 _KEEP_EVERY_S = 60.0
 
@@ -44,13 +47,45 @@ class _Part:
     version: int
     families: list[Family]
     dropped: dict[str, int]
-    texts: dict[bool, str] = field(default_factory=dict)
+    texts: dict[bool, bytes] = field(default_factory=dict)
+    _begun: dict[bool, tuple[bytes, Any]] = field(default_factory=dict)
 
-    def text(self, openmetrics: bool) -> str:
+    def text(self, openmetrics: bool) -> bytes:
         """The families as text; made once."""
         if openmetrics not in self.texts:
-            self.texts[openmetrics] = as_openmetrics(self.families) if openmetrics else as_text(self.families)
+            text = as_openmetrics(self.families) if openmetrics else as_text(self.families)
+            self.texts[openmetrics] = text.encode()
         return self.texts[openmetrics]
+
+    def compressed(self, rest: bytes, openmetrics: bool) -> bytes:
+        """The text and what follows it, with gzip; of the text, which is nearly all, compressing is begun once."""
+        if openmetrics not in self._begun:
+            fresh = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+            self._begun[openmetrics] = fresh.compress(self.text(openmetrics)), fresh
+        beginning, begun = self._begun[openmetrics]
+        mine = begun.copy()
+        return beginning + mine.compress(rest) + mine.flush()
+
+
+@dataclass(frozen=True)
+class Text:
+    """An answer to a scrape: the part of the published files and the rest."""
+
+    _part: _Part
+    _rest: bytes
+    _openmetrics: bool
+
+    def whole(self) -> bytes:
+        """The text."""
+        return self._part.text(self._openmetrics) + self._rest
+
+    def compressed(self) -> bytes:
+        """The text with gzip."""
+        return self._part.compressed(self._rest, self._openmetrics)
+
+
+def _text(part: _Part, rest: list[Family], openmetrics: bool) -> Text:
+    return Text(part, (as_openmetrics(rest) + EOF if openmetrics else as_text(rest)).encode(), openmetrics)
 
 
 @dataclass
@@ -77,26 +112,25 @@ class Collector:
         part, families, dropped = self._everything()
         return [*part.families, *families, dropped_series(dropped)]
 
-    def everything_text(self, openmetrics: bool = False) -> str:
+    def everything_text(self, openmetrics: bool = False) -> Text:
         """``/metrics`` in one of its formats."""
         part, families, dropped = self._everything()
-        rest = [*families, dropped_series(dropped)]
-        return part.text(openmetrics) + (as_openmetrics(rest) + EOF if openmetrics else as_text(rest))
+        return _text(part, [*families, dropped_series(dropped)], openmetrics)
 
-    def scheduler_text(self, names: Sequence[str], openmetrics: bool = False) -> str:
+    def scheduler_text(self, names: Sequence[str], openmetrics: bool = False) -> Text:
         """S-424: families under their own names, jobs of these sources only."""
         with self.published.look() as look:
             part = self._part(("jobs", *names), look, lambda: self._jobs(look, base_units=False, names=names))
             families, _ = self._bounded(from_state.delivery_families(self.state, look))
-        return part.text(openmetrics) + (as_openmetrics(families) + EOF if openmetrics else as_text(families))
+        return _text(part, families, openmetrics)
 
     def read_ahead(self) -> None:
         """Build the families of the newest version in the formats in use, and write down what was exported."""
         with self.published.look() as look:
             before = self._parts.get(())
             part = self._part((), look, lambda: self._of_lake(look))
-            for openmetrics in (before.texts if before else {}) or {False: ""}:
-                part.text(openmetrics)
+            for openmetrics in (before.texts if before else {}) or {False: b""}:
+                part.compressed(b"", openmetrics)
         self.keep()
 
     def _everything(self) -> tuple[_Part, list[Family], dict[str, int]]:

@@ -42,6 +42,7 @@ class Look:
         self._cursor = cursor
         self._turns = turns
         self._known = known
+        self._files: dict[str, dict[str, str]] = {}
 
     @property
     def manifest(self) -> Manifest:
@@ -67,8 +68,11 @@ class Look:
 
     def files(self, name: str) -> dict[str, str]:
         """Partition key → immutable file name, newest partition first."""
-        entries = self.manifest.tables[name].partitions if self.has(name) else {}
-        return {key: entries[key].file for key in sorted(entries, reverse=True)}
+        found = self._files.get(name)
+        if found is None:
+            entries = self.manifest.tables[name].partitions if self.has(name) else {}
+            found = self._files[name] = {key: entries[key].file for key in sorted(entries, reverse=True)}
+        return found
 
     def once(self, question: tuple[str, ...], tables: Sequence[str], compute: Callable[[], Answer]) -> Answer:
         """The answer to a question about whole tables, computed anew when one of their files is another.
@@ -93,10 +97,6 @@ class Look:
         if lacking:
             parts.append(SUMMARIES[name].query(self.partition(TASK, lacking)))
         return "(" + " UNION ALL BY NAME ".join(f"(SELECT * FROM ({part}))" for part in parts) + ")"
-
-    def part(self, name: str, keys: Sequence[str]) -> str:
-        """These partitions of tasks or of one of their summaries, as a parenthesised sub-query."""
-        return self.summary(name, keys) if name in SUMMARIES else self.partition(name, keys)
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """Run one statement; a list of rows as dictionaries."""

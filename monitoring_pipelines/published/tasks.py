@@ -32,8 +32,11 @@ from monitoring_pipelines.warehouse.task_summaries import (
 )
 
 _LIST = ", ".join(LISTED)
+#: What happened to a task, as lists of rows.
+NESTED = ("attempt_list", "output_list", "event_list", "anomaly_list")
 #: Filters whose counts are remembered; those asked least recently are forgotten.
 _MOST_REMEMBERED = 300
+_FILES_AT_ONCE = 8
 
 
 class Group(NamedTuple):
@@ -197,8 +200,9 @@ class TaskIndex:
     def _place(self, look: Look, wanted: TaskFilter, keys: Sequence[str]) -> str:
         """The table whose files of these partitions are the smallest that have every matching task."""
         facts = self.facts(look)
-        apart = all(group.apart for key in keys for group in facts[key].matching(wanted))
-        return APART if apart and look.has(APART) else TASK
+        if not look.has(APART) or not set(keys) <= look.files(APART).keys():
+            return TASK
+        return APART if all(group.apart for key in keys for group in facts[key].matching(wanted)) else TASK
 
     def counts(self, look: Look, wanted: TaskFilter) -> dict[str, int]:
         """Matching tasks per partition, newest first."""
@@ -273,10 +277,15 @@ class TaskIndex:
 
 
 def _read_facts(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:
-    """Facts of several files in two statements."""
+    """Facts of files, a few at a time: rows of many would leave memory behind that is many times what is kept."""
+    found: dict[str, _FileFacts] = {}
+    for first in range(0, len(keys), _FILES_AT_ONCE):
+        found |= _facts_of(look, keys[first : first + _FILES_AT_ONCE])
+    return found
+
+
+def _facts_of(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:
     found = {key: _FileFacts() for key in keys}
-    if not keys:
-        return found
     columns = f"{', '.join(Group._fields)}, first_end, last_end, {', '.join(SUMS)}"
     parts = " UNION ALL ".join(f"SELECT '{key}', {columns} FROM {look.summary(GROUP, [key])}" for key in keys)
     for key, source, endpoint, status, raw, with_output, gone, apart, n, first, last, *sums in look.tuples(parts):
@@ -305,8 +314,12 @@ def _count(look: Look, wanted: TaskFilter, keys: Sequence[str], table: str) -> d
     """Matching tasks by file, by reading them; ``table`` has them all."""
     where, values = wanted.where()
     files = look.files(TASK)
-    parts = (f"SELECT '{key}', count(*) FROM {look.part(table, [key])} WHERE {where}" for key in keys)
-    return {files[key]: n for key, n in look.tuples(" UNION ALL ".join(parts), values)}
+    rows = look.tuples(
+        f"SELECT filename, count(*) FROM {look.partition(table, keys, 'filename')} WHERE {where} GROUP BY filename",
+        values,
+    )
+    by_path = {str(look.lake.path / look.files(table)[key]): files[key] for key in keys}
+    return {files[key]: 0 for key in keys} | {by_path[path]: n for path, n in rows}
 
 
 def _rows(
@@ -319,17 +332,22 @@ def _rows(
     where, values = wanted.where()
     if len(chosen) > 1:
         order = f"ORDER BY bucket_at DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(skip)}"
-        return look.rows(f"SELECT {_LIST} FROM {look.part(table, chosen)} WHERE {where} {order}", values)
+        return look.rows(f"SELECT {_LIST} FROM {look.partition(table, chosen)} WHERE {where} {order}", values)
     if table == TASK and first_count == look.manifest.tables[TASK].partitions[chosen[0]].rows:
         numbered = look.partition(TASK, chosen, "file_row_number")
         span = f"file_row_number >= {int(skip)} AND file_row_number < {int(skip) + int(limit)}"
         return look.rows(f"SELECT {_LIST} FROM {numbered} WHERE {span} ORDER BY file_row_number")
     page = f"LIMIT {int(limit)} OFFSET {int(skip)}"
-    return look.rows(f"SELECT {_LIST} FROM {look.part(table, chosen)} WHERE {where} {page}", values)
+    return look.rows(f"SELECT {_LIST} FROM {look.partition(table, chosen)} WHERE {where} {page}", values)
 
 
-def find(look: Look, sources: Sequence[str], task_key: str) -> list[dict[str, Any]]:
-    """The task of this key in each source that has it, with attempts, events, outputs and anomalies."""
+def find(
+    look: Look, sources: Sequence[str], task_key: str, columns: Sequence[str] = (*LISTED, *NESTED)
+) -> list[dict[str, Any]]:
+    """The task of this key in each source that has it, by source; with attempts, events, outputs and anomalies.
+
+    ``columns``: those that are needed, ``source_id`` among them; every nested one costs milliseconds.
+    """
     if not look.has(TASK) or not sources:
         return []
     hashes = [f"md5_number_lower(concat_ws(chr(31), $s{n}, $key))" for n in range(len(sources))]
@@ -342,11 +360,12 @@ def find(look: Look, sources: Sequence[str], task_key: str) -> list[dict[str, An
     if not keys:
         return []
     instants = ", ".join(f"TIMESTAMP '{at}'" for at in places)
-    return look.rows(
-        f"SELECT * EXCLUDE (task_hash, bucket_at) FROM {look.partition(TASK, keys)} "
-        f"WHERE bucket_at IN ({instants}) AND {some} AND task_key = $key ORDER BY source_id",
+    rows = look.rows(
+        f"SELECT {', '.join(columns)} FROM {look.partition(TASK, keys)} "
+        f"WHERE bucket_at IN ({instants}) AND {some} AND task_key = $key",
         {"key": task_key},
     )
+    return sorted(rows, key=lambda row: row["source_id"])
 
 
 def _holds(key: str, at: datetime) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from datetime import timedelta
 
 import pytest
@@ -61,3 +62,38 @@ def test_openmetrics_on_request(client: Client) -> None:
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
     assert "# TYPE mp_late_events counter" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/scheduler/metrics/prometheus", "/api/v1/scheduler/metrics"])
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_compressed_answers_are_the_plain_ones_for_every_version_of_the_files(
+    client: Client, path: str, accept: str
+) -> None:
+    rows, before = World(client.settings, client.clock), ""
+    for n in range(3):
+        headers = {"Accept": accept}
+        # Who asks while a version is being written out gets the one before.
+        until = time.monotonic() + 20
+        while client.request("GET", path, headers=headers).text == before and time.monotonic() < until:
+            time.sleep(0.05)
+        small = [client.request("GET", path, headers=headers | {"Accept-Encoding": "gzip"}) for _ in range(2)]
+        whole = client.request("GET", path, headers=headers | {"Accept-Encoding": "identity"})
+        assert [answer.headers.get("content-encoding") for answer in (*small, whole)] == ["gzip", "gzip", None]
+        assert small[0].text == small[1].text == whole.text != before
+        assert small[0].headers["content-type"] == whole.headers["content-type"]
+        assert "Accept-Encoding" in small[0].headers["vary"]
+        before = whole.text
+        rows.job_run("nightly", "failure", 10.0 * n, source="sched")
+        rows.publish()
+
+
+def test_figures_of_jobs_are_304_for_whoever_has_them_and_new_after_a_message(client: Client) -> None:
+    path = "/api/v1/scheduler/metrics"
+    first = client.get(path)
+    tag = {"If-None-Match": first.headers["etag"]}
+    same = client.request("GET", path, headers=tag)
+    assert (same.status_code, same.content) == (304, b"")
+    rows = World(client.settings, client.clock)
+    rows.job_run("nightly", "failure", 10.0, source="sched")
+    rows.publish()
+    assert client.request("GET", path, headers=tag).json()["data"]["metrics"][0]["failure_count"] == 1

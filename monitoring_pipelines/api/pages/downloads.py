@@ -20,7 +20,7 @@ from monitoring_pipelines.api.pages.endpoints import RANGES
 from monitoring_pipelines.api.pages.files import Kind, file_of, saved
 from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
-from monitoring_pipelines.api.pages.scheduler import matches
+from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.alerts import SortParam
@@ -123,7 +123,7 @@ def listed_jobs(
     """The jobs of the scheduler page."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = [row for row in job_rows(services, look, scope) if matches(row, q, category)]
+        rows = matching(job_rows(services, look, scope), q, category)
     return file_of("jobs", kind, rows, len(rows))
 
 

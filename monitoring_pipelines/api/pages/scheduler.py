@@ -19,6 +19,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     heatmap,
     is_running,
     job_rows,
+    overview_of,
     why_not_startable,
 )
 from monitoring_pipelines.api.services import Services, services_of
@@ -141,15 +142,16 @@ def listed(
             as_of = look.as_of
             rows = job_rows(services, look, scope)
             heat = heatmap(services, look, scope)
+            totals = overview_of(services, look, scope)
             runs_now = view.stored(partial(is_running, services, look), None)
             channels = view.stored(partial(channel_counters, services.state, look), {})
     except LakeMissing:
         rows = []
-    found = ordered([row for row in rows if matches(row, q, category)], sort, COLUMNS)
+    found = ordered(matching(rows, q, category), sort, COLUMNS)
     latency = view.stored(lambda: latencies(services), {})
     return render(
         request, "scheduler.html", title=view.t("jobs.title"), as_of=as_of, view=view, page=page.cut(found), tones=TONES,
-        overview=jobs.overview(rows), heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
+        overview=totals, heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
         why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=sorted({row["category"] or "" for row in rows}),
@@ -175,12 +177,15 @@ def why_not(view: View, row: dict[str, Any]) -> str | None:
     return None if view.may("operator") else view.t("common.forbidden", role="operator")
 
 
-def matches(row: dict[str, Any], q: str | None, category: str | None) -> bool:
-    """Whether a job passes the search (id, name, owner; any case) and the category."""
-    if category and (row["category"] or "") != category:
-        return False
+def matching(rows: list[dict[str, Any]], q: str | None, category: str | None) -> list[dict[str, Any]]:
+    """Jobs that pass the search (id, name, owner; any case) and the category."""
     text = (q or "").lower()
-    return not text or any(text in (row[name] or "").lower() for name in ("job_id", "job_name", "owner"))
+    if category:
+        rows = [row for row in rows if (row["category"] or "") == category]
+    return [
+        row for row in rows
+        if text in row["job_id"].lower() or text in row["job_name"].lower() or text in (row["owner"] or "").lower()
+    ] if text else rows  # fmt: skip
 
 
 @router.get("/jobs/{job_id}")

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api.access import Principal, needs, principal_of
-from monitoring_pipelines.api.answers import ApiError, Written, conflict, missing, responses, to_json, v1
+from monitoring_pipelines.api.answers import ApiError, conflict, missing, packed, responses, v1
 from monitoring_pipelines.api.dagster_client import DagsterClient
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
@@ -73,7 +73,9 @@ def _job_rows(services: Services, look: Look, names: list[str], minute: datetime
         schedule: jobs.next_due(schedule, minute, services.settings.timezone)
         for schedule in {row["schedule"] for row in rows}
     }
-    return [row | {"next_run_time": None if row["enabled"] is False else due[row["schedule"]]} for row in rows]
+    for row in rows:
+        row["next_run_time"] = None if row["enabled"] is False else due[row["schedule"]]
+    return rows
 
 
 def heatmap(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
@@ -81,6 +83,13 @@ def heatmap(services: Services, look: Look, scope: Scope | None) -> list[dict[st
     end = services.moment()
     return services.recall(
         look.lake.version, ("heat map", scope, end), lambda: jobs.heatmap(look, job_rows(services, look, scope), end)
+    )
+
+
+def overview_of(services: Services, look: Look, scope: Scope | None) -> dict[str, Any]:
+    """M-504 of the scope's jobs."""
+    return services.recall(
+        look.lake.version, ("overview of jobs", scope), lambda: jobs.overview(job_rows(services, look, scope))
     )
 
 
@@ -137,20 +146,30 @@ def metrics(request: Request, scope: Scope | None = None, sort: SortParam = None
     """Current figures of every job, delivery per channel, overview and failure heat map."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = job_rows(services, look, scope)
-        data = {
-            "total": len(rows),
-            "metrics": _shown(ordered(rows, sort, COLUMNS)) if sort else services.newest(
-                ("figures of jobs", scope), (look.lake.version,), lambda: Written(to_json(_shown(rows)))
-            ),
-            "notification_channels": [
-                {"channel": channel, "success_count": ok, "failure_count": failed}
-                for channel, (ok, failed) in channel_counters(services.state, look).items()
-            ],
-            "overview": services.newest(("overview of jobs", scope), (look.lake.version,), lambda: jobs.overview(rows)),
-            "heatmap": heatmap(services, look, scope),
-        }  # fmt: skip
-        return v1(request, data, as_of=look.as_of)
+        channels = channel_counters(services.state, look)
+        if sort is None:
+            state = (look.lake.version, services.moment(), *channels.items())
+            kept = services.newest(
+                ("figures of jobs", scope), state,
+                lambda: packed(_metrics(services, look, scope, None, channels), look.as_of),
+            )  # fmt: skip
+            return kept.answer(request)
+        return v1(request, _metrics(services, look, scope, sort, channels), as_of=look.as_of)
+
+
+def _metrics(
+    services: Services, look: Look, scope: Scope | None, sort: str | None, channels: dict[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """S-423; nothing in it depends on a switch of a job, except an order by the next run."""
+    rows = job_rows(services, look, scope)
+    return {
+        "total": len(rows), "metrics": _shown(ordered(rows, sort, COLUMNS)),
+        "notification_channels": [
+            {"channel": channel, "success_count": ok, "failure_count": failed}
+            for channel, (ok, failed) in channels.items()
+        ],
+        "overview": overview_of(services, look, scope), "heatmap": heatmap(services, look, scope),
+    }  # fmt: skip
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,6 +24,9 @@ _WORDS = {
     "created": "pending", "queued": "processing", "running": "processing", "succeeded": "completed",
     "failed": "failed", "cancelled": "failed", "timed_out": "timeout", "unknown": "pending",
 }  # fmt: skip
+_STATUS_COLUMNS = (
+    "source_id", "task_key", "status", "started_at", "ended_at", "error_message", "is_deleted", "output_list",
+)  # fmt: skip
 #: Active tasks that are listed at most.
 _MOST_ACTIVE = 500
 
@@ -107,7 +110,7 @@ def status(
     services = services_of(request)
     name = task_source(services, source)
     with services.published.look() as look:
-        rows = tasks.find(look, [name], task_id)
+        rows = tasks.find(look, [name], task_id, _STATUS_COLUMNS)
         if not rows or rows[0]["is_deleted"]:
             raise missing("unknown task")
         task = rows[0]

@@ -78,7 +78,7 @@ def stats(
     """Stored rows of a range and one merged row; the default is the last 24 h."""
     services = services_of(request)
     first, last = fixed_window(start, end, services.moment(), timedelta(hours=24))
-    with services.published.look() as look:
+    with services.wide, services.published.look() as look:
         name = owner(services, look, endpoint, source)
         grain = endpoints.choose_grain(granularity, first, last)
         check_range(grain, first, last)

@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.answers import responses
+from monitoring_pipelines.api.answers import compressed, responses
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, chosen_scope
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.summaries import index_of
-from monitoring_pipelines.metrics.collector import Collector
+from monitoring_pipelines.metrics.collector import Collector, Text
 from monitoring_pipelines.metrics.exposition import OPENMETRICS, TEXT
 
 router = APIRouter(tags=["metrics"])
@@ -52,6 +52,8 @@ def scheduler(request: Request, scope: Scope | None = None) -> Response:
     return _written(request, partial(collector_of(services).scheduler_text, names))
 
 
-def _written(request: Request, text: Callable[[bool], str]) -> Response:
+def _written(request: Request, answer: Callable[[bool], Text]) -> Response:
     openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
-    return Response(text(openmetrics), headers={"Content-Type": OPENMETRICS if openmetrics else TEXT})
+    text = answer(openmetrics)
+    kind = {"Content-Type": OPENMETRICS if openmetrics else TEXT}
+    return compressed(request, text.compressed, text.whole, kind)
