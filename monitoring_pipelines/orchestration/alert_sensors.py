@@ -2,10 +2,10 @@
 
 What belongs here: the two sensors. What does not: rules, life cycle and sending (``alerts``).
 
-Both look every ten seconds. The alert sensor evaluates when the last evaluation is ``alerts.tick_s`` old, and at once when
+The alert sensor looks every five seconds and evaluates when the last evaluation is ``alerts.tick_s`` old, and at once when
 a publication or a check run brought something new: who waited for the next turn would hear of a minute up to 30 s later.
-It sends what it made due itself and stays for first messages within the group wait. The notification sensor stays in its
-tick while a message is about to be due, so that nothing but Dagster keeps time.
+It sends what it made due itself and stays for first messages within the group wait. The notification sensor looks every ten
+seconds and stays in its tick while a message is about to be due, so that nothing but Dagster keeps time.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ AHEAD_S = 18.0
 #: A tick ends well before Dagster gives it up (60 s).
 MOST_S = 40.0
 LOOK_EVERY_S = 10
+NEWS_EVERY_S = 5
 
 
 def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
@@ -37,7 +38,7 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
 
     @sensor(
         name="alert_sensor",
-        minimum_interval_seconds=max(min(int(settings.alerts.tick_s), LOOK_EVERY_S), 1),
+        minimum_interval_seconds=max(min(int(settings.alerts.tick_s), NEWS_EVERY_S), 1),
         default_status=DefaultSensorStatus.RUNNING,
         description="Takes in check runs, evaluates the rules, and plans messages: every alerts.tick_s, and when something "
         "new was published. Starts no run.",
@@ -101,8 +102,8 @@ class _Look:
     published: int
 
     def is_due(self, last: "_Look", tick_s: float) -> bool:
-        """Half a look early rather than half a look late: looks come every ten seconds or somewhat later."""
-        early = timedelta(seconds=min(tick_s, LOOK_EVERY_S) / 2)
+        """Half a look early rather than half a look late: looks come every five seconds or somewhat later."""
+        early = timedelta(seconds=min(tick_s, NEWS_EVERY_S) / 2)
         return (
             self.published != last.published
             or not timedelta(0) <= self.at - last.at < timedelta(seconds=tick_s) - early
