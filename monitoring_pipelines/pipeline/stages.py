@@ -132,9 +132,6 @@ def publish_pending(pipe: Pipeline, *, everything: bool = False) -> Published:
 
 
 def _publish_once(pipe: Pipeline) -> Manifest:
-    from monitoring_pipelines.warehouse.publish import Publication
+    from monitoring_pipelines.warehouse.publish import Publication, publish_in_slices
 
-    with Publication(pipe.settings.lake_path, pipe.clock) as publication:
-        with pipe.warehouse.writer("publish", is_last=True) as con:
-            publication.stage(con)
-        return publication.commit()
+    return publish_in_slices(Publication(pipe.settings.lake_path, pipe.clock), pipe.warehouse)

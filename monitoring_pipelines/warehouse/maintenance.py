@@ -18,7 +18,13 @@ from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.lake import Manifest, PublishedFile, partition_span, read_manifest
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
-from monitoring_pipelines.warehouse.publish import LOCK_NAME, Publication, mark_for_publish, remove_file
+from monitoring_pipelines.warehouse.publish import (
+    LOCK_NAME,
+    Publication,
+    mark_for_publish,
+    publish_in_slices,
+    remove_file,
+)
 from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark
 from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 
@@ -76,7 +82,7 @@ def maintain(
     compacted = compact_lake(warehouse, lake, clock, budget_s=budget_s)
     found = check_lake(warehouse, lake, clock, deep=deep)
     if found.damaged:
-        _publish_once(warehouse, lake, clock, budget_s=budget_s)
+        publish_in_slices(Publication(lake, clock, budget_s=budget_s), warehouse)
     rewritten = rewrite_if_sparse(warehouse)
     return MaintenanceReport(before, store_size(warehouse, lake), compacted, found, rewritten, time.monotonic() - began)
 
@@ -106,7 +112,7 @@ def compact_lake(warehouse: Warehouse, lake: str | Path, clock: Clock, *, budget
     left = first = len(_hourly_days(read_manifest(lake), clock.now()))
     while left and time.monotonic() - began < budget_s:
         # The smallest budget: one day is always done, and the lock is free between two days.
-        manifest = _publish_once(warehouse, lake, clock, budget_s=0.0, compact=True)
+        manifest = publish_in_slices(Publication(lake, clock, budget_s=0.0), warehouse, compact=True)
         if manifest.version == version:
             break
         version, left = manifest.version, len(_hourly_days(manifest, clock.now()))
@@ -185,16 +191,6 @@ def rewrite_if_sparse(warehouse: Warehouse, *, share: float = REWRITE_SHARE, lea
             fresh.unlink(missing_ok=True)
             Path(str(fresh) + ".wal").unlink(missing_ok=True)
     return True
-
-
-def _publish_once(
-    warehouse: Warehouse, lake: str | Path, clock: Clock, *, budget_s: float, compact: bool = False
-) -> Manifest:
-    """One publication whose slow part does not hold the warehouse."""
-    with Publication(lake, clock, budget_s=budget_s) as publication:
-        with warehouse.writer("publish") as con:
-            publication.stage(con, compact=compact)
-        return publication.commit()
 
 
 def _hourly_days(manifest: Manifest | None, now: datetime) -> set[tuple[str, str]]:

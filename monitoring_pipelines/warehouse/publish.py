@@ -58,6 +58,7 @@ from monitoring_pipelines.warehouse.serving import (
     floor,
     mark,
     mark_whole_table,
+    pieces,
     resolve,
     seen_since,
 )
@@ -65,6 +66,8 @@ from monitoring_pipelines.warehouse.task_summaries import SUMMARIES, Summary, co
 
 if TYPE_CHECKING:
     import duckdb
+
+    from monitoring_pipelines.warehouse.connect import Warehouse
 
 __all__ = ["Lake", "Manifest", "Publication", "mark_everything", "mark_for_publish", "publish", "read_manifest"]
 
@@ -81,6 +84,9 @@ _MARK_SPAN = {"stat_minute": HOUR, "stat_hour": DAY, "stat_date": DAY}
 _STATISTICS_ROW_GROUP = 24_576
 #: The second version's encodings make files of tasks 40 % smaller and quicker to read.
 _FORMAT = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2"
+_SERVED_OPTIONS = f", ROW_GROUP_SIZE {ROW_GROUP}"
+#: The warehouse is held so long for older days, seconds.
+SLICE_S = 0.4
 #: Small tables that are published whole with every manifest: what readers need to say how fresh and complete data is.
 _ALWAYS = {
     "meta.source_state": "SELECT * FROM meta.source_state ORDER BY source_id",
@@ -193,20 +199,33 @@ def publish(
     """
     with Publication(lake, clock, budget_s=budget_s) as publication:
         publication.stage(con, partitions)
+        while publication.is_unfinished:
+            publication.go_on(con)
+        return publication.commit()
+
+
+def publish_in_slices(publication: Publication, warehouse: Warehouse, *, compact: bool = False) -> Manifest:
+    """Publish with the warehouse open for ``SLICE_S`` at a time, as ``Publication`` says."""
+    with publication:
+        with warehouse.writer("publish", is_last=True) as con:
+            publication.stage(con, compact=compact)
+        while publication.is_unfinished:
+            with warehouse.writer("publish: older days", is_last=True) as con:
+                publication.go_on(con)
         return publication.commit()
 
 
 class Publication:
-    """One publication in two steps, so that the slow part needs no open warehouse.
+    """One publication in steps, so that the slow part needs no open warehouse and older days hold nobody up.
 
-    ``stage`` copies changed partitions out of the warehouse to temporary files; ``commit`` makes them durable, names
-    them and replaces the manifest. Between the two the lake is locked against other publishers. Leaving the block
-    without ``commit`` discards everything.
+    ``stage`` copies changed partitions out of the warehouse to temporary files, ``go_on`` goes on with older days while it
+    ``is_unfinished``; ``commit`` makes the files durable, names them and replaces the manifest. Meanwhile the lake is
+    locked against other publishers. Leaving the block without ``commit`` discards everything.
 
     Args:
         lake: The lake's directory; created when missing.
         clock: Time of publication and age of superseded files.
-        budget_s: After this many seconds of reading, older days wait for the next publication.
+        budget_s: After this many seconds of reading, older days but one wait for the next publication.
         lock_timeout_s: Longest wait for another publisher, seconds.
         keep_retired_s: How long superseded files stay, seconds.
     """
@@ -227,6 +246,10 @@ class Publication:
         self.keep_retired_s = keep_retired_s
         self._stack = ExitStack()
         self._staged: dict[tuple[str, str], _Staged] = {}
+        #: Files that follow each other as the rows of one partition, by (table, partition).
+        self._parts: dict[tuple[str, str], list[_Staged]] = {}
+        self._work: Iterator[None] = iter(())
+        self.is_unfinished = False
         self._as_one_file: set[tuple[str, str]] = set()
         self._acknowledged: list[str] = []
         self._previous: Manifest | None = None
@@ -247,7 +270,7 @@ class Publication:
         *,
         compact: bool = False,
     ) -> int:
-        """Copy changed partitions to temporary files.
+        """Copy changed partitions of the newest day to temporary files, and begin with older days.
 
         Days are taken newest first and each as a whole, all tables together, so that minutes, hours and days of one
         manifest belong together even when older days have to wait.
@@ -279,9 +302,19 @@ class Publication:
         days = _by_day(con, partitions, wishes)
         if not wishes and sum(map(len, days.values())) <= FEW_PARTITIONS:
             on_one_thread(con)
-        self._stage_days(con, tables, days, now)
-        self._stage_lacking(con)
+        self._work = self._stage_days(tables, days, now)
+        self.go_on(con)
         return len(self._staged)
+
+    def go_on(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Copy for ``SLICE_S`` seconds; the connection may be another one each time."""
+        self._con = con
+        until = time.perf_counter() + SLICE_S
+        self.is_unfinished = True
+        for _ in self._work:
+            if time.perf_counter() >= until:
+                return
+        self.is_unfinished = False
 
     def commit(self) -> Manifest:
         """Make the staged files durable and replace the manifest.
@@ -295,6 +328,7 @@ class Publication:
         created: list[Path] = []
         try:
             with _disk_errors(self.lake):
+                self._join_parts()
                 manifest = self._assemble(created)
                 if manifest is not self._previous:
                     self._write_manifest(manifest, created)
@@ -363,33 +397,36 @@ class Publication:
         )
 
     def _stage_days(
-        self,
-        con: duckdb.DuckDBPyConnection,
-        tables: dict[str, _Table],
-        days: dict[date | None, list[tuple[str, str, datetime | None]]],
-        now: datetime,
-    ) -> None:
+        self, tables: dict[str, _Table], days: dict[date | None, list[tuple[str, str, datetime | None]]], now: datetime
+    ) -> Iterator[None]:
+        """Stage day by day; it may be left for a while wherever it yields: within older days, between parts of a file."""
         began = time.perf_counter()
         newest = max((day for day in days if day), default=None)
+        older = 0
         for day in sorted(days, key=lambda d: d or date.max, reverse=True):
-            if day not in (None, newest) and time.perf_counter() - began > self.budget_s:
+            is_older = day not in (None, newest)
+            # One older day each time: whatever the newest costs, no change waits for ever.
+            if is_older and older and time.perf_counter() - began > self.budget_s:
                 self._base.waiting += sum(1 for change_id, _, _ in days[day] if change_id)
                 continue
+            older += is_older
             for change_id, name, bucket in days[day]:
                 if name in tables:
-                    self._stage_bucket(con, tables[name], bucket, now)
+                    yield from self._stage_bucket(tables[name], bucket, now)
                 if change_id:
                     self._acknowledged.append(change_id)
+                if is_older:
+                    yield
+        self._stage_lacking(self._con)
 
-    def _stage_bucket(
-        self, con: duckdb.DuckDBPyConnection, table: _Table, bucket: datetime | None, now: datetime
-    ) -> None:
+    def _stage_bucket(self, table: _Table, bucket: datetime | None, now: datetime) -> Iterator[None]:
         """Copy the partition that holds ``bucket``, once; a day that becomes one file replaces its hourly files."""
         if table.summary:
             return
         if table.served:
-            self._stage_served(con, table, table.served, bucket, now)
+            yield from self._stage_served(table, table.served, bucket, now)
             return
+        con = self._con
         if table.bucket is None or bucket is None:
             self._copy(con, table.name, "all", table.columns, f"SELECT * FROM {table.name} ORDER BY {table.order}")
             return
@@ -409,26 +446,64 @@ class Publication:
             for hourly in [other for other in entries if other.startswith(f"{key}T")]:
                 del entries[hourly]
 
-    def _stage_served(
-        self, con: duckdb.DuckDBPyConnection, table: _Table, served: Served, bucket: datetime | None, now: datetime
-    ) -> None:
+    def _stage_served(self, table: _Table, served: Served, bucket: datetime | None, now: datetime) -> Iterator[None]:
         """As ``_stage_bucket``: ten minutes, an hour or a day of rows; a coarser file replaces the finer ones."""
-        options = f", ROW_GROUP_SIZE {ROW_GROUP}"
         if served.at is None or bucket is None:
-            self._copy(con, table.name, "all", table.columns, served.query(), options)
+            self._copy(self._con, table.name, "all", table.columns, served.query(), _SERVED_OPTIONS)
             return
         entries = self._base.tables[table.name].partitions
         for start, length, pattern in self._spans(bucket):
             key = f"{start:{pattern}}"
             settled = start + (2 * DAY if length == DAY else MERGE_AFTER) <= now
             if length == STEP or settled or key in entries or (table.name, key) in self._as_one_file:
-                seen = seen_since(con, start, start + length) if table.name == TASK else start
-                self._copy(con, table.name, key, table.columns, served.query(start, start + length, seen), options)
+                if table.name == TASK:
+                    yield from self._stage_tasks(table, served, key, start, start + length)
+                else:
+                    self._copy(
+                        self._con, table.name, key, table.columns, served.query(start, start + length), _SERVED_OPTIONS
+                    )
                 for finer in [other for other in entries if other.startswith(key) and other != key]:
                     del entries[finer]
-                if table.name == TASK:
-                    self._stage_summaries(con, key)
                 return
+
+    def _stage_tasks(self, table: _Table, served: Served, key: str, start: datetime, end: datetime) -> Iterator[None]:
+        """Copy tasks and make their summaries. With their attempts and events, a day of them may not fit into memory: it is
+        copied in parts, which ``commit`` joins.
+        """
+        if (TASK, key) in self._staged or (TASK, key) in self._parts:
+            return
+        spans = pieces(self._con, start, end) if end - start == DAY else [(start, end)]
+        if len(spans) == 1:
+            query = served.query(start, end, seen_since(self._con, start, end))
+            self._copy(self._con, TASK, key, table.columns, query, _SERVED_OPTIONS)
+            self._stage_summaries(self._con, key)
+            return
+        parts = self._parts[TASK, key] = []
+        for number, (lower, upper) in enumerate(spans):
+            query = served.query(lower, upper, seen_since(self._con, lower, upper))
+            path = self.lake / STAGING_NAME / f"part-{key}-{number}.parquet"
+            parts.append(self._written(self._con, TASK, key, table.columns, query, path, _SERVED_OPTIONS))
+            yield
+
+    def _join_parts(self) -> None:
+        """Make one file of the parts of each partition, without the warehouse."""
+        import duckdb
+
+        if not self._parts:
+            return
+        spill = str(self.lake / STAGING_NAME / "spill")
+        with duckdb.connect(config={"memory_limit": "500MB", "temp_directory": spill}) as con:
+            con.execute("SET enable_progress_bar = false")
+            for (name, key), parts in self._parts.items():
+                files = ", ".join(f"'{_quoted(part.path)}'" for part in parts if part.path)
+                columns = self._base.tables[name].columns
+                if not files:
+                    self._staged[name, key] = _Staged(name, key, columns, None, 0)
+                else:  # rows keep the order of the files
+                    rows = f"SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
+                    self._copy(con, name, key, columns, rows, _SERVED_OPTIONS)
+                self._stage_summaries(con, key)
+        self._parts.clear()
 
     def _stage_summaries(self, con: duckdb.DuckDBPyConnection, key: str) -> None:
         """Make the summaries of the staged file of tasks ``key``."""
@@ -511,16 +586,23 @@ class Publication:
         *,
         keep_empty: bool = False,
     ) -> None:
-        if (table, partition) in self._staged:
-            return
-        path = self.lake / STAGING_NAME / f"{len(self._staged)}.parquet"
-        self._base.tables.setdefault(table, PublishedTable(columns))
+        if (table, partition) not in self._staged:
+            self._base.tables.setdefault(table, PublishedTable(columns))
+            path = self.lake / STAGING_NAME / f"{len(self._staged)}.parquet"
+            self._staged[table, partition] = self._written(
+                con, table, partition, columns, query, path, options, keep_empty=keep_empty
+            )
+
+    def _written(
+        self, con: duckdb.DuckDBPyConnection, table: str, partition: str, columns: Columns, query: str, path: Path,
+        options: str, *, keep_empty: bool = False,
+    ) -> _Staged:  # fmt: skip
         with _disk_errors(self.lake):
             rows = _count(con, f"COPY ({query}) TO '{_quoted(path)}' ({_FORMAT}{options})")
         kept = bool(rows) or keep_empty
         if not kept:
             path.unlink(missing_ok=True)
-        self._staged[table, partition] = _Staged(table, partition, columns, path if kept else None, rows)
+        return _Staged(table, partition, columns, path if kept else None, rows)
 
     def _assemble(self, created: list[Path]) -> Manifest:
         """Name the staged files by content and enter them; ``created`` receives the files that are new."""

@@ -29,6 +29,8 @@ ROW_GROUP = 16_384
 TASK = "core.task"
 #: Leaked slots per source, as the check counts them (C-330); small, and written anew with every change.
 SLOTS = "core.slot_figure"
+#: Tasks copied at once, with their attempts, outputs and events: some 150 MB.
+PIECE_TASKS = 120_000
 #: Events and outputs are read so long before their task at most: they are read together.
 BEFORE_TASK = timedelta(hours=1)
 #: Newest tasks are looked at first when changed keys are resolved.
@@ -190,6 +192,26 @@ def seen_since(con: duckdb.DuckDBPyConnection, start: datetime, end: datetime) -
     return (bound if seen is None else min(bound, seen)) - BEFORE_TASK
 
 
+def pieces(con: duckdb.DuckDBPyConnection, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """``[start, end)`` of whole hours in parts of at most ``PIECE_TASKS`` tasks or one hour, newest first."""
+    counted = dict(
+        con.execute(
+            "SELECT date_trunc('hour', created_at), count(*) FROM raw.task "
+            f"WHERE created_at >= TIMESTAMP '{start}' AND created_at < TIMESTAMP '{end}' GROUP BY 1"
+        ).fetchall()
+    )
+    found: list[tuple[datetime, datetime]] = []
+    upper, tasks = end, 0
+    hour = end
+    while hour > start:
+        hour -= timedelta(hours=1)
+        tasks += counted.get(hour, 0)
+        if tasks > PIECE_TASKS and hour + timedelta(hours=1) < upper:
+            found.append((hour + timedelta(hours=1), upper))
+            upper, tasks = hour + timedelta(hours=1), counted.get(hour, 0)
+    return [*found, (start, upper)]
+
+
 def floor(instant: datetime) -> datetime:
     """Start of the ten minutes that hold ``instant``."""
     return instant - (instant - datetime.min) % STEP
@@ -240,14 +262,16 @@ def mark_keys(con: duckdb.DuckDBPyConnection, entity: str, now: datetime) -> Non
 def mark(
     con: duckdb.DuckDBPyConnection, table: str, select: str, now: datetime, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Mark the files of the instants that ``select`` yields; it may use ``$now`` and the parameters ``more``."""
+    """Mark the files of the instants that ``select`` yields; it may use ``$now`` and the parameters ``more``.
+
+    A mark that is there already says nothing: a publication may have read the file before this change, and removes its marks
+    when it is in force.
+    """
     parameters = {"table": table, "now": now, **(more or {})}
     con.execute(
         "INSERT INTO meta.publish_pending(change_id, table_name, bucket_from, marked_at) "
         "SELECT CAST(uuid() AS VARCHAR), $table, bucket, $now::TIMESTAMP FROM ("
-        f"SELECT DISTINCT time_bucket(INTERVAL 10 MINUTE, t) AS bucket FROM ({select}) AS i(t)) AS b "
-        "WHERE NOT EXISTS (SELECT 1 FROM meta.publish_pending AS p WHERE p.table_name = $table "
-        "AND p.bucket_from IS NOT DISTINCT FROM b.bucket)",
+        f"SELECT DISTINCT time_bucket(INTERVAL 10 MINUTE, t) AS bucket FROM ({select}) AS i(t)) AS b",
         parameters,
     )
 

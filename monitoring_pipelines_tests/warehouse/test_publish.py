@@ -11,9 +11,10 @@ import duckdb
 import pytest
 
 from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.warehouse import publish as publish_module
 from monitoring_pipelines.warehouse.connect import Warehouse
 from monitoring_pipelines.warehouse.lake import Lake, LakeDamaged, LakeMissing, Manifest, read_manifest
-from monitoring_pipelines.warehouse.publish import Publication, publish
+from monitoring_pipelines.warehouse.publish import Publication, publish, publish_in_slices
 from monitoring_pipelines_tests.warehouse.conftest import NOW, Fill
 
 TODAY = datetime(2026, 2, 3, 9)
@@ -123,17 +124,29 @@ def test_superseded_files_are_deleted_after_their_time(
 def test_newest_days_first_and_each_day_as_a_whole_when_time_is_short(
     warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
 ):
-    for hour in (OLD, YESTERDAY, TODAY):
+    for hour in (OLD - timedelta(days=1), OLD, YESTERDAY, TODAY):
         fill(hour, 1, 1)
     manifest = push(warehouse, lake_path, clock, budget_s=0)
-    assert column(Lake(lake_path), "SELECT DISTINCT stat_minute::DATE::VARCHAR FROM mart.t_minute_stats") == [
-        "2026-02-03"
-    ]
-    assert column(Lake(lake_path), "SELECT stat_hour::DATE::VARCHAR FROM mart.t_hour_stats") == ["2026-02-03"]
+    days = "SELECT DISTINCT {}::DATE::VARCHAR AS d FROM {} ORDER BY d"
+    for column_name, table in (("stat_minute", "mart.t_minute_stats"), ("stat_hour", "mart.t_hour_stats")):
+        assert column(Lake(lake_path), days.format(column_name, table)) == ["2026-02-02", "2026-02-03"]
     assert manifest.waiting == 6
-    while manifest.waiting:
-        manifest = push(warehouse, lake_path, clock, budget_s=0)
-    assert manifest.rows("mart.t_minute_stats") == 180
+    for left in (3, 0):  # one older day each time, whatever the newest costs
+        fill(TODAY, 1, 2)
+        assert push(warehouse, lake_path, clock, budget_s=0).waiting == left
+    assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats") == [240]
+
+
+def test_older_days_are_published_in_slices_between_which_the_warehouse_is_free(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(publish_module, "SLICE_S", 0.0)
+    for hour in (OLD, YESTERDAY, TODAY):
+        fill(hour, 1, 1)
+    slices = len(warehouse.stats.uses)
+    manifest = publish_in_slices(Publication(lake_path, clock, budget_s=60), warehouse)
+    assert len(warehouse.stats.uses) - slices > 3
+    assert (manifest.waiting, manifest.rows("mart.t_minute_stats")) == (0, 180)
 
 
 def test_a_late_row_of_an_old_day_rewrites_only_that_day(

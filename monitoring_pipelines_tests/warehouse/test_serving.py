@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.warehouse import serving
 from monitoring_pipelines.warehouse.check_sql import query
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.lake import Lake
 from monitoring_pipelines.warehouse.maintenance import check_lake
 from monitoring_pipelines.warehouse.publish import publish
-from monitoring_pipelines.warehouse.serving import MERGE_AFTER
+from monitoring_pipelines.warehouse.serving import MERGE_AFTER, mark
 from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 
 HASH = "md5_number_lower(concat_ws(chr(31), 's', ?))"
@@ -122,6 +123,43 @@ def test_a_change_rewrites_only_the_file_of_the_task(store: Store) -> None:
     after = store.push().manifest.tables["core.task"].partitions
     assert [key for key in after if after[key] != before[key]] == [f"{now - timedelta(minutes=30):%Y-%m-%dT%H%M}"]
     assert store.rows("SELECT status FROM core.task WHERE task_key = 't25'") == [("failed",)]
+
+
+def test_a_day_too_large_for_memory_is_copied_in_parts_and_is_the_same_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = store.clock.now().replace(hour=0, minute=0) - timedelta(days=3)
+    for minutes in range(0, 24 * 60, 25):
+        at = day + timedelta(minutes=minutes)
+        store.task(f"t{minutes}", at)
+        store.attempt(f"t{minutes}", 1, at + timedelta(seconds=1), "completed")
+    [whole] = store.push().manifest.tables["core.task"].partitions.values()
+    content = store.rows("SELECT t FROM core.task AS t")
+    summaries = {name: store.rows(f"SELECT t FROM {name} AS t") for name in SUMMARIES}
+    monkeypatch.setattr(serving, "PIECE_TASKS", 7)
+    store.task("t0", day, "failed")
+    [parted] = store.push().manifest.tables["core.task"].partitions.values()
+    assert (parted.rows, parted.file != whole.file) == (whole.rows, True)
+    store.task("t0", day)
+    [again] = store.push().manifest.tables["core.task"].partitions.values()
+    assert again.rows == whole.rows
+    assert store.rows("SELECT t FROM core.task AS t") == content
+    assert {name: store.rows(f"SELECT t FROM {name} AS t") for name in SUMMARIES} == summaries
+
+
+def test_rows_that_come_between_two_publications_of_their_file_are_in_the_second(store: Store) -> None:
+    """The first publication's marks are still stored then: they must not hide that there is something new."""
+    at = store.clock.now() - timedelta(minutes=3)
+    for number in (1, 2, 3):
+        with store.warehouse.writer("run") as con, transaction(con):
+            con.execute(
+                "INSERT INTO raw.job_run (source_id, run_key, job_id, started_at, outcome, first_seen_at) "
+                "VALUES ('s', ?, 'j', ?, 'success', ?)",
+                [f"r{number}", at, at],
+            )
+            mark(con, "raw.job_run", f"SELECT TIMESTAMP '{at}'", store.clock.now())
+        store.push()
+        assert store.rows("SELECT count(*) FROM raw.job_run") == [(number,)]
 
 
 def test_ten_minute_files_become_one_hour_and_nothing_is_lost(store: Store) -> None:
