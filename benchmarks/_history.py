@@ -217,6 +217,19 @@ def copy_days(path: str, template: str, days: str, step_ms: str = "80") -> dict[
     return {}
 
 
+def publish_all(path: str, lake: str) -> dict[str, Any]:
+    """Publish everything of a store, as the first load does."""
+    from monitoring_pipelines.clock import FixedClock
+    from monitoring_pipelines.warehouse.connect import Warehouse
+    from monitoring_pipelines.warehouse.publish import Publication, publish_in_slices
+
+    clock = FixedClock(MIDNIGHT + timedelta(minutes=2))
+    warehouse = Warehouse(path, clock=clock)
+    while publish_in_slices(Publication(lake, clock, budget_s=3600), warehouse).waiting:
+        pass
+    return {"longest_hold_s": warehouse.stats.longest_hold_s}
+
+
 def _columns(con: Any, schema: str, table: str) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = con.execute(
         "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'day' AND schema_name = ? "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import Sample, in_child, machine, measure, median, table, test_server
-from benchmarks._history import MIDNIGHT, build_day, build_history, copy_days
+from benchmarks._history import MIDNIGHT, build_day, build_history, copy_days, publish_all
 from benchmarks._platform import DDL, Platform
 
 MODULE = "benchmarks.minute_tick"
@@ -73,6 +73,7 @@ def main() -> None:
         name, *arguments = given.child
         functions = {
             "build_day": build_day, "build_history": build_history, "copy_days": copy_days, "run_job": run_job,
+            "publish_all": publish_all,
         }  # fmt: skip
         measure(lambda: functions[name](*arguments))
         return
@@ -102,6 +103,8 @@ def _build(root: Path, days: int) -> list[Sample]:
     if not store.exists():
         in_child(MODULE, ["--child", "build_history", str(store), str(days)])
         in_child(MODULE, ["--child", "copy_days", str(store), str(one), str(days)])
+    if not store.with_name("lake").exists():
+        in_child(MODULE, ["--child", "publish_all", str(store), str(store.with_name("lake"))])
     return builds
 
 
@@ -118,6 +121,7 @@ def _ticks(root: Path, database: Any, days: int, minutes: int) -> list[Sample]:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     if days:
         shutil.copy(store, path)
+        shutil.copytree(store.with_name("lake"), path.with_name("lake"))
     platform = Platform(MIDNIGHT - timedelta(days=days))
     for statement in DDL:
         database.execute(statement)
