@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import sys
 
 import pytest
 
 from monitoring_pipelines.cli.app import run as mp
+from monitoring_pipelines.state import repair as store
 
 
 @pytest.fixture
@@ -92,6 +96,62 @@ def test_compensate_plans_and_never_writes_without_an_answer(shop, cli):
     code, _ = cli("compensate", "--start-date", "2026-02-01", "--batch-size", "10", "--max-tasks", "5")
     assert code == 5
     assert len(shop.rows()) == 0
+
+
+#: What somebody types at the question; None: Ctrl-C, an empty text: Ctrl-D.
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("typed", "code", "rows"), [("yes", 0, 2), ("y", 5, 0), ("", 5, 0), (None, 130, 0)])
+def test_compensate_asks_on_a_terminal_and_inserts_only_after_yes(shop, monkeypatch, typed, code, rows):
+    """A real pseudo-terminal: the plan is shown, then the question, then the progress line and the run."""
+    shop.task("a", outputs=2)
+    monkeypatch.setenv("MP_CONFIG", str(shop.directory / "monitoring.yaml"))
+    monkeypatch.setenv("MP_NOW", "2026-02-01T12:00:00Z")
+    monkeypatch.setenv("COLUMNS", "200")
+    command = [
+        sys.executable,
+        "-c",
+        "from monitoring_pipelines.cli import main; main()",
+        "compensate",
+        "--task-ids",
+        "a",
+    ]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown = ""
+    while "type yes: " not in shown:
+        shown += read_terminal(terminal)
+    assert "rows to insert: 2" in shown
+    assert "insert 2 rows into shop?" in shown
+    assert len(shop.rows()) == 0
+    os.write(terminal, b"\x03" if typed is None else b"\x04" if typed == "" else f"{typed}\n".encode())
+    after = ""
+    while piece := read_terminal(terminal):
+        after += piece
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code, after
+    assert len(shop.rows()) == rows
+    assert "Traceback" not in after
+    with shop.state.read() as con:
+        plan = store.list_plans(con)[0]
+        approval, runs = store.get_approval(con, plan["plan_id"]), store.list_runs(con, plan["plan_id"])
+    if rows:
+        assert "1 of 1 tasks" in after or "100 %" in after or "[########################]" in after
+        assert (approval["approver"], plan["state"]) == (runs[0]["actor"], "applied")
+        assert runs[0]["verification"]["result"] == "verified"
+    else:
+        assert (approval, runs) == (None, [])
+        if typed is not None:
+            assert "nothing was inserted" in after
+            assert plan["plan_id"] in after
+
+
+def read_terminal(terminal: int) -> str:
+    """What the program wrote; an empty text when it has ended."""
+    try:
+        return os.read(terminal, 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def test_compensate_applies_what_the_policy_approves(shop, cli):
