@@ -86,10 +86,10 @@ def demo(
     if serve:
         check_port(host, port, "the Dagster UI")  # before minutes of work, not after
         check_port(host, page_port, "the page", "--page-port")
-    lock = dir / "dagster" / "up.lock"
-    if lock.exists():
-        with one_instance(lock.parent):
-            pass  # nobody serves this folder
+    for home in (dir / "dagster", dir / "data" / "dagster"):  # of `mp demo`, and of `mp up` over its configuration
+        if (home / "up.lock").exists():
+            with one_instance(home):
+                pass  # nobody serves this folder
     options = {"days": days, "seed": seed, "load": load}
     made = _go_on(dir, options) if serve and not fresh and mysql_dsn_env is None else None
     folder, world = made or _build(days, seed, dir, mysql_dsn_env, load)

@@ -118,6 +118,18 @@ def test_two_instances_on_one_home_are_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("home", ["dagster", "data/dagster"], ids=["of mp demo", "of mp up"])
+def test_a_demo_that_is_served_is_not_replaced(tmp_path: Path, home: str) -> None:
+    """Its folder stays as it is, whichever command serves it."""
+    folder = prepare_folder(tmp_path / "demo", 1, 1.0, NOW)
+    write_configuration(folder, NOW)
+    (folder.root / home).mkdir(parents=True, exist_ok=True)
+    before = folder.config.read_bytes()
+    with one_instance(folder.root / home), pytest.raises(WarehouseBusy):
+        demo(days=0.05, dir=folder.root, serve=False)
+    assert folder.config.read_bytes() == before
+
+
 def test_finished_demo_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """The rows of a world that was stopped, killed after its last note and continued are those of one that was not."""
     scale = replace(SMALL, platform_only=False)
