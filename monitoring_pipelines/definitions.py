@@ -72,7 +72,7 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     known = {*raw, *catalog.tables}
     registry = product_jobs(settings)
     judged = places(settings, known)
-    jobs = build_jobs() | {job.name: job for job in build_check_jobs(judged, registry)}
+    jobs = build_jobs(settings) | {job.name: job for job in build_check_jobs(judged, registry)}
     return Definitions(
         assets=[
             *build_raw_assets(settings),

@@ -45,11 +45,9 @@ def one_source(ctx: Context) -> str:
     """The source a plan is for: ``--source``, or the only one whose outputs a recoverer can find; UsageError."""
     if len(ctx.source) == 1:
         return ctx.settings.source(ctx.source[0]).id
-    able = [
-        s.id
-        for s in ctx.settings.enabled_sources
-        if s.mapped("task_output") and (s.repair_dsn_env or s.repair_dsn_file)
-    ]
+    from monitoring_pipelines.compensation.target import is_repairable
+
+    able = [source.id for source in ctx.settings.enabled_sources if is_repairable(source)]
     if ctx.source or len(able) != 1:
         raise UsageError("which source?", f"--source {' or '.join(able) or 'ID'}")
     return able[0]

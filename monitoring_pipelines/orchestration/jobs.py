@@ -9,6 +9,7 @@ from __future__ import annotations
 from dagster import AssetSelection, JobDefinition, define_asset_job, in_process_executor
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.orchestration.first_load import first_load_job
 from monitoring_pipelines.orchestration.maintenance import maintenance_job
 from monitoring_pipelines.orchestration.repair_jobs import build_repair_jobs
@@ -21,9 +22,9 @@ TICK_LIMIT_S = 6 * 3600
 Job = JobDefinition | UnresolvedAssetJobDefinition
 
 
-def build_jobs() -> dict[str, Job]:
+def build_jobs(settings: Settings) -> dict[str, Job]:
     """All jobs by name. Only those of repair need run config."""
-    jobs: list[Job] = [*_asset_jobs(), first_load_job, maintenance_job, *build_repair_jobs()]
+    jobs: list[Job] = [*_asset_jobs(), first_load_job, maintenance_job, *build_repair_jobs(settings)]
     return {job.name: job for job in jobs}
 
 

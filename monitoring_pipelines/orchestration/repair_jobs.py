@@ -4,7 +4,8 @@ What belongs here: typed config for the Launchpad, tags, progress in the run's l
 (``compensation``), any schedule, any approval.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,8 +31,9 @@ from pydantic import Field
 
 from monitoring_pipelines.clock import Clock, parse_instant
 from monitoring_pipelines.config.schema import Settings
-from monitoring_pipelines.errors import ProductError
+from monitoring_pipelines.errors import ProductError, UsageError
 from monitoring_pipelines.orchestration.resources import SourceResource, StateResource
+from monitoring_pipelines.orchestration.steps import failure_of
 
 #: No retry by itself: resume is explicit (R-902).
 _TAGS = {"dagster/max_retries": "0", "type": "repair"}
@@ -82,6 +84,15 @@ def _actor(context: OpExecutionContext) -> str:
     return f"dagster:{user}" if user else "dagster"
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A refusal or a stop is the run's failure in words, not a stack trace; nothing is retried (R-902)."""
+    try:
+        yield
+    except ProductError as error:
+        raise failure_of(error) from None
+
+
 def _tag(context: OpExecutionContext, **tags: str | None) -> None:
     given = {name: value for name, value in tags.items() if value}
     if given:
@@ -129,31 +140,35 @@ def plan_op(
     from monitoring_pipelines.compensation.model import PlanRequest
     from monitoring_pipelines.compensation.plan import Planner, error_of
 
-    start, end = _window(config, clock.now())
-    request = PlanRequest(
-        config.source_id, start, end, tuple(config.task_ids) if config.task_ids is not None else None,
-        config.max_tasks, config.mode, config.batch_size, tuple(config.recoverers) if config.recoverers else None,
-        config.alert_id,
-    )  # fmt: skip
-    _tag(context, source=config.source_id, alert_id=config.alert_id)
+    with _readable():
+        start, end = _window(config, clock.now())
+        request = PlanRequest(
+            config.source_id, start, end, tuple(config.task_ids) if config.task_ids is not None else None,
+            config.max_tasks, config.mode, config.batch_size, tuple(config.recoverers) if config.recoverers else None,
+            config.alert_id,
+        )  # fmt: skip
+        _tag(context, source=config.source_id, alert_id=config.alert_id)
 
-    def progress(done: int, total: int) -> None:
-        if done % 100 == 0 or done == total:
-            context.log.info(f"{done} of {total} candidates")
+        def progress(done: int, total: int) -> None:
+            if done % 100 == 0 or done == total:
+                context.log.info(f"{done} of {total} candidates")
 
-    plan = Planner(source.settings, state.store, clock).make(request, _actor(context), progress)
-    _tag(context, plan_id=plan["plan_id"])
-    counters = plan["counters"]
-    context.add_output_metadata({
-        "plan_id": plan["plan_id"], "state": plan["state"], "plan_hash": plan["plan_hash"],
-        "candidates": counters["candidates"], "rows_planned": counters["rows_planned"], **counters["classes"],
-    })  # fmt: skip
-    error = error_of(plan)
-    if error is not None:
-        raise error
+        plan = Planner(source.settings, state.store, clock).make(request, _actor(context), progress)
+        _tag(context, plan_id=plan["plan_id"])
+        counters = plan["counters"]
+        context.add_output_metadata({
+            "plan_id": plan["plan_id"], "state": plan["state"], "plan_hash": plan["plan_hash"],
+            "candidates": counters["candidates"], "rows_planned": counters["rows_planned"], **counters["classes"],
+        })  # fmt: skip
+        error = error_of(plan)
+        if error is not None:
+            raise error
 
 
 def _window(config: PlanConfig, now: datetime) -> tuple[datetime | None, datetime | None]:
+    given = [config.hours is not None, config.window_from is not None, config.task_ids is not None]
+    if sum(given) > 1:
+        raise UsageError("hours, window_from and task_ids exclude each other", "keep one of them and delete the others")
     if config.hours is not None:
         return now - timedelta(hours=config.hours), now
     if config.task_ids is not None or config.window_from is None:
@@ -173,15 +188,16 @@ def apply_op(
     from monitoring_pipelines.compensation.runs import Applier
     from monitoring_pipelines.state import repair as store
 
-    with state.store.read() as con:
-        plan = store.get_plan(con, config.plan_id)
-    _tag(context, plan_id=config.plan_id, source=plan["source_id"], alert_id=plan["alert_id"])
-    run = Applier(source.settings, state.store, clock).apply(
-        config.plan_id, _actor(context), batch_size=config.batch_size, rate_per_s=config.rate_per_s,
-        progress=_progress(context, plan["source_id"]),
-    )  # fmt: skip
-    _tag(context, repair_run_id=run["run_id"])
-    _finished(context, source, state, clock, run)
+    with _readable():
+        with state.store.read() as con:
+            plan = store.get_plan(con, config.plan_id)
+        _tag(context, plan_id=config.plan_id, source=plan["source_id"], alert_id=plan["alert_id"])
+        run = Applier(source.settings, state.store, clock).apply(
+            config.plan_id, _actor(context), batch_size=config.batch_size, rate_per_s=config.rate_per_s,
+            progress=_progress(context, plan["source_id"]),
+        )  # fmt: skip
+        _tag(context, repair_run_id=run["run_id"])
+        _finished(context, source, state, clock, run)
 
 
 def _about(context: OpExecutionContext, state: StateResource, run_id: str) -> dict[str, Any]:
@@ -206,12 +222,13 @@ def resume_op(
     """Resume (R-408)."""
     from monitoring_pipelines.compensation.runs import Applier
 
-    about = _about(context, state, config.run_id)
-    run = Applier(source.settings, state.store, clock).resume(
-        config.run_id, _actor(context), progress=_progress(context, about["source_id"])
-    )
-    _tag(context, repair_run_id=run["run_id"])
-    _finished(context, source, state, clock, run)
+    with _readable():
+        about = _about(context, state, config.run_id)
+        run = Applier(source.settings, state.store, clock).resume(
+            config.run_id, _actor(context), progress=_progress(context, about["source_id"])
+        )
+        _tag(context, repair_run_id=run["run_id"])
+        _finished(context, source, state, clock, run)
 
 
 @op(name="verify", description="Read back what a repair run inserted and compare it with the journal.")
@@ -225,12 +242,13 @@ def verify_op(
     """Verify (R-601, R-602)."""
     from monitoring_pipelines.compensation.verify import Verifier
 
-    _about(context, state, config.run_id)
-    run = Verifier(source.settings, state.store, clock).verify(config.run_id, _actor(context))
-    _tag(context, repair_run_id=run["run_id"])
-    _finished(context, source, state, clock, run)
-    if run["verification"]["result"] != "verified":
-        raise ProductError("verification failed: rows are missing, modified or there twice", "see the report")
+    with _readable():
+        _about(context, state, config.run_id)
+        run = Verifier(source.settings, state.store, clock).verify(config.run_id, _actor(context))
+        _tag(context, repair_run_id=run["run_id"])
+        _finished(context, source, state, clock, run)
+        if run["verification"]["result"] != "verified":
+            raise ProductError("verification failed: rows are missing, modified or there twice", "see the report")
 
 
 @op(name="rollback", description="Delete what a repair run inserted, where it is unchanged.")
@@ -244,32 +262,43 @@ def rollback_op(
     """Roll back (R-701…R-705)."""
     from monitoring_pipelines.compensation.rollback import Rollbacker
 
-    about = _about(context, state, config.run_id)
-    run = Rollbacker(source.settings, state.store, clock).rollback(
-        _actor(context), run_id=config.run_id, task_ids=config.task_ids, dry_run=config.dry_run,
-        progress=_progress(context, about["source_id"]),
-    )  # fmt: skip
-    _tag(context, repair_run_id=run["run_id"])
-    _finished(context, source, state, clock, run)
+    with _readable():
+        about = _about(context, state, config.run_id)
+        run = Rollbacker(source.settings, state.store, clock).rollback(
+            _actor(context), run_id=config.run_id, task_ids=config.task_ids, dry_run=config.dry_run,
+            progress=_progress(context, about["source_id"]),
+        )  # fmt: skip
+        _tag(context, repair_run_id=run["run_id"])
+        _finished(context, source, state, clock, run)
 
 
-def _job(name: str, description: str, step: Callable[[], Any]) -> JobDefinition:
-    @job(name=name, description=description, tags=_TAGS, executor_def=in_process_executor)
+def _job(name: str, description: str, step: Callable[[], Any], prefilled: dict[str, Any]) -> JobDefinition:
+    config = {"ops": {name.partition("_")[0]: {"config": prefilled}}}
+
+    @job(name=name, description=description, tags=_TAGS, executor_def=in_process_executor, config=config)
     def definition() -> None:
         step()
 
     return definition
 
 
-def build_repair_jobs() -> list[JobDefinition]:
-    """The five jobs; none of them has a schedule."""
+def build_repair_jobs(settings: Settings) -> list[JobDefinition]:
+    """The five jobs; none of them has a schedule. The Launchpad opens with a configuration to be completed."""
+    from monitoring_pipelines.compensation.target import is_repairable
+
+    able = [source.id for source in settings.enabled_sources if is_repairable(source)]
+    plan = {"source_id": able[0] if able else "ID of a source", "hours": _AUTO_HOURS}
+    run = {"run_id": "ID of a repair run"}
     return [
-        _job("plan_compensation_job", "Plan the repair of lost outputs. Writes nothing to the source.", plan_op),
-        _job("apply_compensation_job", "Apply an approved plan. Fails when it is not approved.", apply_op),
-        _job("resume_compensation_job", "Go on with an interrupted repair run.", resume_op),
-        _job("verify_compensation_job", "Verify the rows of a repair run.", verify_op),
-        _job("rollback_compensation_job", "Undo a repair run by its journal.", rollback_op),
-    ]
+        _job("plan_compensation_job", "Plan the repair of lost outputs. Writes nothing to the source.", plan_op, plan),
+        _job(
+            "apply_compensation_job", "Apply an approved plan. Fails when it is not approved.", apply_op,
+            {"plan_id": "ID of an approved plan"},
+        ),
+        _job("resume_compensation_job", "Go on with an interrupted repair run.", resume_op, run),
+        _job("verify_compensation_job", "Verify the rows of a repair run.", verify_op, run),
+        _job("rollback_compensation_job", "Undo a repair run by its journal.", rollback_op, run | {"dry_run": True}),
+    ]  # fmt: skip
 
 
 def build_repair_sensors(settings: Settings, plan_job: Any) -> list[SensorDefinition]:

@@ -45,12 +45,13 @@ def retry_once(context: AssetExecutionContext | OpExecutionContext) -> Iterator[
         if context.retry_number == 0:
             context.log.warning(f"{error.message}; trying again in {RETRY_AFTER_S} s")
             raise RetryRequested(max_retries=1, seconds_to_wait=RETRY_AFTER_S) from error
-        raise _failure(error) from error
+        raise failure_of(error) from error
     except ProductError as error:
-        raise _failure(error) from error
+        raise failure_of(error) from error
 
 
-def _failure(error: ProductError) -> Failure:
+def failure_of(error: ProductError) -> Failure:
+    """What a run says instead of a stack trace: message, cause, what to do."""
     parts = [error.message, error.cause and f"Cause: {error.cause}", error.hint and f"What to do: {error.hint}"]
     return Failure(
         description="\n".join(part for part in parts if part), metadata={"code": error.code}, allow_retries=False

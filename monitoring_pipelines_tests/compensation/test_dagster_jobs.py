@@ -59,3 +59,47 @@ def test_repair_jobs_have_no_schedule_and_the_planning_sensor_is_stopped(shop):
     sensor = next(s for s in defs.sensors if s.name == "auto_plan_sensor")
     assert sensor.default_status.value == "STOPPED"
     assert {job.job_name if hasattr(job, "job_name") else job.name for job in [sensor]} <= {"plan_compensation_job"}
+
+
+def test_the_launchpad_opens_with_a_configuration_that_runs_or_says_what_to_fill_in(shop, run_job):
+    """The plan runs as it is; what needs an id says so in words and writes nothing; a rollback begins dry."""
+    shop.task("a")
+    defs = build_defs(settings=shop.settings, clock=shop.clock)
+
+    def prefilled(name, op, **filled_in):
+        config = defs.get_job_def(name).run_config
+        assert list(config["ops"]) == [op]
+        return run_job(name, op, config["ops"][op]["config"] | filled_in)
+
+    assert prefilled("plan_compensation_job", "plan")[0].success
+    plan, _ = newest(shop)
+    assert plan["counters"]["rows_planned"] == 1
+    for name, op in (("apply", "plan"), ("resume", "run"), ("verify", "run"), ("rollback", "run")):
+        done, _ = prefilled(f"{name}_compensation_job", name)
+        assert not done.success
+        assert f"ID of a{'n approved' if op == 'plan' else ' repair'} {op}" in said(done)
+    done, _ = prefilled("apply_compensation_job", "apply", plan_id=plan["plan_id"])
+    assert "not approved" in said(done)
+    assert len(shop.rows()) == 0
+    approve(shop.settings, shop.state, shop.clock, plan["plan_id"], "bob")
+    done, tags = prefilled("apply_compensation_job", "apply", plan_id=plan["plan_id"])
+    assert done.success
+    run_id = tags["repair_run_id"]
+    assert prefilled("verify_compensation_job", "verify", run_id=run_id)[0].success
+    assert prefilled("rollback_compensation_job", "rollback", run_id=run_id)[0].success
+    assert len(shop.rows()) == 1, "it was dry"
+    assert prefilled("rollback_compensation_job", "rollback", run_id=run_id, dry_run=False)[0].success
+    assert len(shop.rows()) == 0
+
+
+def test_a_plan_takes_one_kind_of_scope(shop, run_job):
+    shop.task("a")
+    done, _ = run_job("plan_compensation_job", "plan", {"source_id": "shop", "hours": 12, "task_ids": ["a"]})
+    assert "exclude each other" in said(done)
+
+
+def said(done) -> str:
+    """What the Dagster UI shows of a failed step: words without a stack trace."""
+    (failed,) = [event.step_failure_data for event in done.all_events if event.is_step_failure]
+    assert failed.error.cause is None, "no chain of exceptions"
+    return failed.user_failure_data.description

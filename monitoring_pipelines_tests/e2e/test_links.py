@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from dataclasses import replace
 from html import unescape
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
+import yaml
 
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
@@ -112,7 +112,7 @@ def test_a_launchpad_link_opens_a_job_with_a_valid_configuration(repaired: Serve
     for link in outside:
         found = re.match(r"/locations/monitoring_pipelines/jobs/(\w+)/playground/setup", urlsplit(link).path)
         if found:
-            config = json.loads(parse_qs(urlsplit(link).query)["config"][0])
+            config = yaml.safe_load(parse_qs(urlsplit(link).query)["config"][0])
             validate_run_config(defs.resolve_job_def(found[1]), config)
             launched += 1
     assert launched

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
+import yaml
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -181,7 +182,7 @@ class View:
 
     def launchpad(self, job: str, op: str, config: dict[str, Any], tags: dict[str, str] | None = None) -> str | None:
         """A link to the Launchpad of a job with its configuration filled in; None without a Dagster UI."""
-        text = json.dumps({"ops": {op: {"config": config}}}, ensure_ascii=False)
+        text = yaml.safe_dump({"ops": {op: {"config": config}}}, sort_keys=False, allow_unicode=True)
         query = {"config": text}
         for number, (name, value) in enumerate((tags or {}).items()):
             query |= {f"tags[{number}][key]": name, f"tags[{number}][value]": value}
