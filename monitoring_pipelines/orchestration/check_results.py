@@ -17,7 +17,8 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValu
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
-    from monitoring_pipelines.quality.model import CheckOutcome
+    from monitoring_pipelines.orchestration.metadata import page_address
+from monitoring_pipelines.quality.model import CheckOutcome
 
 #: Statuses of an outcome that are an answer about the data.
 _ANSWERS = ("passed", "findings", "error")
@@ -94,10 +95,9 @@ def _metadata(outcomes: Sequence[CheckOutcome], settings: Settings, run_id: str 
 
 def page_url(settings: Settings, outcomes: Sequence[CheckOutcome]) -> str:
     """Our page about consistency, for the source when one alone has an answer."""
-    host = "localhost" if settings.api.host in ("0.0.0.0", "::") else settings.api.host  # noqa: S104 - shown, not bound
     sources = {outcome.source_id for outcome in outcomes if outcome.status in _ANSWERS}
     query = f"?source={sources.pop()}" if len(sources) == 1 else ""
-    return f"http://{host}:{settings.api.port}/consistency{query}"
+    return f"{page_address(settings)}/consistency{query}"
 
 
 def _counts(outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the Dagster UI shows about tables: columns, lineage, figures that plot.
 
-What belongs here: translating entities and SQL models into Dagster metadata.
+What belongs here: translating entities and SQL models into Dagster metadata; where our page is.
 What does not: the documentation itself (front matter of the SQL files, ``entities``).
 """
 
@@ -21,6 +21,7 @@ from dagster import (
 from monitoring_pipelines.entities import Entity, raw_columns
 
 if TYPE_CHECKING:
+    from monitoring_pipelines.config.schema import Settings
     from monitoring_pipelines.orchestration.catalog import Table
 
 OWNERS = ["team:monitoring"]
@@ -45,6 +46,12 @@ _KIND_DOC = {
 }
 #: Roll-ups that take a column from the same column of the finer table.
 _COPIED = {"sum", "max", "min", "last", "worst"}
+
+
+def page_address(settings: Settings) -> str:
+    """Where the page is, as configured; for links."""
+    host = "localhost" if settings.api.host in ("0.0.0.0", "::") else settings.api.host  # noqa: S104 - shown, not bound
+    return f"http://{host}:{settings.api.port}"
 
 
 def entity_metadata(entity: Entity) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dagster import (
     Config,
     DefaultSensorStatus,
     JobDefinition,
+    MetadataValue,
     OpExecutionContext,
     ResourceParam,
     RunConfig,
@@ -32,6 +33,7 @@ from pydantic import Field
 from monitoring_pipelines.clock import Clock, parse_instant
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.errors import ProductError, UsageError
+from monitoring_pipelines.orchestration.metadata import page_address
 from monitoring_pipelines.orchestration.resources import SourceResource, StateResource
 from monitoring_pipelines.orchestration.steps import failure_of
 
@@ -123,6 +125,7 @@ def _finished(
     counters = {f"{n}": v for n, v in (run["counters"] or {}).items() if isinstance(v, (int, float, str, bool))}
     result = (run["verification"] or {}).get("result")
     context.add_output_metadata({**counters, "state": run["state"], "report": run["report_path"] or "",
+                                 "page": MetadataValue.url(f"{page_address(source.settings)}/repair/runs/{run['run_id']}"),
                                  **({"verification": result} if result else {})})  # fmt: skip
     if run["state"] in ("paused", "failed"):
         raise ProductError(f"repair run {run['run_id']} {run['state']}: {run['reason']}", "resume it when it is over")
@@ -159,10 +162,21 @@ def plan_op(
         context.add_output_metadata({
             "plan_id": plan["plan_id"], "state": plan["state"], "plan_hash": plan["plan_hash"],
             "candidates": counters["candidates"], "rows_planned": counters["rows_planned"], **counters["classes"],
+            "page": MetadataValue.url(f"{page_address(source.settings)}/repair/plans/{plan['plan_id']}"),
+            **_next_step(plan),
         })  # fmt: skip
         error = error_of(plan)
         if error is not None:
             raise error
+
+
+def _next_step(plan: dict[str, Any]) -> dict[str, str]:
+    """What somebody does with the plan; nothing for one without rows to insert."""
+    if not plan["counters"]["rows_planned"] or plan["state"] not in ("ready", "approved"):
+        return {}
+    apply = f"launch apply_compensation_job with plan_id {plan['plan_id']}"
+    approve = f"approve it on the page, or with `mp repair approve {plan['plan_id']} --by NAME`, then "
+    return {"next": apply if plan["state"] == "approved" else approve + apply}
 
 
 def _window(config: PlanConfig, now: datetime) -> tuple[datetime | None, datetime | None]:

@@ -71,8 +71,12 @@ def test_the_launchpad_opens_with_a_configuration_that_runs_or_says_what_to_fill
         assert list(config["ops"]) == [op]
         return run_job(name, op, config["ops"][op]["config"] | filled_in)
 
-    assert prefilled("plan_compensation_job", "plan")[0].success
+    done, _ = prefilled("plan_compensation_job", "plan")
+    assert done.success
     plan, _ = newest(shop)
+    (output,) = [event.step_output_data for event in done.all_events if event.is_successful_output]
+    assert output.metadata["page"].value.endswith(f"/repair/plans/{plan['plan_id']}")
+    assert f"mp repair approve {plan['plan_id']} --by NAME" in output.metadata["next"].value
     assert plan["counters"]["rows_planned"] == 1
     for name, op in (("apply", "plan"), ("resume", "run"), ("verify", "run"), ("rollback", "run")):
         done, _ = prefilled(f"{name}_compensation_job", name)
