@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValue, TableColumn, TableRecord, TableSchema
 
+from monitoring_pipelines.orchestration.metadata import page_address
+
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
-    from monitoring_pipelines.orchestration.metadata import page_address
-from monitoring_pipelines.quality.model import CheckOutcome
+    from monitoring_pipelines.quality.model import CheckOutcome
 
 #: Statuses of an outcome that are an answer about the data.
 _ANSWERS = ("passed", "findings", "error")
