@@ -45,9 +45,7 @@ def one_source(ctx: Context) -> str:
     """The source a plan is for: ``--source``, or the only one whose outputs a recoverer can find; UsageError."""
     if len(ctx.source) == 1:
         return ctx.settings.source(ctx.source[0]).id
-    from monitoring_pipelines.compensation.target import is_repairable
-
-    able = [source.id for source in ctx.settings.enabled_sources if is_repairable(source)]
+    able = [source.id for source in ctx.settings.enabled_sources if source.is_repairable]
     if ctx.source or len(able) != 1:
         raise UsageError("which source?", f"--source {' or '.join(able) or 'ID'}")
     return able[0]

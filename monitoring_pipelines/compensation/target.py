@@ -121,13 +121,6 @@ def output_mapping(source: SourceSettings) -> TableMapping:
     return blocks[0]
 
 
-def is_repairable(source: SourceSettings) -> bool:
-    """Whether repair can be tried: one mapped output table, and an account that may write to it."""
-    blocks = source.mapped("task_output")
-    own_table = len(blocks) == 1 and blocks[0].inline is None
-    return own_table and bool(source.repair_dsn_env or source.repair_dsn_file)
-
-
 def inspect_target(connection: Queryable, settings: Settings, source: SourceSettings) -> Target:
     """Read the output table's schema and decide what an insert fills.
 

@@ -229,6 +229,13 @@ class SourceSettings(_Mapping):
         """
         return self._dsn("read_dsn", self.read_dsn_env, self.read_dsn_file)
 
+    @property
+    def is_repairable(self) -> bool:
+        """Whether repair can be tried: one mapped output table, and an account that may write to it."""
+        blocks = self.mapped("task_output")
+        own_table = len(blocks) == 1 and blocks[0].inline is None
+        return own_table and bool(self.repair_dsn_env or self.repair_dsn_file)
+
     def repair_dsn(self) -> str | None:
         """The DSN of apply and resume, None when not configured."""
         if not (self.repair_dsn_env or self.repair_dsn_file):

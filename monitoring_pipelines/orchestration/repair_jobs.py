@@ -298,9 +298,7 @@ def _job(name: str, description: str, step: Callable[[], Any], prefilled: dict[s
 
 def build_repair_jobs(settings: Settings) -> list[JobDefinition]:
     """The five jobs; none of them has a schedule. The Launchpad opens with a configuration to be completed."""
-    from monitoring_pipelines.compensation.target import is_repairable
-
-    able = [source.id for source in settings.enabled_sources if is_repairable(source)]
+    able = [source.id for source in settings.enabled_sources if source.is_repairable]
     plan = {"source_id": able[0] if able else "ID of a source", "hours": _AUTO_HOURS}
     run = {"run_id": "ID of a repair run"}
     return [

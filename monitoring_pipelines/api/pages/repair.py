@@ -13,7 +13,6 @@ from monitoring_pipelines.api.routes.repair import ObjectId, found_run, whole_pl
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.compensation.plan import masked_uri
-from monitoring_pipelines.compensation.target import is_repairable
 from monitoring_pipelines.state import repair as stored
 
 STRINGS = {
@@ -191,7 +190,7 @@ def listed(request: Request, page: PageParam, source: SourceParam = None) -> Res
     with services.state.read() as con:
         rows = stored.list_plans(con, source or None, (), page.size, page.offset)
         total = stored.count_plans(con, source or None, ())
-    able = [one.id for one in services.settings.enabled_sources if is_repairable(one)]
+    able = [one.id for one in services.settings.enabled_sources if one.is_repairable]
     return render(
         request, "repair.html", title=view.t("repair.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
         tones=PLAN_TONES, able=able, hours=PLAN_HOURS, source=source, query={"source": source},
