@@ -121,6 +121,23 @@ def output_mapping(source: SourceSettings) -> TableMapping:
     return blocks[0]
 
 
+def why_not_repairable(settings: Settings, source: SourceSettings) -> str | None:
+    """The reason word a plan of this source would be refused with whatever its tables look like; None: a plan can be made."""
+    if not settings.repair.recoverers:
+        return "no_recoverer"
+    try:
+        output_mapping(source)
+    except RepairRefused as refused:
+        return refused.code
+    words = [word for word in _given(settings, source).values() if isinstance(word, str)]
+    return None if {"task_key", "uri"} <= set(words) else "insert_mapping"
+
+
+def _given(settings: Settings, source: SourceSettings) -> dict[str, Any]:
+    """What preset and configuration say an insert fills: column → word or constant."""
+    return {**PRESET_INSERT.get(source.preset or "", {}), **settings.repair.insert}
+
+
 def inspect_target(connection: Queryable, settings: Settings, source: SourceSettings) -> Target:
     """Read the output table's schema and decide what an insert fills.
 
@@ -160,7 +177,7 @@ def insert_mapping(
     Raises:
         RepairRefused: An unknown column or word, or a column without default and without mapping.
     """
-    given = {**PRESET_INSERT.get(source.preset or "", {}), **settings.repair.insert}
+    given = _given(settings, source)
     by_name = {name.lower(): name for name in columns}
     chosen: dict[str, Any] = {}
     for column, word in given.items():

@@ -14,7 +14,7 @@ import pytest
 from monitoring_pipelines_tests.e2e.conftest import Served, lost
 from monitoring_pipelines_tests.support.browser import Browser
 
-WAIT_S = 60
+WAIT_S = 180
 
 
 @dataclass
@@ -45,6 +45,11 @@ class Reader:
         self.browser.ask(f"({FIND})({words!r}).click()")
         self.clicks.append(words)
 
+    def confirm(self) -> None:
+        """Say yes in the dialog; this is the second half of the click before it."""
+        self.click("Confirm")
+        self.clicks.pop()
+
     def type_in(self, text: str) -> None:
         self.browser.ask(
             "(() => { const box = document.querySelector('dialog [name=typed]'); box.value = "
@@ -61,41 +66,42 @@ FIND = (
 )
 
 
-def test_an_alert_leads_to_rows_plan_and_result_in_four_clicks_each_way(demo: Served, tmp_path: Path) -> None:
+def test_an_alert_leads_to_rows_plan_and_result_in_four_clicks(demo: Served, tmp_path: Path) -> None:
+    """From the first page, by what can be seen alone; each step that changes something asks once."""
     alert = lost(demo)
     with Browser.started(tmp_path, demo.url) as browser:
         reader = Reader.at_home(browser, demo)
         message = f"{alert['details']['missing_count']} of {alert['details']['total_success_tasks']} succeeded tasks"
-        reader.click("Alerts")
         reader.click(message)
         reader.shows("What carries it")
+        on_the_way = len(reader.clicks)
         reader.click("Rows")
         reader.shows("Missing list")
-        assert len(reader.clicks) <= 4
-        browser.ask("history.back()")
-        reader.shows("What carries it")
         reader.click("Make a repair plan")
-        reader.click("Confirm")
+        reader.confirm()
         reader.until("location.pathname.startsWith('/repair/plans/')")
         reader.shows("The classes add up to the candidates")
         reader.click("Approve")
-        reader.click("Confirm")
+        reader.confirm()
         reader.shows("Approved by demo")
         reader.click("Apply")
         reader.type_in("tktool")
-        reader.click("Confirm")
+        reader.confirm()
         reader.until("location.pathname.startsWith('/repair/runs/')")
         reader.shows("The counters add up")
+        assert reader.clicks[on_the_way:] == ["Rows", "Make a repair plan", "Approve", "Apply"]
+        assert on_the_way == 1, "the first page shows the alert"
+        reader.shows("Check again")
         plan = browser.ask(
             "[...document.querySelectorAll('main a')].find(a => a.pathname.startsWith('/repair/plans/')).pathname"
         )
         reader.click("Preview of the rollback")
-        reader.click("Confirm")
+        reader.confirm()
         reader.shows("This is a preview; no row was removed")
         reader.shows("Row by row")
         reader.click("Roll back")
         reader.type_in("tktool")
-        reader.click("Confirm")
+        reader.confirm()
         reader.shows("rows were removed")
         assert not browser.problems
     assert demo.get(f"/api/v1{plan}").json()["data"]["alert_id"] == alert["alert_id"]
@@ -116,8 +122,8 @@ def test_several_jobs_are_switched_at_once_and_each_says_what_became_of_it(
         browser.ask(
             f"[...document.querySelectorAll('[data-picked] button')].find(b => b.textContent === {action!r}).click()"
         )
-        reader.click("Confirm")
-        reader.until("!document.getElementById('said').hidden")
+        reader.confirm()
+        reader.until("/[✓✗]/.test(document.getElementById('said').textContent)")
         said = browser.ask("document.getElementById('said').textContent").splitlines()
     assert [line[0] for line in said] == (["✗", "✗"] if action == "Trigger" else ["✓", "✓"])
     if action == "Trigger":

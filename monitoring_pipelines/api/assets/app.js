@@ -168,7 +168,10 @@
   // -- actions ---------------------------------------------------------------------------------------------------
   // <button data-action="POST /api/v1/…" data-confirm="…" data-body='{}' data-note="note" data-type-in="word">
   // asks in a dialog, sends JSON, says what came of it, and refreshes. data-picks="name": what is picked is sent as name.
-  const say = (text, good) => { const s = document.getElementById("said"); s.textContent = text; s.className = good ? "verdict good" : "verdict bad"; s.hidden = false; };
+  const say = (text, good) => {
+    const s = document.getElementById("said");
+    s.textContent = text; s.className = "verdict " + (good === undefined ? "unknown" : good ? "good" : "bad"); s.hidden = false;
+  };
   const act = (button) => {
     const dialog = document.getElementById("confirm");
     const note = dialog.querySelector("[name=note]"), typed = dialog.querySelector("[name=typed]"), yes = dialog.querySelector("[value=yes]");
@@ -187,6 +190,7 @@
     if (button.dataset.note) { body[button.dataset.note] = note; }
     if (button.dataset.picks) { body[button.dataset.picks] = [...picks]; }
     button.disabled = true;
+    say(root.dataset.working);
     try {
       const options = { method, headers: { "Content-Type": "application/json" } };
       if (method !== "DELETE") { options.body = JSON.stringify(body); }

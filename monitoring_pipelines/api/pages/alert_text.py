@@ -8,6 +8,7 @@ What belongs here: words about one alert. What does not: messages that are sent 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.alerts.rules.table import describe, shipped
@@ -44,13 +45,14 @@ STRINGS = {
         "{count} 条输出属于未成功的任务", "{count} outputs belong to tasks that did not succeed",
     ),
     "alerttext.no_end_time": ("{count} 个成功任务没有结束时间", "{count} succeeded tasks have no end time"),
-    "alerttext.bad_times": ("{count} 个时间不合理", "{count} times cannot be"),
+    "alerttext.bad_times": ("{count} 行的时间不合理", "{count} rows have times that cannot be right"),
     "alerttext.no_remote_id": (
         "{count} 个成功任务没有远程编号，无法恢复", "{count} succeeded tasks have no remote id and cannot be recovered",
     ),
     "alerttext.status_mismatch": (
         "{count} 个本地成功的任务在远端失败", "{count} tasks succeeded here and failed at the remote service",
     ),
+    "carried.began": ("缺失始于 {at}（完整率 {before} → {after}）", "loss began {at} (completion {before} → {after})"),
     "carried.endpoint": ("端点", "endpoint"),
     "carried.worker": ("工作器", "worker"),
     "carried.hour_of_day": ("时刻（UTC）", "hour of the day (UTC)"),
@@ -93,6 +95,16 @@ def carrier(view: View, alert: dict[str, Any]) -> str | None:
     first = carried[0]
     name = view.word("carried", first["dimension"])
     return f"{name} {first['value']} ({view.percent(first['share_of_loss'], 0)})"
+
+
+def began(view: View, alert: dict[str, Any]) -> str | None:
+    """Since when tasks are without outputs and what completeness was before and after; None where that is not known."""
+    since = (alert["details"] or {}).get("since")
+    if not isinstance(since, dict) or not since.get("at"):
+        return None
+    at = datetime.fromisoformat(str(since["at"]).removesuffix("Z"))
+    before, after = (view.percent(since.get(f"{name}_rate")) for name in ("before", "after"))
+    return view.t("carried.began", at=view.local(at, "%m-%d %H:%M"), before=before, after=after)
 
 
 def figure(view: View, alert: dict[str, Any], name: str) -> str:

@@ -15,7 +15,7 @@ from monitoring_pipelines.api import alert_rows
 from monitoring_pipelines.api.answers import instant_text, missing
 from monitoring_pipelines.api.pages import alert_text
 from monitoring_pipelines.api.pages.base import View, render
-from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES
+from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES, why_no_plan
 from monitoring_pipelines.api.pages.runbooks import page_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.alerts import SortParam
@@ -55,11 +55,6 @@ STRINGS = {
     ),
     "alerts.channel": ("通道", "Channel"),
     "alerts.rows": ("数据行", "Rows"),
-    "alerts.plan": ("制定修复计划", "Make a repair plan"),
-    "alerts.confirm_plan": (
-        "为 {source} 最近 {hours} 小时的缺失输出制定计划？不写入数据源。",
-        "Plan what {source} lost in the last {hours} h? Nothing is written to the source.",
-    ),
     "alerts.carried": ("主要来自", "What carries it"),
     "alerts.dimension": ("维度", "By"),
     "alerts.which": ("取值", "Which"),
@@ -183,7 +178,8 @@ def one(request: Request, alert_id: Annotated[str, Path(max_length=40)]) -> Resp
         request, "alert.html", title=alert["alertname"], as_of=view.now, view=view, alert=alert, tones=TONES,
         runbook=page_of(services_of(request).settings, alert["runbook_url"]),
         plans=plans,
-        plan_hours=PLAN_HOURS if is_repairable else None, plan_tones=PLAN_TONES, rows_at=rows_at(alert),
+        plan_hours=PLAN_HOURS if is_repairable else None, why_no_plan=why_no_plan(view, alert["source_id"]) if is_repairable else None,
+        plan_tones=PLAN_TONES, rows_at=rows_at(alert),
         carried=(alert["details"] or {}).get("carried_by") or [], events=found["events"],
         messages=found["notifications"], silence=silence,
     )  # fmt: skip

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from monitoring_pipelines.alerts.messages import REPAIRED
 from monitoring_pipelines.api import summaries
 from monitoring_pipelines.api.pages.base import View, chart, render
 from monitoring_pipelines.api.pages.checks import RUN_TONES
+from monitoring_pipelines.api.pages.repair import why_no_plan
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.completeness import missing_rows, split_row
@@ -19,6 +21,7 @@ from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import health_of
 from monitoring_pipelines.state import checks as stored
+from monitoring_pipelines.state.alerts import list_alerts
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 STRINGS = {
@@ -105,8 +108,18 @@ def page(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
         parts=parts, missing=page.wrap(rows, total), runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
         source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours}, able=able,
-        bands=summaries.bands_of(services), run_tones=RUN_TONES,
+        bands=summaries.bands_of(services), run_tones=RUN_TONES, plans=plans_to_make(view, parts),
     )  # fmt: skip
+
+
+def plans_to_make(view: View, parts: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
+    """Sources that lost outputs: (source, its open alert about that, why nothing can be repaired)."""
+    lost = [part["name"] for part in parts if part["figures"]["missing_count"]]
+    rows, _ = view.stored(
+        lambda: list_alerts(view.services.state, types=[REPAIRED], source_ids=lost, open_only=True), ([], 0)
+    )
+    alerts = {row["source_id"]: row["alert_id"] for row in rows}
+    return [(name, alerts.get(name), why_no_plan(view, name)) for name in lost]
 
 
 def _date(text: str | None) -> date | None:

@@ -118,6 +118,9 @@ def verdict(view: View, data: dict[str, Any]) -> dict[str, Any]:
         carried = alert_text.carrier(view, worst)
         if carried:
             facts.append((view.t("overview.carried", what=carried), None))
+        began = alert_text.began(view, worst)
+        if began:
+            facts.append((began, None))
         if alerts["total"] > 1:
             facts.append((view.t("overview.more", n=alerts["total"] - 1), "/alerts"))
         if names["unknown"]:

@@ -13,16 +13,35 @@ from monitoring_pipelines.api.routes.repair import ObjectId, found_run, whole_pl
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.compensation.plan import masked_uri
+from monitoring_pipelines.compensation.target import why_not_repairable
 from monitoring_pipelines.state import repair as stored
 
 STRINGS = {
     "repair.title": ("修复", "Repair"),
     "repair.none": ("没有修复计划", "No repair plans"),
     "repair.plan": ("计划", "Plan"),
-    "repair.new": ("新建计划（不写入数据源）", "Make a plan (writes nothing to the source)"),
+    "repair.new": ("新建计划", "New plan"),
+    "repair.new_note": (
+        "计划列出最近 {hours} 小时缺失的输出以及将插入的行，不写入数据源。",
+        "A plan lists what was lost in the last {hours} h and the rows that would be inserted. It writes nothing to the source.",
+    ),
+    "repair.make": ("制定修复计划", "Make a repair plan"),
     "repair.new_confirm": (
-        "为 {source} 最近 {hours} 小时的缺失输出制定计划？",
-        "Plan what {source} lost in the last {hours} h?",
+        "为 {source} 最近 {hours} 小时的缺失输出制定计划？不写入数据源。",
+        "Plan what {source} lost in the last {hours} h? Nothing is written to the source.",
+    ),
+    "repair.cannot": ("无法在此修复：{why}", "Cannot be repaired here: {why}"),
+    "repair.why_no_recoverer": (
+        "尚未配置结果来源（repair.recoverers）",
+        "no recoverer is configured (repair.recoverers)",
+    ),
+    "repair.why_no_output_table": (
+        "输出是任务行中的一列，或分布在多个表中，无法插入",
+        "its outputs are a column of the task row or in several tables, and cannot be inserted",
+    ),
+    "repair.why_insert_mapping": (
+        "repair.insert 未说明如何填写输出表",
+        "repair.insert does not say what fills its output table",
     ),
     "repair.created": ("创建", "Created"),
     "repair.by": ("创建人", "By"),
@@ -90,6 +109,10 @@ STRINGS = {
     "repair.next_ready": ("检查下面的计划行，然后批准。", "Look at the proposed rows below, then approve."),
     "repair.next_approved": ("应用：将已批准的行写入数据源。", "Apply: write the approved rows into the source."),
     "repair.next_run": ("查看最近一次运行的结果。", "See what the newest run did."),
+    "repair.next_check": (
+        "再检查一次；没有缺失后告警自动恢复：",
+        "Check again; the alert ends by itself when nothing is missing any more:",
+    ),
     "repair.next_building": (
         "计划正在制定，本页会自动刷新。",
         "The plan is being made; this page refreshes by itself.",
@@ -190,11 +213,19 @@ def listed(request: Request, page: PageParam, source: SourceParam = None) -> Res
     with services.state.read() as con:
         rows = stored.list_plans(con, source or None, (), page.size, page.offset)
         total = stored.count_plans(con, source or None, ())
-    able = [one.id for one in services.settings.enabled_sources if one.is_repairable]
+    able = [one.id for one in services.settings.enabled_sources if one.mapped("task_output")]
+    whys = {name: why_no_plan(view, name) for name in able}
     return render(
         request, "repair.html", title=view.t("repair.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
-        tones=PLAN_TONES, able=able, hours=PLAN_HOURS, source=source, query={"source": source},
+        tones=PLAN_TONES, whys=whys, hours=PLAN_HOURS, source=source, query={"source": source},
     )  # fmt: skip
+
+
+def why_no_plan(view: View, source_id: str) -> str | None:
+    """Why nothing of a source can be repaired here, in words; None where a plan can be made."""
+    settings = view.services.settings
+    word = why_not_repairable(settings, settings.source(source_id))
+    return view.t(f"repair.why_{word}") if word else None
 
 
 @router.get("/plans/{plan_id}")
@@ -240,12 +271,13 @@ def run(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     found = found_run(services, run_id)
     with services.state.read() as con:
         rows = stored.journal_rows(con, run_id=run_id)
+    alert_id = whole_plan(services, found["plan_id"])["alert_id"] if found["plan_id"] else None
     detail = found["verification"] or {}
     is_rollback = found["kind"] == "rollback"
     undone = (detail.get("selection") or {}).get("run_id") if is_rollback else run_id
     return render(
         request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view,
         refresh="tasks" if found["state"] == "running" else "default", run=found, page=page.cut(rows), tones=RUN_TONES,
-        query={}, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None, undone=undone,
+        query={}, alert_id=alert_id, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None, undone=undone,
         verification=None if is_rollback else detail,
     )  # fmt: skip

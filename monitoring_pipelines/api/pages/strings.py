@@ -48,6 +48,7 @@ COMMON: dict[str, tuple[str, str]] = {
     "common.api": ("接口", "API"),
     "common.details": ("详情", "Details"),
     "common.cancel": ("取消", "Cancel"),
+    "common.working": ("正在处理…", "Working …"),
     "common.confirm": ("确认", "Confirm"),
     "common.note": ("备注", "Note"),
     "common.type_in": ("请输入以确认：", "Type to confirm:"),

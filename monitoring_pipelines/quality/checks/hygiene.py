@@ -144,7 +144,7 @@ def bad_times(ctx: CheckContext) -> CheckOutcome:
     if not kinds:
         return ctx.outcome(metrics=metrics)
     count = sum(kinds.values())
-    message = ctx.say(f"{count} 个时间不合理", f"{count} times cannot be")
+    message = ctx.say(f"{count} 行的时间不合理", f"{count} rows have times that cannot be right")
     found = ctx.finding("low", message, {"count": count, "by_kind": kinds}, dict.fromkeys(examples))
     return ctx.outcome(findings=[found], metrics=metrics)
 
