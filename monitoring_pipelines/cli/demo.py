@@ -266,7 +266,9 @@ def _result_api(config: Path) -> FakeResultApi | None:
     url = next((r.base_url for r in load_settings(config).repair.recoverers if r.base_url), None)
     api = serve(url) if url else None
     if api is not None:
-        say(f"Lost files can be repaired: mp --config {config} --source tktool repair plan --hours 24")
+        say("\nSome tasks of tktool lost their files; they can be repaired:")
+        say("  on the page     the alert about tasks without output → Rows → Make a repair plan → Approve → Apply")
+        say(f"  in a shell      mp --config {config} --source tktool repair plan --hours 24")
     elif url:
         say(f"The result service cannot listen at {url}; repair will find nothing until it can.")
     return api

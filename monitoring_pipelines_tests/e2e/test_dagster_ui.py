@@ -21,6 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from monitoring_pipelines_tests.support.browser import Browser
+
 ROOT = Path(__file__).resolve().parents[2]
 MP = [sys.executable, "-c", "from monitoring_pipelines.cli import main; main()"]
 
@@ -124,6 +126,68 @@ def test_partitions_view_lists_hours(running: Running) -> None:
     dom = running.page("/assets/mart/endpoint_hourly_stats?view=partitions")
     assert "partition" in dom.lower()
     assert "endpoint_hourly_stats" in dom
+
+
+#: A visible, enabled button or link whose text begins with the words.
+BUTTON = (
+    "words => [...document.querySelectorAll('button, a')].find(e => e.innerText.trim().startsWith(words) "
+    "&& e.getClientRects().length && !e.disabled)"
+)
+DIALOG_INPUT = "[...document.querySelectorAll('[class*=ialog] input[type=text]')].find(e => e.placeholder.startsWith('No matching'))"
+
+
+@dataclass
+class Hand:
+    """What somebody does with mouse and keyboard in the Dagster UI."""
+
+    browser: Browser
+
+    def wait(self, condition: str) -> None:
+        deadline = time.monotonic() + 240
+        while not self.browser.ask(f"Boolean({condition})"):
+            assert time.monotonic() < deadline, (condition, self.browser.ask("document.body.innerText")[:2000])
+            time.sleep(0.5)
+
+    def press(self, words: str) -> None:
+        self.wait(f"({BUTTON})({words!r})")
+        x, y = self.browser.ask(
+            f"(() => {{ const r = ({BUTTON})({words!r}).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] }})()"
+        )
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def write(self, place: str, text: str) -> None:
+        self.wait(place)
+        self.browser.ask(f"(() => {{ const e = {place}; e.focus(); e.select(); }})()")
+        self.browser.call("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            self.browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13)
+
+
+def test_a_backfill_started_by_hand_in_the_dialog_ends_well(running: Running, tmp_path: Path) -> None:
+    """Materialize, a range, Launch: nothing else is asked for, all its hours are written, one run did it."""
+    asset = "mart/endpoint_hourly_stats"
+    keys = running.ask(
+        '{ assetNodeOrError(assetKey: {path: ["mart", "endpoint_hourly_stats"]}) { ... on AssetNode { partitionKeys } } }'
+    )["assetNodeOrError"]["partitionKeys"]
+    first, last = keys[-4], keys[-2]
+    with Browser.started(tmp_path, running.url) as browser:
+        hand = Hand(browser)
+        browser.size(1440, 1000)
+        browser.open(f"/assets/{asset}?view=partitions")
+        hand.press("Materialize")
+        hand.write(DIALOG_INPUT, f"[{first}...{last}]")
+        hand.press("Launch backfill")
+        hand.wait("!document.querySelector('[class*=ialog]')?.innerText.includes('Launch runs')")
+    wanted = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status partitionNames } } } }"
+    deadline = time.monotonic() + 600
+    while True:
+        found = running.ask(wanted)["partitionBackfillsOrError"]["results"]
+        if found and found[0]["status"].startswith("COMPLETED"):
+            break
+        assert time.monotonic() < deadline, found
+        time.sleep(2)
+    assert (found[0]["status"], found[0]["partitionNames"]) == ("COMPLETED_SUCCESS", keys[-4:-1])
 
 
 def test_the_page_starts_a_job_through_dagster_and_its_administrator_switches_it(running: Running) -> None:

@@ -126,6 +126,7 @@ def test_messages_are_rows_of_the_product_whatever_source_their_alert_is_about(o
     assert own.query("SELECT DISTINCT source_id FROM raw.notification") == [("_self",)]
     assert own.query("SELECT DISTINCT source_id FROM raw.notification_attempt") == [("_self",)]
     assert own.query("SELECT DISTINCT source_id FROM mart.notification_minute_stats") == [("_self",)]
+    assert own.query("SELECT DISTINCT source_id FROM meta.window_progress") == [("_self",)], "no hour of theirs is due"
 
 
 def test_samples_of_collectors_belong_to_their_source_and_are_moved_once(own: Own) -> None:
