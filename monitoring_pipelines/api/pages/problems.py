@@ -16,6 +16,10 @@ STRINGS = {
     "problem.title_404": ("没有找到", "Not found"),
     "problem.title_503": ("暂时不可用", "Not available at the moment"),
     "problem.title_500": ("出错了", "Something went wrong"),
+    "problem.text_404": ("此地址没有内容，或对象不存在。", "There is nothing at this address, or the object does not exist."),
+    "problem.text_403": ("当前身份没有此权限。", "The present identity may not do this."),
+    "problem.text_503": ("稍后会自动重试。", "This is tried again by itself."),
+    "problem.text_500": ("服务器内部错误，详情在日志中。", "An error inside the server; the log has the details."),
     "problem.request": ("请求编号（日志中可查）", "Request id, also in the log"),
     "problem.again": ("重试", "Try again"),
     "problem.home": ("返回总览", "To the overview"),
@@ -56,7 +60,8 @@ def problem_page(request: Request, status: int, message: str, reason: str | None
     """
     view = View(request)
     kind = status if status in (400, 403, 404, 503) else 500
-    text = view.word("problem", reason) if reason and view.knows(f"problem.{reason}") else message
+    known = [f"problem.{reason}", f"problem.text_{kind}"] if view.language != "en" else [f"problem.{reason}"]
+    text = next((view.t(key) for key in known if view.knows(key)), message)
     return render(
         request, "problem.html", title=view.t(f"problem.title_{kind}"), refresh=None, status=status, view=view,
         text=text, request_id=request_id, may_pass=status >= 500,
