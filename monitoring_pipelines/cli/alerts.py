@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from monitoring_pipelines.cli.context import Context, Ctx
+from monitoring_pipelines.cli.context import Context, Ctx, Whole
 from monitoring_pipelines.cli.output import table
 from monitoring_pipelines.errors import UsageError
 
@@ -42,7 +42,7 @@ def list_(
     type: list[str] | None = None,  # noqa: A002 - the option's name
     all: bool = False,  # noqa: A002 - the option's name
     silences: bool = False,
-    limit: int = 50,
+    limit: Whole = 50,
     ctx: Ctx,
 ) -> int:
     """List open alerts, newest first. Exit code 1 if one is firing.
@@ -221,7 +221,7 @@ def unsilence(silence_id: str, *, ctx: Ctx) -> int:
 
 
 @app.command
-def history(*, hours: float = 24.0, kind: str | None = None, limit: int = 100, ctx: Ctx) -> int:
+def history(*, hours: float = 24.0, kind: str | None = None, limit: Whole = 100, ctx: Ctx) -> int:
     """Show what happened to all alerts, newest first.
 
     Args:

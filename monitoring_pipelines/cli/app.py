@@ -62,6 +62,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("compensate", "compensate:compensate", _RUN, "Plan a repair and, after you said yes, apply it."),
     ("demo", "demo:demo", _RUN, "Build or run a simulated platform with seeded faults."),
     ("serve", "serve:serve", _RUN, "Serve the page, the JSON API and /metrics."),
+    ("load-test", "load_test:load_test", _RUN, "Read a running page with many clients and judge it by the limits."),
     ("up", "up:up", _RUN, "Run the page and Dagster as one supervised command."),
 )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from monitoring_pipelines.cli.context import Context, Ctx
+from monitoring_pipelines.cli.context import Context, Ctx, OptionalWhole
 from monitoring_pipelines.cli.output import table, write
 from monitoring_pipelines.errors import UsageError
 
@@ -29,7 +29,7 @@ def check(
     /,
     *,
     ctx: Ctx,
-    hours_back: int | None = None,
+    hours_back: OptionalWhole = None,
 ) -> int:
     """Extract, check the sources now and store the result; exit code 1 with findings, 3 if a source is unreachable.
 
@@ -75,9 +75,14 @@ def check_integrity(
         (start_date, "--start-date"), (end_date, "--end-date"), (split_date, "--split-date")
     )]  # fmt: skip
     wanted = report.Range.of(ctx.clock.now(), ZoneInfo(ctx.settings.timezone), *days)
+    # A source that is named is asked even if it cannot answer: the error says what it lacks.
+    asked = [
+        source for source in ctx.sources() if ctx.source or (source.mapped("task") and source.mapped("task_output"))
+    ]
+    if not asked:
+        raise UsageError("no source has tasks and outputs mapped", "`mp validate` shows what a report needs")
     reports = [
-        report.integrity(pipe, state, source, wanted, detailed=detailed_report, say=_teller(ctx))
-        for source in ctx.sources()
+        report.integrity(pipe, state, source, wanted, detailed=detailed_report, say=_teller(ctx)) for source in asked
     ]
     ctx.emit({"reports": reports}, lambda: "\n\n".join(_report_text(one) for one in reports))
     return 1 if any(one["metrics"]["missing_count"] for one in reports) else 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from monitoring_pipelines.cli.context import Ctx
+from monitoring_pipelines.cli.context import Ctx, OptionalWhole
 from monitoring_pipelines.cli.repair import actor_of, finish, make_plan, request_of, state_of
 from monitoring_pipelines.cli.repair_text import Bar
 from monitoring_pipelines.compensation.model import RepairRefused
@@ -15,7 +15,7 @@ from monitoring_pipelines.compensation.model import RepairRefused
 
 def compensate(
     *, start_date: str | None = None, end_date: str | None = None, task_ids: str | None = None,
-    batch_size: int | None = None, max_tasks: int | None = None, dry_run: bool = False, ctx: Ctx,
+    batch_size: OptionalWhole = None, max_tasks: OptionalWhole = None, dry_run: bool = False, ctx: Ctx,
 ) -> int:  # fmt: skip
     """Find lost outputs, show what would be inserted, and insert it after you said yes.
 

@@ -5,7 +5,7 @@ What belongs here: ``Context``. What does not: parsing (``app``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,5 +83,12 @@ class Context:
             write(text() if callable(text) else text)
 
 
+def _whole(_type: Any, tokens: Sequence[Any]) -> int:
+    return int(tokens[0].value)
+
+
+#: A whole number; the library rounds ``1.5`` to 2 instead of refusing it.
+Whole = Annotated[int, Parameter(converter=_whole)]
+OptionalWhole = Annotated[int | None, Parameter(converter=_whole)]
 #: Annotation of the context parameter of a command.
 Ctx = Annotated[Context, Parameter(parse=False)]

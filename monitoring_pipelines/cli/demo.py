@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.cli.context import Whole
 from monitoring_pipelines.cli.supervise import Supervisor, check_port
 from monitoring_pipelines.cli.up import (
     DEFAULT_PORT,
@@ -49,14 +50,14 @@ _PAGES = {
 def demo(
     *,
     days: float = 3.0,
-    seed: int = 7,
+    seed: Whole = 7,
     dir: Path = Path("demo"),  # noqa: A002 - the option is called --dir
     live: bool | None = None,
     mysql_dsn_env: str | None = None,
     serve: bool = True,
     host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    page_port: int = DEFAULT_PAGE_PORT,
+    port: Whole = DEFAULT_PORT,
+    page_port: Whole = DEFAULT_PAGE_PORT,
     load: float = 1.0,
     fresh: bool = False,
     ctx: OptionalContext = None,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from cyclopts import App
 
-from monitoring_pipelines.cli.context import Ctx
+from monitoring_pipelines.cli.context import Ctx, Whole
 from monitoring_pipelines.errors import UsageError
 
 app = App(name="docs", help="Documents made from what is stored.", help_format="plaintext")
 
 
 @app.command
-def expectations(*, out: Path, hours_back: int = 24, ctx: Ctx) -> int:
+def expectations(*, out: Path, hours_back: Whole = 24, ctx: Ctx) -> int:
     """Judge the last hours with the expectation suites and write the results as web pages (Data Docs).
 
     The pages need no server and fetch nothing from the internet.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from monitoring_pipelines.cli.context import Context, Ctx
+from monitoring_pipelines.cli.context import Context, Ctx, Whole
 from monitoring_pipelines.cli.output import table
 from monitoring_pipelines.cli.times import instant
 from monitoring_pipelines.errors import UsageError
@@ -33,8 +33,8 @@ def tasks(
     without_output: bool = False,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
-    limit: int = 20,
-    page: int = 1,
+    limit: Whole = 20,
+    page: Whole = 1,
     ctx: Ctx,
 ) -> int:
     """List tasks, newest first; with KEY show one task and everything that happened to it.
@@ -106,7 +106,7 @@ def _one_task(ctx: Context, sources: tuple[str, ...], key: str) -> int:
     return 0
 
 
-def jobs(job: str | None = None, *, scope: str = "auto", limit: int = 20, ctx: Ctx) -> int:
+def jobs(job: str | None = None, *, scope: str = "auto", limit: Whole = 20, ctx: Ctx) -> int:
     """List scheduled jobs with their figures; with JOB show its newest runs. Exit code 1 if a job's last run failed.
 
     Args:

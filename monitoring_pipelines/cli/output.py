@@ -98,7 +98,9 @@ def _short_hint(problem: ConfigError) -> str:
 
 _CAUSES = {
     "config": "the configuration cannot be used as it is; nothing was done",
-    "usage": "the command line cannot be understood; nothing was done",
+    "usage": "the command cannot be carried out as it was given; nothing was done",
+    "not_found": "nothing with this id is stored; nothing was done",
+    "nothing_published": "no cycle has finished yet for this configuration",
     "source_unavailable": "the source did not answer; stored data is unchanged",
     "schema_drift": "the source's schema no longer fits the mapping; stored data is unchanged",
     "locked": "another process is writing",
@@ -118,7 +120,7 @@ def _cause_of(error: ProductError) -> str:
     if error.__cause__ is not None:
         first = str(error.__cause__).strip().splitlines()
         return f"{type(error.__cause__).__name__}: {first[0] if first else ''}"
-    return _CAUSES.get(error.code, "see above")
+    return _CAUSES.get(error.code, f"{error.code.replace('_', ' ')}; nothing more is known")
 
 
 class _MaskingFormatter(logging.Formatter):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from monitoring_pipelines.cli.context import Context, Ctx
+from monitoring_pipelines.cli.context import Context, Ctx, OptionalWhole, Whole
 from monitoring_pipelines.cli.output import table
 from monitoring_pipelines.cli.repair_text import Bar, plan_text, run_text
 from monitoring_pipelines.errors import UsageError
@@ -54,7 +54,7 @@ def one_source(ctx: Context) -> str:
 def request_of(
     ctx: Context, *, start: str | None = None, end: str | None = None, start_date: str | None = None,
     end_date: str | None = None, hours: float | None = None, task_ids: str | None = None,
-    max_tasks: int | None = None, mode: Mode | None = None, batch_size: int | None = None,
+    max_tasks: OptionalWhole = None, mode: Mode | None = None, batch_size: OptionalWhole = None,
 ) -> PlanRequest:  # fmt: skip
     """The request the options describe; UsageError when they contradict each other (R-303, R-304)."""
     from monitoring_pipelines.cli.times import day
@@ -99,8 +99,8 @@ def _bound(text: str, option: str, zone: str) -> Any:
 @app.command
 def plan(
     *, start: Start = None, end: End = None, start_date: str | None = None, end_date: str | None = None,
-    hours: float | None = None, task_ids: str | None = None, max_tasks: int | None = None, mode: Mode | None = None,
-    batch_size: int | None = None, ctx: Ctx,
+    hours: float | None = None, task_ids: str | None = None, max_tasks: OptionalWhole = None, mode: Mode | None = None,
+    batch_size: OptionalWhole = None, ctx: Ctx,
 ) -> int:  # fmt: skip
     """Look for lost outputs and propose rows. Writes nothing to the source.
 
@@ -185,7 +185,7 @@ def _csv(items: list[dict[str, Any]]) -> str:
 
 
 @app.command(name="list")
-def list_(*, state: list[str] | None = None, limit: int = 20, ctx: Ctx) -> int:
+def list_(*, state: list[str] | None = None, limit: Whole = 20, ctx: Ctx) -> int:
     """List plans, newest first.
 
     Args:
@@ -195,6 +195,8 @@ def list_(*, state: list[str] | None = None, limit: int = 20, ctx: Ctx) -> int:
     """
     from monitoring_pipelines.state import repair as store
 
+    if limit < 1:
+        raise UsageError("--limit must be at least 1")
     sources: list[str | None] = [*ctx.source] or [None]
     with state_of(ctx).read() as con:
         plans = [
@@ -246,7 +248,7 @@ def reject(plan_id: str, *, note: str | None = None, ctx: Ctx) -> int:
 
 
 @app.command
-def apply(plan_id: str, *, batch_size: int | None = None, rate: float | None = None, ctx: Ctx) -> int:
+def apply(plan_id: str, *, batch_size: OptionalWhole = None, rate: float | None = None, ctx: Ctx) -> int:
     """Insert the rows of an approved plan, verify them, write the report.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from monitoring_pipelines.cli.context import Ctx
+from monitoring_pipelines.cli.context import Ctx, Whole
 from monitoring_pipelines.cli.output import table
 from monitoring_pipelines.errors import UsageError
 
@@ -26,11 +26,11 @@ def rules(
     /,
     *,
     ctx: Ctx,
-    days: int = 30,
+    days: Whole = 30,
     metric: str | None = None,
     op: Literal[">", ">=", "<", "<=", "=", "!="] | None = None,
     threshold: float | None = None,
-    window: int = 1,
+    window: Whole = 1,
     for_: Annotated[str | None, Parameter(name="--for")] = None,
     severity: str = "medium",
     filter_: Annotated[list[str] | None, Parameter(name="--filter", negative="")] = None,

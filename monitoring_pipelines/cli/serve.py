@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring_pipelines.cli.context import Ctx
+from monitoring_pipelines.cli.context import Ctx, OptionalWhole
 from monitoring_pipelines.cli.supervise import check_port
 from monitoring_pipelines.errors import Refused
 
@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _GRACE_S = 5
 
 
-def serve(*, host: str | None = None, port: int | None = None, dagster_url: str | None = None, ctx: Ctx) -> int:
+def serve(*, host: str | None = None, port: OptionalWhole = None, dagster_url: str | None = None, ctx: Ctx) -> int:
     """Serve the page, the JSON API and /metrics until Ctrl-C.
 
     Args:

@@ -75,6 +75,8 @@ def aggregate(
 
     if (from_ is None) != (to is None):
         raise UsageError("--from and --to belong together", "give both, or neither for what is due")
+    if from_ and to:
+        span(from_, to, DAY if grain == "day" else HOUR)  # before anything is computed
     ctx.warehouse(must_exist=True)
     pipe = pipeline.Pipeline.of(ctx.settings, ctx.clock)
     pipeline.refresh_core(pipe)
@@ -131,8 +133,8 @@ def rebuild(
     from monitoring_pipelines.pipeline import Pipeline
     from monitoring_pipelines.rebuild import rebuild as run
 
-    ctx.warehouse(must_exist=True)
     start, end = span(from_, to, HOUR)
+    ctx.warehouse(must_exist=True)
     done = run(Pipeline.of(ctx.settings, ctx.clock), start, end, (lambda text: None) if ctx.json else write)
     data = {"tasks": done.tasks, "workers": done.workers, "windows": len(done.windows), "rows_restated": done.restated,
             "seconds": round(done.seconds, 3)}  # fmt: skip

@@ -23,7 +23,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from monitoring_pipelines.cli.context import Context
+from monitoring_pipelines.cli.context import Context, OptionalWhole, Whole
 from monitoring_pipelines.cli.supervise import Say, Service, Supervisor, check_port
 from monitoring_pipelines.errors import ConfigError, ProductError, WarehouseBusy
 
@@ -43,9 +43,9 @@ OptionalContext = Annotated[Context | None, Parameter(parse=False)]
 def up(
     *,
     host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
+    port: Whole = DEFAULT_PORT,
     home: Path | None = None,
-    page_port: int | None = None,
+    page_port: OptionalWhole = None,
     page_host: str | None = None,
     ctx: OptionalContext = None,
 ) -> int:

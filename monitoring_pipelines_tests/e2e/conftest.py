@@ -43,6 +43,7 @@ class Served:
     url: str
     settings: Settings
     token: str = ""
+    config: Path = Path()
     #: Pages of the repair that was made, where one was.
     repair_paths: list[str] = field(default_factory=list)
 
@@ -98,7 +99,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     url = next(one.base_url for one in settings.repair.recoverers if one.base_url)
     results = serve_results(url)
     address, stop = start_server(settings, clock)
-    yield Served(address, settings, folder.page_token.read_text().strip())
+    yield Served(address, settings, folder.page_token.read_text().strip(), folder.config)
     stop()
     if results is not None:
         results.stop()
