@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring_pipelines.api.answers import to_json
+from monitoring_pipelines.published.endpoints import _exact_sum
 from monitoring_pipelines.published.jobs import two
 from monitoring_pipelines.severity import quotient, rounded
 
@@ -34,6 +35,11 @@ def test_a_quotient_in_integers_is_the_rounded_fraction(
 )
 def test_a_duration_is_rounded_as_its_decimals_say(value: float) -> None:
     assert two(value) == float(Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+@given(st.lists(st.decimals(-(10**11), 10**11, places=3), min_size=1))
+def test_a_sum_of_floats_is_that_of_the_decimals_they_stand_for(values: list[Decimal]) -> None:
+    assert _exact_sum([float(value) for value in values], 3) == sum(values)
 
 
 @pytest.mark.parametrize(

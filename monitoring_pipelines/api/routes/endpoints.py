@@ -82,10 +82,11 @@ def stats(
         name = owner(services, look, endpoint, source)
         grain = endpoints.choose_grain(granularity, first, last)
         check_range(grain, first, last)
-        rows = endpoints.statistics(look, name, endpoint, grain, first, last, fill=fill)
+        rows = endpoints.statistics(look, name, endpoint, grain, first, last, fill=fill, floats=True)
         data = {
             "source_id": name, "endpoint": endpoint, "granularity": grain, "from": first, "to": last,
-            "closed_through": endpoints.closed_through(look, name), "rows": rows, "summary": endpoints.summary(rows),
+            "closed_through": endpoints.closed_through(look, name), "rows": rows,
+            "summary": endpoints.summary(rows, endpoints.decimals(look, grain)),
         }  # fmt: skip
         return v1(request, data, as_of=look.manifest.sources.get(name, {}).get("as_of"), look=look)
 
