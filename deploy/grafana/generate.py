@@ -1,11 +1,14 @@
 """Writes the Grafana dashboards of this folder: ``make grafana``. A test compares them with what this file gives.
 
+With a configuration of your own: ``python deploy/grafana/generate.py --config monitoring.yaml --output FOLDER``.
+
 What belongs here: panels and the queries behind them. What does not: thresholds; they come from the tables that rules and
 checks read, so that a panel turns red when the alert does (C-452).
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,15 +19,20 @@ from grafana_foundation_sdk.models.common import BigValueGraphMode, GraphTreshol
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, Threshold, ThresholdsMode
 
 from monitoring_pipelines.alerts.rules.table import in_force
+from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.config.schema import Settings
 
 HERE = Path(__file__).resolve().parent
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, YELLOW, RED = "green", "yellow", "red"
 WIDTH = 24
-SETTINGS = Settings()
-RULES = in_force(SETTINGS)
 BY_ENDPOINT = '{source=~"$source",endpoint=~"$endpoint"}'
+
+
+class Limits:
+    """The configuration whose thresholds the panels show: as shipped, unless ``text_of`` is given another one."""
+
+    settings = Settings()
 
 
 def thresholds(*steps: tuple[float, str], base: str = GREEN) -> Any:
@@ -36,13 +44,13 @@ def thresholds(*steps: tuple[float, str], base: str = GREEN) -> Any:
 def of_rule(rule_id: str) -> Any:
     """The thresholds of a shipped rule."""
     colours = {"medium": YELLOW, "low": YELLOW, "info": YELLOW}
-    levels = [level for level in RULES[rule_id].levels if level.threshold is not None]
+    levels = [level for level in in_force(Limits.settings)[rule_id].levels if level.threshold is not None]
     return thresholds(*((float(level.threshold or 0), colours.get(level.severity, RED)) for level in levels))
 
 
 def bands() -> Any:
     """The bands of completeness (C-002)."""
-    limits = SETTINGS.checks.bands
+    limits = Limits.settings.checks.bands
     return thresholds((float(limits.degraded), YELLOW), (float(limits.healthy), GREEN), base=RED)
 
 
@@ -104,7 +112,7 @@ def hourly(labels: str, family: str, scope: str = "") -> str:
 
 def overview() -> Any:
     """Health, completeness, alerts, lag."""
-    lag = 3.0 * max(SETTINGS.extract.interval_s, 60)
+    lag = 3.0 * max(Limits.settings.extract.interval_s, 60)
     built = board("mp-overview", "Monitoring pipelines: overview", ["overview"])
     built = built.with_variable(variable("source", "Source", "mp_extract_last_success_timestamp_seconds, source"))
     panels = [
@@ -152,7 +160,11 @@ def endpoints() -> Any:
 
 def _endpoint_seconds() -> Any:
     """The rule counts milliseconds, the family seconds."""
-    levels = [level.threshold for level in RULES["endpoint.p95_execution"].levels if level.threshold is not None]
+    levels = [
+        level.threshold
+        for level in in_force(Limits.settings)["endpoint.p95_execution"].levels
+        if level.threshold is not None
+    ]
     return thresholds(*zip((float(value) / 1000 for value in levels), (YELLOW, RED), strict=True))
 
 
@@ -208,15 +220,24 @@ def _with(built: Any, panels: list[Any]) -> Any:
 BOARDS = {"overview": overview, "endpoints": endpoints, "collectors": collectors, "scheduler": scheduler}
 
 
-def text_of(name: str) -> str:
-    """The JSON text of a dashboard."""
+def text_of(name: str, settings: Settings | None = None) -> str:
+    """The JSON text of a dashboard, with the thresholds of ``settings``."""
+    Limits.settings = settings or Settings()
     return JSONEncoder(sort_keys=True, indent=2).encode(BOARDS[name]().build()) + "\n"
 
 
 def main() -> int:
     """Write all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="configuration whose thresholds are shown; default: those as shipped")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder to write to; default: this one")
+    given = parser.parse_args()
+    if given.config and given.output == HERE:
+        parser.error("--config needs --output: the dashboards of this folder are those as shipped")
+    given.output.mkdir(parents=True, exist_ok=True)
     for name in BOARDS:
-        (HERE / f"{name}.json").write_text(text_of(name), encoding="utf-8")
+        text = text_of(name, load_settings(given.config) if given.config else None)
+        (given.output / f"{name}.json").write_text(text, encoding="utf-8")
     return 0
 
 

@@ -25,6 +25,7 @@ from cyclopts import Parameter
 
 from monitoring_pipelines.cli.context import Context, OptionalWhole, Whole
 from monitoring_pipelines.cli.supervise import Say, Service, Supervisor, check_port
+from monitoring_pipelines.config.schema_services import PAGE_VARIABLE
 from monitoring_pipelines.errors import ConfigError, ProductError, WarehouseBusy
 
 DEFAULT_PORT = 3000
@@ -157,8 +158,11 @@ def level_of(ctx: Context | None) -> str:
     return "warning" if ctx is None else ctx.log_level
 
 
-def dagster_services(config: Path, home: Path, host: str, port: int, level: str = "warning") -> list[Service]:
+def dagster_services(
+    config: Path, home: Path, host: str, port: int, level: str = "warning", page_url: str | None = None
+) -> list[Service]:
     """Code server, web server and daemon with the environment they need; nothing of Dagster's is left to defaults.
+    ``page_url`` is where links to our page lead.
 
     One code server for both: each would keep its own otherwise, and the daemon a new one every minute.
     """
@@ -168,6 +172,7 @@ def dagster_services(config: Path, home: Path, host: str, port: int, level: str 
         "DAGSTER_HOME": str(home),
         "PYTHONUNBUFFERED": "1",
         "DAGSTER_DISABLE_TELEMETRY": "yes",
+        **({PAGE_VARIABLE: page_url} if page_url else {}),
     }
     code_port = _free_port()
     workspace = home / "code_server.yaml"
@@ -241,11 +246,12 @@ def run_services(
         files.write(line)
         shown(line)
 
-    services = dagster_services(config, home, host, port, level)
     page_url = None
     if page is not None:
-        services.insert(0, page_service(config, home, page, url, level))
         page_url = f"http://{'localhost' if page[0] in ('0.0.0.0', '::') else page[0]}:{page[1]}"  # noqa: S104 - shown
+    services = dagster_services(config, home, host, port, level, page_url)
+    if page is not None:
+        services.insert(0, page_service(config, home, page, url, level))
     supervisor = Supervisor(services, told, on_stop)
 
     def ready() -> bool:

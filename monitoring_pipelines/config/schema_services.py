@@ -94,6 +94,10 @@ class RepairSettings(Block):
     auto_plan: Flag = False
 
 
+#: Environment variable with the address of the page that `mp up` serves beside Dagster.
+PAGE_VARIABLE = "MP_PAGE_URL"
+
+
 class ApiToken(Block):
     """One access token (S-002)."""
 

@@ -49,7 +49,8 @@ def check_result(
     found = [finding for outcome in failed for finding in outcome.findings]
     # A check that could not be computed only warns; the source that could not be read is one of its own, and red.
     serious = any(f.severity in ("high", "critical") for f in found)
-    texts = [outcome.message for outcome in failed if outcome.message] if not found else [f.message for f in found]
+    told = [(f.source_id, f.message) for f in found] or [(o.source_id, o.message) for o in failed if o.message]
+    texts = [text if len(answers) == 1 else f"{source}: {text}" for source, text in told]
     return AssetCheckResult(
         asset_key=key,
         check_name=name,
@@ -116,30 +117,34 @@ def _counts(outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:
 
 
 def _explanation(outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:
-    """Since when and what carries it, as the check found it; of several sources the first that says so."""
-    details = [finding.details for outcome in outcomes for finding in outcome.findings]
+    """Since when and what carries it, as the check found it, with the source where several have an answer."""
+    several = sum(outcome.status in _ANSWERS for outcome in outcomes) > 1
+    found = [
+        (f"{outcome.source_id}: " if several else "", finding.details)
+        for outcome in outcomes
+        for finding in outcome.findings
+    ]
     shown: dict[str, Any] = {}
-    since = next((d["since"] for d in details if d.get("since")), None)
+    since = [
+        f"{source}{s['at_local']} ({s['precision']}): {s['before_rate']} % before, {s['after_rate']} % after"
+        for source, details in found
+        if (s := details.get("since"))
+    ]
     if since:
-        shown["since"] = (
-            f"{since['at_local']} ({since['precision']}): {since['before_rate']} % before, {since['after_rate']} % after"
-        )
-    carried: list[Any] = next((d["carried_by"] for d in details if d.get("carried_by")), [])
+        shown["since"] = "\n".join(since)
+    carried = [_carrier(source, one) for source, details in found for one in details.get("carried_by") or ()]
     if carried:
-        shown["carried_by"] = MetadataValue.md("\n".join(_carrier(one) for one in carried))
-    worst = max((d["worst_endpoint"] for d in details if d.get("worst_endpoint")), key=_missing, default=None)
+        shown["carried_by"] = MetadataValue.md("\n".join(carried))
+    worst = [(source, details["worst_endpoint"]) for source, details in found if details.get("worst_endpoint")]
     if worst:
-        shown["worst_endpoint"] = f"{worst['endpoint']} ({worst['missing']} of {worst['tasks']} missing)"
+        source, one = max(worst, key=lambda pair: int(pair[1]["missing"]))
+        shown["worst_endpoint"] = f"{source}{one['endpoint']} ({one['missing']} of {one['tasks']} missing)"
     return shown
 
 
-def _missing(worst: dict[str, Any]) -> int:
-    return int(worst["missing"])
-
-
-def _carrier(one: dict[str, Any]) -> str:
+def _carrier(source: str, one: dict[str, Any]) -> str:
     return (
-        f"* {one['dimension']} **{one['value'] or '–'}**: {one['share_of_loss']} % of the loss, "
+        f"* {source}{one['dimension']} **{one['value'] or '–'}**: {one['share_of_loss']} % of the loss, "
         f"{one['share_of_traffic']} % of the traffic ({one['missing']} of {one['tasks']} missing)"
     )
 

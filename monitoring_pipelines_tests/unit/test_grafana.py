@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -70,6 +72,27 @@ def test_panels_have_the_thresholds_of_rules_and_bands():
         ("Waiting tasks", "endpoint.queue_depth"),
     ):  # fmt: skip
         assert steps(by_title[title]) == [level.threshold for level in rules[rule].levels], title
+
+
+def test_dashboards_of_ones_own_have_the_thresholds_of_the_configuration(tmp_path):
+    """C-452: one file decides, and the shipped dashboards stay as they are."""
+    (tmp_path / "monitoring.yaml").write_text(
+        "version: 1\nchecks: {bands: {healthy: 90, degraded: 70}}\nrules: [{id: resource.memory, threshold: 5.0e+9}]\n"
+        "sources: [{id: shop, preset: tktool, read_dsn_env: SHOP_DSN}]\n"
+    )
+    before = {name: (FOLDER / f"{name}.json").read_bytes() for name in NAMES}
+    command = [sys.executable, str(FOLDER / "generate.py"), "--config", str(tmp_path / "monitoring.yaml")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2, "it would overwrite them"
+    subprocess.run([*command, "--output", str(tmp_path / "own")], check=True)
+    found = {
+        panel["title"]: steps(panel)
+        for name in NAMES
+        for panel in json.loads((tmp_path / "own" / f"{name}.json").read_text("utf-8"))["panels"]
+        if "thresholds" in panel["fieldConfig"]["defaults"]
+    }
+    assert found["Completion (24 h)"] == [70, 90]
+    assert found["Memory"] == [5e9]
+    assert {name: (FOLDER / f"{name}.json").read_bytes() for name in NAMES} == before
 
 
 def test_unknown_is_a_gap_and_percentages_have_a_fixed_axis():
