@@ -89,7 +89,10 @@ def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) ->
 
 def found_task(services: Services, look: Look, task_key: str, source: str | None) -> dict[str, Any]:
     """The task with all its nested rows; 404 when unknown, 400 when several sources have the key."""
-    rows = tasks.find(look, chosen_sources(services, source), task_key)
+    known = [name for name in chosen_sources(services, source) if name != "_self"]
+    # Each source more is another look-up in all files.
+    able = [name for name in known if services.settings.source(name).mapped("task")]
+    rows = tasks.find(look, able, task_key)
     name = one_source((row["source_id"] for row in rows), source, "this task key")
     if name is None:
         raise missing("unknown task")
