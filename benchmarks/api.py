@@ -3,8 +3,8 @@
     python -m benchmarks.api                      # small: 200,000 tasks, 40 requests a path
     python -m benchmarks.api 10000000 --requests 200 --keep FOLDER
 
-The server is a process of its own; a second one publishes 300 new tasks every two seconds, thirty times as often as the
-schedule. ``{n}`` in a path is another number in every request, so that answers remembered from an earlier one do not
+The server is a process of its own; a second one publishes 300 new tasks every two seconds (``--every``), thirty times as
+often as the schedule. ``{n}`` in a path is another number in every request, so that answers remembered from an earlier one do not
 help. The peer is the plain question to the same files: one DuckDB statement with count and page over all of them.
 """
 
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--keep", help="folder for the store; one that exists is used again")
     parser.add_argument("--only", default="", help="only paths whose name has this")
+    parser.add_argument("--every", type=float, default=2, help="seconds between two publications; the schedule has 60")
     parser.add_argument("--quiet", action="store_true", help="no publications meanwhile")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-api-") as scratch:
@@ -159,7 +160,7 @@ def main() -> None:
         ticks = None
         if not given.quiet:
             ticks = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks._published", str(folder), "3600", "2"], cwd=ROOT
+                [sys.executable, "-m", "benchmarks._published", str(folder), "3600", str(given.every)], cwd=ROOT
             )
         try:
             measure(url, keys, given, server.pid, settings)
@@ -192,7 +193,9 @@ def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, sett
         seconds = plain(settings, 5)
         rows.append(["peer: failed tasks, plain SQL, one client", f"{seconds[-1] * 1000:.0f}",
                      f"{seconds[2] * 1000:.0f}", f"{seconds[-1] * 1000:.0f}", "", "", ""])  # fmt: skip
-    print(f"{machine()}; load average {os.getloadavg()[0]:.1f}; publications {'off' if given.quiet else 'every 2 s'}")
+    print(
+        f"{machine()}; load average {os.getloadavg()[0]:.1f}; publications {'off' if given.quiet else f'every {given.every:g} s'}"
+    )
     print(table(["answer", "first ms", "p50 ms", "p95 ms", "most ms", "CPU ms of the server", "MB"], rows))
     print(f"memory of the server: {start_mb:.0f} MB after start, {peak_mb:.0f} MB at most")
 

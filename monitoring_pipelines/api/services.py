@@ -55,8 +55,8 @@ class Services:
     dagster_url: str | None = None
     #: Caches and helpers that live as long as the application, by name.
     shared: dict[str, Any] = field(default_factory=dict)
-    #: Held while an answer of thousands of wide rows is put together: more at once end no sooner and need more memory.
-    wide: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
+    #: Held while an answer of thousands of wide rows is put together: two at once end no sooner and need twice the memory.
+    wide: threading.Lock = field(default_factory=threading.Lock)
     _answers: OrderedDict[tuple[Any, ...], _Answer] = field(default_factory=OrderedDict)
     _newest: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
