@@ -1,8 +1,8 @@
 /*
 The final tasks of a source that ended in [since, until), with the status their attempts decided (core.task: E-203,
 M-206), found without reading tasks of other times: the view's computed end keeps storage from being skipped, and so does
-a join by the task alone. A decided task's row is looked for where it was created and left out where it ends; only what is
-not there, or was stored before these two were noted, is looked for everywhere.
+a join by the task alone. A decided task's row is looked for where it was created and left out where it ends; everywhere only
+if it does not say when it was created, or was stored before that was noted.
 */
 CREATE OR REPLACE TEMP MACRO decided_task(source, since, until) AS TABLE
 WITH decided AS (
@@ -19,25 +19,18 @@ WITH decided AS (
         AND s.ended_at IS NULL AND s.created_at >= since AND s.created_at < until
 ),
 
-near_row AS (
+found_row AS (
     SELECT t.task_hash, t.endpoint, t.worker_key, t.raw_status, t.status, t.src_table, t.remote_id, t.created_at,
         t.output_expected, t.is_deleted, t.deleted_at, t.deleted_reason
     FROM raw.task AS t
     INNER JOIN decided ON decided.task_hash = t.task_hash AND decided.row_created_at = t.created_at
     WHERE t.source_id = source
-),
-
-found_row AS (
-    SELECT * FROM near_row
     UNION ALL
     SELECT t.task_hash, t.endpoint, t.worker_key, t.raw_status, t.status, t.src_table, t.remote_id, t.created_at,
         t.output_expected, t.is_deleted, t.deleted_at, t.deleted_reason
     FROM raw.task AS t
-    INNER JOIN (
-        SELECT decided.task_hash FROM decided
-        WHERE decided.has_row AND decided.task_hash NOT IN (SELECT near_row.task_hash FROM near_row)
-    ) AS lost ON lost.task_hash = t.task_hash
-    WHERE t.source_id = source
+    INNER JOIN decided ON decided.task_hash = t.task_hash
+    WHERE t.source_id = source AND decided.has_row AND decided.row_created_at IS NULL
 )
 
 SELECT
@@ -45,19 +38,18 @@ SELECT
     t.status, t.created_at, t.started_at, t.ended_at, t.effective_end, t.output_expected,
     t.deleted_at IS NOT NULL AS is_pruned
 FROM raw.task AS t
+ANTI JOIN (
+    SELECT s.task_hash FROM core.task_status AS s
+    WHERE s.source_id = source AND s.row_effective_end >= since AND s.row_effective_end < until
+    UNION ALL
+    SELECT s.task_hash FROM core.task_status AS s
+    WHERE s.source_id = source AND s.has_row AND s.row_created_at IS NULL
+    UNION ALL
+    SELECT decided.task_hash FROM decided
+) AS other ON other.task_hash = t.task_hash
 WHERE t.source_id = source AND t.effective_end >= since AND t.effective_end < until
     AND t.status IN ('succeeded', 'failed', 'timed_out', 'cancelled')
     AND NOT t.is_deleted AND (t.deleted_at IS NULL OR t.deleted_reason = 'retention')
-    AND t.task_hash NOT IN (
-        SELECT s.task_hash FROM core.task_status AS s
-        WHERE s.source_id = source AND s.row_effective_end >= since AND s.row_effective_end < until
-            AND s.task_hash IS NOT NULL
-        UNION ALL
-        SELECT s.task_hash FROM core.task_status AS s
-        WHERE s.source_id = source AND s.has_row AND s.row_created_at IS NULL AND s.task_hash IS NOT NULL
-        UNION ALL
-        SELECT decided.task_hash FROM decided WHERE decided.task_hash IS NOT NULL
-    )
 UNION ALL
 SELECT
     s.task_key, s.task_hash, coalesce(t.endpoint, s.endpoint, source), coalesce(s.worker_key, t.worker_key), t.raw_status,
