@@ -33,6 +33,7 @@ def serve(*, host: str | None = None, port: OptionalWhole = None, dagster_url: s
     """
     from monitoring_pipelines.cli.logfiles import add_service_log
     from monitoring_pipelines.lean import give_memory_back
+    from monitoring_pipelines.quality.files import prepare_at_start
 
     give_memory_back()
     settings = ctx.settings
@@ -40,6 +41,7 @@ def serve(*, host: str | None = None, port: OptionalWhole = None, dagster_url: s
     refuse_open_door(settings, chosen_host)
     check_port(chosen_host, chosen_port, "the page")
     add_service_log(settings.logs_path)
+    prepare_at_start(settings)
     server = make_server(settings, ctx.clock, chosen_host, chosen_port, dagster_url, ctx.log_level)
     server.run()
     return 0

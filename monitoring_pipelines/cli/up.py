@@ -236,11 +236,14 @@ def run_services(
     """
     from monitoring_pipelines.cli.logfiles import LogFiles
     from monitoring_pipelines.config import load_settings
+    from monitoring_pipelines.quality.files import prepare_at_start
 
     prepare_storage(home)
     url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
     shown = say if level in ("debug", "info") else _say_unless_routine
-    files = LogFiles(load_settings(config).logs_path)
+    settings = load_settings(config)
+    prepare_at_start(settings)
+    files = LogFiles(settings.logs_path)
 
     def told(line: str) -> None:
         files.write(line)

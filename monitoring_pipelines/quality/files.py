@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,12 @@ def prepare(settings: Settings) -> None:
     """Create the folders (S-506)."""
     for name in (*PRUNED, REPAIRS):
         (settings.logs_path / name).mkdir(parents=True, exist_ok=True)
+
+
+def prepare_at_start(settings: Settings) -> None:
+    """``prepare`` for programs that work without these files as well: a disk that takes none is told when one is due."""
+    with suppress(OSError):
+        prepare(settings)
 
 
 def finding_dict(settings: Settings, found: Finding) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -182,6 +185,26 @@ def test_a_sweep_beats_and_times_out_what_is_over_its_limit(world, capsys):
     assert figures["tasks.slots"]["slots"] == {"limit": None, "in_use": 1, "available": None, "leaked": 1}
     with world.state.read() as con:
         assert con.exec_driver_sql("select component, period_s from component_heartbeat").all() == [("sweeper", 60.0)]
+
+
+def test_folders_of_results_alerts_errors_and_repairs_are_there_from_the_start(world, capsys, monkeypatch):
+    """S-506: whoever follows a folder need not wait for its first file; a page starts without them all the same."""
+    from monitoring_pipelines.cli import logfiles, serve
+
+    started = []
+    monkeypatch.setenv(logfiles.SUPERVISED, "1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    monkeypatch.setattr(serve, "make_server", lambda *_: SimpleNamespace(run=lambda: started.append(True)))
+    logs = world.settings.logs_path
+    shutil.rmtree(logs, ignore_errors=True)
+    call(capsys, "serve", "--port", port, code=0, as_json=False)
+    assert {"monitoring_results", "alerts", "errors", "repairs"} <= {path.name for path in logs.iterdir()}
+    shutil.rmtree(logs)
+    logs.write_text("in the way")
+    call(capsys, "serve", "--port", port, code=0, as_json=False)
+    assert started == [True, True]
 
 
 def test_old_files_go_and_repair_files_stay(world, capsys):
