@@ -18,28 +18,42 @@ WITH task AS MATERIALIZED (
 found AS (
     SELECT
         'ended_before_start' AS kind,
-        task_key
+        task_key,
+        effective_end
     FROM task
     WHERE ended_at < started_at
     UNION ALL
     SELECT
         'future' AS kind,
-        task_key
+        task_key,
+        effective_end
     FROM task
     WHERE created_at > $latest::TIMESTAMP OR started_at > $latest::TIMESTAMP
     UNION ALL
     SELECT
         CASE WHEN o.in_future THEN 'future' ELSE 'output_before_start' END AS kind,
-        task.task_key
+        task.task_key,
+        task.effective_end
     FROM task
     INNER JOIN live_output($source_id, $outputs_from::TIMESTAMP, $latest::TIMESTAMP) AS o ON o.task_hash = task.task_hash
     WHERE o.origin <> 'inline' AND (o.in_future OR o.created_at < task.started_at)
+),
+
+by_task AS (
+    SELECT
+        kind,
+        task_key,
+        effective_end,
+        count(*) AS n
+    FROM found
+    GROUP BY kind, task_key, effective_end
 )
 
 SELECT
     kind,
-    count(*) AS n,
-    list(DISTINCT task_key ORDER BY task_key)[1:10] AS examples
-FROM found
+    sum(n)::BIGINT AS n,
+    list(task_key ORDER BY effective_end, task_key)[1:10] AS examples,
+    list(effective_end ORDER BY effective_end, task_key)[1:10] AS ends
+FROM by_task
 GROUP BY kind
 ORDER BY kind

@@ -7,14 +7,15 @@ SELECT
     t.task_hash,
     t.is_deleted,
     t.deleted_at IS NOT NULL AND t.deleted_reason <> 'retention' AS is_gone,
-    coalesce(s.status, t.status) AS status
+    coalesce(s.status, t.status) AS status,
+    coalesce(s.ended_at, t.effective_end) AS effective_end
 FROM (
-    SELECT r.source_id, r.task_hash, r.is_deleted, r.deleted_at, r.deleted_reason, r.status
+    SELECT r.source_id, r.task_hash, r.is_deleted, r.deleted_at, r.deleted_reason, r.status, r.effective_end
     FROM raw.task AS r
     WHERE r.source_id = $source_id AND r.created_at >= $oldest::TIMESTAMP
         AND r.task_hash IN (SELECT unnest($hashes::UBIGINT[]))
     UNION ALL
-    SELECT r.source_id, r.task_hash, r.is_deleted, r.deleted_at, r.deleted_reason, r.status
+    SELECT r.source_id, r.task_hash, r.is_deleted, r.deleted_at, r.deleted_reason, r.status, r.effective_end
     FROM raw.task AS r
     WHERE r.source_id = $source_id AND r.created_at IS NULL AND r.task_hash IN (SELECT unnest($hashes::UBIGINT[]))
 ) AS t
@@ -24,6 +25,7 @@ SELECT
     s.task_hash,
     FALSE AS is_deleted,
     FALSE AS is_gone,
-    s.status
+    s.status,
+    coalesce(s.ended_at, s.created_at) AS effective_end
 FROM core.task_status AS s
 WHERE s.source_id = $source_id AND NOT s.has_row AND s.task_hash IN (SELECT unnest($hashes::UBIGINT[]))

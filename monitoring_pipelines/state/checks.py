@@ -227,16 +227,21 @@ def believed(
 
 
 def remote_failures(state: StateStore, source_id: str, start: datetime, end: datetime) -> list[tuple[str, str | None]]:
-    """(task key, remote code) of tasks that plans made in ``[start, end)`` found failed at the remote service (C-116)."""
+    """(task key, remote code) of tasks that plans made in ``[start, end)`` found failed at the remote service (C-116), by
+    end and key.
+    """
     joined = repair_item.join(repair_plan, repair_plan.c.plan_id == repair_item.c.plan_id)
     where = (
         repair_plan.c.source_id == source_id, repair_plan.c.created_at >= start, repair_plan.c.created_at < end,
         repair_item.c["class"] == "remote_failed",
     )  # fmt: skip
-    wanted = select(repair_item.c.task_key, repair_item.c.remote_code).select_from(joined).where(*where)
+    wanted = (
+        select(repair_item.c.task_key, repair_item.c.remote_code, repair_item.c.task).select_from(joined).where(*where)
+    )
     with state.read() as con:
-        found = {row.task_key: row.remote_code for row in con.execute(wanted.order_by(repair_plan.c.created_at))}
-    return sorted(found.items())
+        found = {row.task_key: row for row in con.execute(wanted.order_by(repair_plan.c.created_at))}
+    ordered = sorted(found.values(), key=lambda row: ((row.task or {}).get("effective_end") or "", row.task_key))
+    return [(row.task_key, row.remote_code) for row in ordered]
 
 
 def prune(state: StateStore, now: datetime, days: int) -> int:

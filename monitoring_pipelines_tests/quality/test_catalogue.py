@@ -182,8 +182,8 @@ def test_an_output_at_the_end_of_the_hour_belongs_to_the_next(store):
 
 def test_duplicates_are_rows_beyond_one_per_natural_key(store):
     world = store()
-    for key, copies in (("a", 3), ("b", 2), ("c", 1)):
-        world.task(key, END)
+    for number, (key, copies) in enumerate((("a", 3), ("b", 2), ("c", 1))):
+        world.task(key, END - timedelta(seconds=number))
         for _ in range(copies):
             world.output(key, END, natural_key=f"n-{key}")
     found = world.check("duplicates").findings[0]
@@ -191,6 +191,7 @@ def test_duplicates_are_rows_beyond_one_per_natural_key(store):
     assert found.details["examples"] == [
         {"task_key": "a", "valid_rows": 3, "surplus": 2}, {"task_key": "b", "valid_rows": 2, "surplus": 1},
     ]  # fmt: skip
+    assert found.task_ids == ("b", "a"), "C-028: by end"
 
 
 def test_orphans_have_no_task_of_any_age_and_those_of_deleted_tasks_are_listed_apart(store):
@@ -212,13 +213,15 @@ def test_orphans_have_no_task_of_any_age_and_those_of_deleted_tasks_are_listed_a
 
 def test_outputs_of_unsuccessful_tasks_are_counted_by_status(store):
     world = store()
-    for key, status in (("f", "failed"), ("c", "cancelled"), ("t", "timed_out"), ("s", "succeeded"), ("r", "running")):
-        world.task(key, END, 1, status=status)
+    statuses = (("f", "failed"), ("c", "cancelled"), ("t", "timed_out"), ("s", "succeeded"), ("r", "running"))
+    for number, (key, status) in enumerate(statuses):
+        world.task(key, END - timedelta(seconds=number), 1, status=status)
     found = world.check("wrong_status").findings[0]
     assert (found.severity, found.details) == (
         "low",
         {"count": 3, "by_status": {"cancelled": 1, "failed": 1, "timed_out": 1}},
     )
+    assert found.task_ids == ("t", "c", "f"), "C-028: by end"
 
 
 def test_succeeded_tasks_without_end(store):
@@ -231,7 +234,7 @@ def test_succeeded_tasks_without_end(store):
 
 def test_times_that_cannot_be(store):
     world = store()
-    world.task("reversed", END, started_at=END + timedelta(seconds=1))
+    world.task("reversed", END + timedelta(seconds=2), started_at=END + timedelta(seconds=3))
     world.task("future", NOW + DAY)
     world.task("tolerated", END, created_at=NOW + timedelta(seconds=5))
     world.task("early output", END, started_at=END - timedelta(seconds=10))
@@ -241,6 +244,7 @@ def test_times_that_cannot_be(store):
     found = world.check("bad_times").findings[0]
     assert found.severity == "low"
     assert found.details["by_kind"] == {"ended_before_start": 1, "future": 1, "output_before_start": 1}
+    assert found.task_ids == ("early output", "reversed", "future"), "C-028: by end"
 
 
 def test_remote_ids_matter_only_where_a_recoverer_needs_them(store):

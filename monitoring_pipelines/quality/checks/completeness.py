@@ -103,8 +103,10 @@ def duplicates(ctx: CheckContext) -> CheckOutcome:
     for first, last in figures.chunks(ctx.window_from, ctx.window_to):
         window = {"window_start": first, "window_end": last}
         examples += ctx.rows("duplicate_examples", **window, **figures.limits(ctx, first, last))
+    oldest = [row["task_key"] for row in sorted(examples, key=lambda row: (row["effective_end"], row["task_key"]))]
     examples.sort(key=lambda row: (-row["surplus"], row["task_key"]))
+    shown = [{name: row[name] for name in ("task_key", "valid_rows", "surplus")} for row in examples[:10]]
     message = ctx.say(f"重复的输出记录 {counted.duplicate_rows} 条", f"{counted.duplicate_rows} surplus output rows")
-    details = metrics | {"examples": examples[:10]}
-    found = ctx.finding("medium", message, details, [row["task_key"] for row in examples])
+    details = metrics | {"examples": shown}
+    found = ctx.finding("medium", message, details, oldest)
     return ctx.outcome(findings=[found], metrics=metrics)

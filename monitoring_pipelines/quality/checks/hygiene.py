@@ -75,18 +75,20 @@ def _state(owner: dict[str, Any] | None) -> str:
 def wrong_status(ctx: CheckContext) -> CheckOutcome:
     """Outputs of tasks that ended without success (C-112)."""
     rows, owners = _strays(ctx)
-    by_status: dict[str, list[str]] = {}
+    by_status: dict[str, int] = {}
+    found_at: dict[str, datetime] = {}
     for row in rows:
         owner = owners.get(row["task_hash"])
         if row["is_dated"] and owner and _state(owner) == "known" and owner["status"] in UNSUCCESSFUL:
-            by_status.setdefault(owner["status"], []).append(row["task_key"])
-    count = sum(len(keys) for keys in by_status.values())
+            by_status[owner["status"]] = by_status.get(owner["status"], 0) + 1
+            found_at[row["task_key"]] = owner["effective_end"] or datetime.max
+    count = sum(by_status.values())
     metrics = {"outputs_of_unsuccessful": count}
     if not count:
         return ctx.outcome(metrics=metrics)
     message = ctx.say(f"{count} 条输出属于未成功的任务", f"{count} outputs belong to tasks that did not succeed")
-    details = {"count": count, "by_status": {status: len(keys) for status, keys in sorted(by_status.items())}}
-    examples = dict.fromkeys(key for _, keys in sorted(by_status.items()) for key in keys)
+    details = {"count": count, "by_status": dict(sorted(by_status.items()))}
+    examples = sorted(found_at, key=lambda key: (found_at[key], key))
     return ctx.outcome(findings=[ctx.finding("low", message, details, examples)], metrics=metrics)
 
 
@@ -139,7 +141,9 @@ def bad_times(ctx: CheckContext) -> CheckOutcome:
     kinds: dict[str, int] = {}
     for row in rows:
         kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["n"]
-    examples = [key for row in rows for key in row["examples"] or []]
+    examples = [
+        key for _, key in sorted(pair for row in rows for pair in zip(row["ends"], row["examples"], strict=True))
+    ]
     metrics = {"by_kind": kinds}
     if not kinds:
         return ctx.outcome(metrics=metrics)
