@@ -122,3 +122,18 @@ def test_a_range_of_a_process_is_drawn_with_as_many_points_as_a_screen_shows_and
         assert memory["series"][0]["values"].count(None) == (1 if chosen == "30d" else 0)
     assert 'aria-current="page">30d<' in page.text
     assert client.get("/download/samples.csv", process="feed", range="30d").text.count("\n") == 1 + 696
+
+
+def test_pages_refresh_as_often_as_configured_and_say_how_old_they_are(serve: Serve) -> None:
+    """S-801: task monitor 5 s, charts 60 s, others 30 s; old data is marked."""
+    client = serve({"sources": [SHOP], "api": {"refresh_s": {"tasks": 4}}})
+    world = World(client.settings, client.clock)
+    world.source(as_of=client.clock.now() - timedelta(minutes=10))
+    world.sample("feed", client.clock.now() - timedelta(minutes=10))
+    world.publish()
+    for path, seconds in (("/tasks", 4), ("/resources", 60), ("/", 30), ("/consistency", 30), ("/alerts", 30)):
+        page = client.get(path, lang="en").text
+        assert float(re.search(r'data-refresh="([\d.]+)"', page)[1]) == seconds, path  # type: ignore[index]
+        assert "Last updated" in page, path
+        assert ("Data is stale" in page) == (path != "/alerts"), path
+    assert "最后更新" in client.get("/", lang="zh-CN").text

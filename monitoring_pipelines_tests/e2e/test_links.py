@@ -6,9 +6,12 @@ What belongs here: following links and files. What does not: what the pages look
 from __future__ import annotations
 
 import csv
+import html
 import io
+import json
 import re
 from dataclasses import replace
+from datetime import datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -152,3 +155,18 @@ def test_a_broken_state_store_is_said_on_the_page_and_statistics_stay(demo: Serv
         assert served.get("/endpoints", "en").status_code == 200
     finally:
         stop()
+
+
+def test_percentages_have_a_fixed_axis_and_charts_end_with_what_is_closed(demo: Served) -> None:
+    """S-803: 0 to 100, lines of their own for submitted and completed, no value after the last closed minute."""
+    source = next(row for row in demo.get("/api/v1/sources").json()["data"] if row["id"] == "waverless")
+    closed = datetime.fromisoformat(source["closed_through"]).timestamp()
+    endpoint = demo.get("/api/v1/endpoints?source=waverless").json()["data"]["items"][0]["endpoint"]
+    page = demo.get(f"/endpoints/{endpoint}?source=waverless&range=6h", "en").text
+    specs = [json.loads(html.unescape(one)) for one in re.findall(r'data-chart="([^"]+)"', page)]
+    shares = [spec for spec in specs if spec.get("unit") == "%"]
+    assert len(shares) >= 3
+    assert all(spec["max"] == 100 for spec in shares)
+    requests = next(spec for spec in specs if "Submitted" in [line["label"] for line in spec["series"]])
+    assert not requests.get("bars")
+    assert all(spec["x"][-1] < closed for spec in specs if not spec.get("ticks"))

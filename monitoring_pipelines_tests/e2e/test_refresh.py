@@ -1,0 +1,45 @@
+"""A page refreshes itself while it is looked at, and keeps its last good values when it cannot (S-801, S-802)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.config import load_settings
+from monitoring_pipelines_tests.e2e.conftest import NOW, start_server
+from monitoring_pipelines_tests.support.browser import Browser
+
+COUNT = "performance.getEntriesByType('resource').filter(e => e.initiatorType === 'xmlhttprequest').length"
+HIDE = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s}); document.dispatchEvent(new Event('visibilitychange')); 0"
+WAIT_S = 120
+
+
+def until(browser: Browser, condition: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not browser.ask(f"Boolean({condition})"):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.2)
+
+
+def test_a_page_refreshes_while_it_is_seen_rests_while_hidden_and_stays_when_the_server_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "monitoring.yaml"
+    file.write_text("version: 1\napi: {refresh_s: {tasks: 1, default: 1, charts: 1}}\n")
+    url, stop = start_server(load_settings(file), FixedClock(NOW))
+    with Browser.started(tmp_path / "browser", url) as browser:
+        try:
+            browser.language("en")
+            browser.open("/")
+            until(browser, f"{COUNT} >= 2")
+            browser.ask(HIDE % "true")
+            time.sleep(1)  # what was under way ends
+            resting = browser.ask(COUNT)
+            time.sleep(4)
+            assert browser.ask(COUNT) == resting
+            browser.ask(HIDE % "false")
+            until(browser, f"{COUNT} > {resting}")
+        finally:
+            stop()
+        until(browser, "!document.getElementById('refresh-problem').hidden")
+        assert browser.ask("document.getElementById('live').classList.contains('stale')")
+        assert "No source configured" in browser.ask("document.getElementById('live').textContent")
