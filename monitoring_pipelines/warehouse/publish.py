@@ -399,7 +399,7 @@ class Publication:
     def _stage_days(
         self, tables: dict[str, _Table], days: dict[date | None, list[tuple[str, str, datetime | None]]], now: datetime
     ) -> Iterator[None]:
-        """Stage day by day; it may be left for a while wherever it yields: within older days, between parts of a file."""
+        """Stage day by day; it may be left for a while wherever it yields: within older or large days, between parts of a file."""
         began = time.perf_counter()
         newest = max((day for day in days if day), default=None)
         older = 0
@@ -415,7 +415,7 @@ class Publication:
                     yield from self._stage_bucket(tables[name], bucket, now)
                 if change_id:
                     self._acknowledged.append(change_id)
-                if is_older:
+                if is_older or len(days[day]) > FEW_PARTITIONS:
                     yield
         self._stage_lacking(self._con)
 
