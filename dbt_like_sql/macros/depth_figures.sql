@@ -11,8 +11,7 @@ span as (
         0 as running,
         from_at,
         to_at
-    from core.task_wait
-    where from_at < window_end and (to_at is null or to_at >= window_start)
+    from reaching_wait(window_start, window_end)
     union all
     select
         source_id,
@@ -21,11 +20,8 @@ span as (
         1 as running,
         started_at as from_at,
         ended_at as to_at
-    from core.task_attempt
-    where
-        started_at < window_end
-        and (ended_at is null or (ended_at >= window_start and ended_at > started_at))
-        and not coalesce(reversed, false)
+    from reaching_attempt(window_start, window_end)
+    where (ended_at is null or ended_at > started_at) and not coalesce(reversed, false)
 ),
 
 closed_span as (

@@ -16,12 +16,8 @@ load as (
         true as from_attempt,
         started_at as from_at,
         ended_at as to_at
-    from core.task_attempt
-    where
-        worker_key is not null
-        and not coalesce(reversed, false)
-        and started_at < window_end
-        and (ended_at is null or ended_at >= window_start)
+    from reaching_attempt(window_start, window_end)
+    where worker_key is not null and not coalesce(reversed, false)
     union all
     select
         source_id,

@@ -88,6 +88,14 @@ def not_before(column: str, instant: datetime | None) -> str:
     return "true" if instant is None else f"{column} >= TIMESTAMP '{instant.isoformat(sep=' ')}'"
 
 
+def attempts_since(instant: datetime) -> str:
+    """A query of the attempts that are open or ended since then: two reads, because storage skips nothing for both."""
+    return (
+        f"(SELECT * FROM core.task_attempt WHERE {not_before('ended_at', instant)} "
+        "UNION ALL SELECT * FROM core.task_attempt WHERE ended_at IS NULL)"
+    )
+
+
 def scope_by_claim(
     con: duckdb.DuckDBPyConnection, name: str, table: str, hash_column: str, claim: str, since: datetime,
     time_column: str,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.warehouse.connect import FEW_ROWS, on_one_thread
-from monitoring_pipelines.warehouse.core_claims import AT, not_before, prepare, scope, step, value
+from monitoring_pipelines.warehouse.core_claims import AT, attempts_since, not_before, prepare, scope, step, value
 from monitoring_pipelines.warehouse.core_tables import (
     Change,
     ensure_core,
@@ -209,8 +209,8 @@ def _compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult, source_
         "AND is_idle IS NOT NULL AND origin IS DISTINCT FROM 'poll'",
     )  # fmt: skip
     scope(
-        con, "scope_attempt", "core.task_attempt", source_id,
-        f"(ended_at IS NULL OR {not_before('ended_at', earliest)}) AND started_at < {until} AND NOT reversed AND {workers}",
+        con, "scope_attempt", attempts_since(earliest), source_id,
+        f"started_at < {until} AND NOT reversed AND {workers}",
     )  # fmt: skip
     step(con, "snapshot_contradiction", source_id)
     mine = (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from monitoring_pipelines.warehouse.core_claims import (
     AT,
     HASH,
+    attempts_since,
     judge_cold,
     not_before,
     prepare,
@@ -254,7 +255,7 @@ def _mark_attempts(
         return
     con.execute(
         "INSERT INTO meta.dirty_task (source_id, task_key, marked_at) SELECT DISTINCT a.source_id, a.task_key, ?::TIMESTAMP "
-        f"FROM core.task_attempt AS a INNER JOIN {table} AS w ON a.worker_key = w.worker_key AND ({condition}) "
-        f"WHERE a.source_id = ? AND (a.ended_at IS NULL OR {not_before('a.ended_at', earliest)})",
+        f"FROM {attempts_since(earliest)} AS a INNER JOIN {table} AS w ON a.worker_key = w.worker_key AND ({condition}) "
+        "WHERE a.source_id = ?",
         [as_of, source_id],
     )

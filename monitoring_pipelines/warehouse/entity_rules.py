@@ -296,12 +296,19 @@ def _inline_outputs(con: duckdb.DuckDBPyConnection, now: datetime, valid: bool) 
         "md5_number_lower(concat_ws(chr(31), i.source_id, 'inline ' || i.task_key)) AS key_hash "
         "FROM incoming AS i INNER JOIN changed AS c ON c.key_hash = i.key_hash"
     )
+    # One look over all stored outputs; the rest follows from what it finds.
     con.execute(
-        "DELETE FROM inline_output AS n USING raw.task_output AS o WHERE o.key_hash = n.key_hash AND o.origin = 'inline' "
+        "CREATE OR REPLACE TEMP TABLE stored_inline AS SELECT o.rowid AS rid, o.key_hash, o.origin, o.valid, o.created_at "
+        "FROM raw.task_output AS o WHERE o.key_hash IN (SELECT key_hash FROM inline_output)"
+    )
+    con.execute("DELETE FROM stored_inline WHERE origin IS DISTINCT FROM 'inline'")
+    con.execute(
+        "DELETE FROM inline_output AS n USING stored_inline AS o WHERE o.key_hash = n.key_hash "
         f"AND n.wanted AND o.valid = {valid} AND o.created_at IS NOT DISTINCT FROM n.created_at"
     )
     con.execute(
-        "DELETE FROM raw.task_output WHERE origin = 'inline' AND key_hash IN (SELECT key_hash FROM inline_output)"
+        "DELETE FROM raw.task_output WHERE rowid IN (SELECT o.rid FROM stored_inline AS o "
+        "WHERE o.key_hash IN (SELECT key_hash FROM inline_output))"
     )
     con.execute(
         "INSERT INTO raw.task_output (source_id, output_key, task_key, created_at, is_deleted, origin, valid, natural_key, "

@@ -214,27 +214,29 @@ def _match(con: duckdb.DuckDBPyConnection, staged: Staged, entity: Entity, read_
     Rows of immutable entities with unique keys never sit at another id than the incoming one; constants on the id let
     the scan skip history.
     """
-    where = f"r.source_id = '{staged.source_id}'"
+    # Nothing but the hash: it holds the source, whose column would cost as much again over all stored rows.
+    where = "r.key_hash IN (SELECT key_hash FROM incoming)"
     if staged.unique_key and not entity.mutable:
         row = con.execute("SELECT min(row_id), max(row_id) FROM incoming HAVING count(*) = count(row_id)").fetchone()
         if row is not None and row[0] is not None:
             where += f" AND r.row_id BETWEEN {int(row[0])} AND {int(row[1])}"
     con.execute(
-        f'CREATE OR REPLACE TEMP TABLE stored_id AS SELECT r.rowid AS rid FROM raw."{entity.name}" AS r '
-        f"WHERE {where} AND r.key_hash IN (SELECT key_hash FROM incoming)"
+        f'CREATE OR REPLACE TEMP TABLE stored_id AS SELECT r.rowid AS rid FROM raw."{entity.name}" AS r WHERE {where}'
     )
     names = [name for name, _ in raw_columns(entity)]
     if entity.name != "worker":
-        kept = (*_COMPARED, *entity.key, *family_marks.COMPARED.get(entity.name, ()))
+        kept = ("source_id", *_COMPARED, *entity.key, *family_marks.COMPARED.get(entity.name, ()))
         names = [name for name in names if name in kept]
     listed = ", ".join(f"r.{_quoted(name)}" for name in names)
-    same = " AND ".join(f"r.{_quoted(name)} = i.{_quoted(name)}" for name in entity.key)
+    same = " AND ".join(f"r.{_quoted(name)} = i.{_quoted(name)}" for name in ("source_id", *entity.key))
     parts = " UNION ALL ".join(
         f'SELECT r.rowid AS rid, {listed} FROM raw."{entity.name}" AS r WHERE {place}' for place in _places(con)
     )
     newest_life = "QUALIFY r.life_no = max(r.life_no) OVER (PARTITION BY r.key_hash)"
+    # Fetched first: joined at once, the planner reads all rows of the table for it.
+    con.execute(f"CREATE OR REPLACE TEMP TABLE stored_row AS {parts}")
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE stored AS SELECT r.* FROM ({parts}) AS r INNER JOIN incoming AS i "
+        "CREATE OR REPLACE TEMP TABLE stored AS SELECT r.* FROM stored_row AS r INNER JOIN incoming AS i "
         f"ON r.key_hash = i.key_hash AND {same} {newest_life if entity.name == 'worker' else ''}"
     )
     con.execute(

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from monitoring_pipelines.clock import FixedClock
-from monitoring_pipelines.warehouse.connect import Warehouse
+from monitoring_pipelines.warehouse.connect import CLOSE_LOG_LIMIT, Warehouse
 from monitoring_pipelines.warehouse.lake import Lake, read_manifest
 from monitoring_pipelines.warehouse.maintenance import (
     check_lake,
@@ -96,11 +96,11 @@ def test_merging_empties_the_log(warehouse: Warehouse):
 def test_a_long_log_is_merged_when_its_writer_closes(warehouse: Warehouse):
     with warehouse.writer("w") as con:
         con.execute("CREATE TABLE t(a UBIGINT)")
-        for _ in range(6):
+        for _ in range(40):
             con.execute("INSERT INTO t SELECT hash(random()) FROM range(50000)")
-    assert warehouse.log_bytes() < 2_000_000
+    assert warehouse.log_bytes() < CLOSE_LOG_LIMIT
     with warehouse.reader() as con:
-        assert con.execute("SELECT count(*) FROM t").fetchone() == (300_000,)
+        assert con.execute("SELECT count(*) FROM t").fetchone() == (2_000_000,)
 
 
 def test_space_of_deleted_rows_is_reused_and_can_be_given_back(
