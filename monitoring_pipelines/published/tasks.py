@@ -98,7 +98,7 @@ class TaskFilter:
             parts.append("endpoint = $endpoint")
             more["endpoint"] = self.endpoint
         if self.text is not None:
-            parts.append("(contains(lower(task_key), $text) OR contains(lower(coalesce(remote_id, '')), $text))")
+            parts.append("(contains(lower(task_key), $text) OR contains(lower(remote_id), $text))")
             more["text"] = self.text.lower()
         if self.has_output is not None:
             parts.append("(outputs > 0) = $has_output")
