@@ -38,6 +38,8 @@ _SETTING = "metrics:exported"
 _GZIP = 31
 #: What was exported is written down at most this often, seconds; a restatement downwards is held at once.
 _KEEP_EVERY_S = 60.0
+#: Who reads ahead begins with a version within this time, seconds.
+_AHEAD_WITHIN_S = 3.0
 
 
 @dataclass
@@ -101,6 +103,8 @@ class Collector:
     clock: Clock
     index: TaskIndex
     _parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
+    _ahead: bool = False
+    _newest: tuple[int, float] = (0, 0.0)
     _exported: dict[str, float] | None = None
     _kept_at: float = 0.0
     _dirty: bool = False
@@ -126,9 +130,10 @@ class Collector:
 
     def read_ahead(self) -> None:
         """Build the families of the newest version in the formats in use, and write down what was exported."""
+        self._ahead = True
         with self.published.look() as look:
             before = self._parts.get(())
-            part = self._part((), look, lambda: self._of_lake(look))
+            part = self._part((), look, lambda: self._of_lake(look), at_once=True)
             for openmetrics in (before.texts if before else {}) or {False: b""}:
                 part.compressed(b"", openmetrics)
         self.keep()
@@ -144,10 +149,14 @@ class Collector:
         bounded, dropped = self._bounded([*families, *self._own()])
         return part, bounded, part.dropped | dropped
 
-    def _part(self, name: tuple[str, ...], look: Look, build: Callable[[], list[Family]]) -> _Part:
-        """The part of this version; while somebody else builds it, that of the version before."""
+    def _part(
+        self, name: tuple[str, ...], look: Look, build: Callable[[], list[Family]], *, at_once: bool = False
+    ) -> _Part:
+        """The part of this version; while somebody else builds it, or is about to, that of the version before."""
         known = self._parts.get(name)
         if known is not None and known.version == look.lake.version:
+            return known
+        if known is not None and not at_once and self._comes(name, look.lake.version):
             return known
         if not self._building.acquire(blocking=known is None):
             assert known is not None
@@ -160,6 +169,14 @@ class Collector:
             return found
         finally:
             self._building.release()
+
+    def _comes(self, name: tuple[str, ...], version: int) -> bool:
+        """Whether a version is so new that who reads ahead may not have seen it yet: a scrape need not do that work."""
+        if not self._ahead or name:
+            return False
+        if self._newest[0] != version:
+            self._newest = (version, time.monotonic())
+        return time.monotonic() - self._newest[1] < _AHEAD_WITHIN_S
 
     def _of_lake(self, look: Look) -> list[Family]:
         families = from_lake.collect(self.settings, look, self.index)
