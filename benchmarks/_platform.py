@@ -22,7 +22,7 @@ DDL = (
     """create table tasks (id bigint primary key, task_id varchar(255) not null, endpoint varchar(255), status varchar(50),
        worker_id varchar(255), output text, error text, created_at datetime(3), started_at datetime(3), completed_at datetime(3),
        updated_at datetime(3), unique key (task_id), key (created_at), key (completed_at), key (status, completed_at))""",
-    """create table task_events (id bigint primary key, event_id varchar(64), task_id varchar(255), endpoint varchar(255),
+    """create table task_events (id bigint primary key, event_id varchar(64) not null, task_id varchar(255), endpoint varchar(255),
        event_type varchar(50), event_time datetime(3), worker_id varchar(255), error_message text, queue_wait_ms int,
        execution_duration_ms int, total_duration_ms int, unique key (event_id), key (event_time))""",
     """create table workers (id bigint auto_increment primary key, worker_id varchar(255) unique, endpoint varchar(255),
