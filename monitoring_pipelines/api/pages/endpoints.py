@@ -146,7 +146,7 @@ def listed(
     )  # fmt: skip
 
 
-@router.get("/endpoints/{endpoint}")
+@router.get("/endpoints/{endpoint:path}")
 def one(
     request: Request, endpoint: EndpointName, page: PageParam, source: SourceParam = None,
     range_: Annotated[str, Query(alias="range", pattern="^(1h|6h|24h|7d|30d)$")] = "24h", tab: Tab = "charts",

@@ -135,7 +135,7 @@ def listed(
     services = services_of(request)
     rows: list[dict[str, Any]] = []
     heat: list[dict[str, Any]] = []
-    as_of, channels = None, {}
+    as_of, channels, totals = None, {}, jobs.overview([])
     runs_now: bool | None = False
     try:
         with services.published.look() as look:

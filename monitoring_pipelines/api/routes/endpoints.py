@@ -65,7 +65,7 @@ def endpoint_rows(services: Services, look: Look, chosen: list[str]) -> list[dic
     return services.recall(look.lake.version, ("endpoints", *chosen), lambda: endpoints.listed(look, chosen))
 
 
-@router.get("/endpoints/{endpoint}/stats", responses=responses("v1", 404))
+@router.get("/endpoints/{endpoint:path}/stats", responses=responses("v1", 404))
 def stats(
     request: Request,
     endpoint: EndpointName,
@@ -98,7 +98,7 @@ def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:
         raise bad(f"from: more than {longest.days} days are too long for granularity {grain}")
 
 
-@router.get("/endpoints/{endpoint}/workers", responses=responses("v1", 404))
+@router.get("/endpoints/{endpoint:path}/workers", responses=responses("v1", 404))
 def worker_times(
     request: Request,
     endpoint: EndpointName,
