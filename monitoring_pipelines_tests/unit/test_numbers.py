@@ -57,7 +57,6 @@ def test_a_sum_of_floats_is_that_of_the_decimals_they_stand_for(values: list[Dec
         (MappingProxyType({"数": "据"}), '{"数":"据"}'),
         ({1: 2**70, "at": date(2026, 2, 1)}, '{"1":1180591620717411303424,"at":"2026-02-01"}'),
     ],
-    ids=str,
 )  # fmt: skip
 def test_stored_values_have_one_form_in_json(value: object, text: str) -> None:
     assert to_json(value).decode() == text
