@@ -198,6 +198,8 @@ def _write_older(con: Any, lake: Path, tasks: int, step_ms: float) -> None:
     columns = [row[0] for row in con.execute("DESCRIBE shape").fetchall()]
     with Publication(lake, FixedClock(NOW), budget_s=3600) as publication:
         publication.stage(con)
+        while publication.is_unfinished:
+            publication.go_on(con)
         end = NOW - RECENT
         while end > NOW - DAYS * DAY:
             day = end.replace(hour=0)

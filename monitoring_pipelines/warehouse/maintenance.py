@@ -18,13 +18,8 @@ from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.lake import Manifest, PublishedFile, partition_span, read_manifest
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
-from monitoring_pipelines.warehouse.publish import (
-    LOCK_NAME,
-    Publication,
-    mark_for_publish,
-    publish_in_slices,
-    remove_file,
-)
+from monitoring_pipelines.warehouse.publish import LOCK_NAME, Publication, mark_for_publish, publish_in_slices
+from monitoring_pipelines.warehouse.publish_files import remove_file
 from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark
 from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
 

@@ -1,7 +1,7 @@
 """Publishing: writing changed partitions as Parquet, then one manifest that names a consistent set.
 
-What belongs here: which partitions changed, writing them, replacing the manifest, deleting superseded files.
-What does not: the manifest's format and reading it (``lake``), compaction and checking of files (``maintenance``).
+What belongs here: which partitions changed, and copying them. What does not: making files durable and replacing the
+manifest (``publish_files``), its format and reading it (``lake``), compaction and checking of files (``maintenance``).
 
 Partitions keep the number of files small: minute tables have a file per UTC hour for today and yesterday and a file per
 day before, hour tables a file per day, day tables a file per month. A year is about 800 files per family, and a late
@@ -13,15 +13,11 @@ manifest that contains it was seen, so a crash anywhere repeats work and loses n
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import logging
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -29,25 +25,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.clock import Clock
-from monitoring_pipelines.errors import ProductError, WarehouseBusy
-from monitoring_pipelines.warehouse.connect import DiskFull, is_no_space, on_one_thread, transaction
+from monitoring_pipelines.errors import WarehouseBusy
+from monitoring_pipelines.warehouse.connect import on_one_thread, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.families import SELF
 from monitoring_pipelines.warehouse.lake import (
     KEEP_RETIRED_S,
-    KEEP_RETIRED_VERSIONS,
-    MANIFEST_NAME,
     Columns,
     Lake,
     LakeDamaged,
     Manifest,
-    PublishedFile,
     PublishedTable,
-    RetiredFile,
     partition_span,
     read_manifest,
 )
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
+from monitoring_pipelines.warehouse.publish_files import Placing, Staged, disk_errors, quoted
 from monitoring_pipelines.warehouse.serving import (
     MERGE_AFTER,
     ROW_GROUP,
@@ -124,17 +117,6 @@ class _Table:
         """Columns that make the order of rows unique: subjects (the first text columns), then the bucket."""
         names = [name for name, kind in self.columns[:4] if kind == "VARCHAR"]
         return ", ".join(f'"{name}"' for name in [*names, *([self.bucket] if self.bucket else [])]) or "ALL"
-
-
-@dataclass(frozen=True)
-class _Staged:
-    """One partition written to the staging directory; ``path`` is None when it has no rows any more."""
-
-    table: str
-    partition: str
-    columns: Columns
-    path: Path | None
-    rows: int
 
 
 def mark_for_publish(con: duckdb.DuckDBPyConnection, table: str, buckets: Iterable[datetime], now: datetime) -> None:
@@ -245,9 +227,9 @@ class Publication:
         self.lock_timeout_s = lock_timeout_s
         self.keep_retired_s = keep_retired_s
         self._stack = ExitStack()
-        self._staged: dict[tuple[str, str], _Staged] = {}
+        self._staged: dict[tuple[str, str], Staged] = {}
         #: Files that follow each other as the rows of one partition, by (table, partition).
-        self._parts: dict[tuple[str, str], list[_Staged]] = {}
+        self._parts: dict[tuple[str, str], list[Staged]] = {}
         self._work: Iterator[None] = iter(())
         self.is_unfinished = False
         self._as_one_file: set[tuple[str, str]] = set()
@@ -291,7 +273,7 @@ class Publication:
         tables = _mart_tables(con) | _served_tables(con)
         self._begin(con, tables, now)
         staging = self.lake / STAGING_NAME
-        with _disk_errors(self.lake):
+        with disk_errors(self.lake):
             # Whatever is there was left by a publisher that died: only the holder of the lock stages.
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
@@ -325,24 +307,27 @@ class Publication:
         Raises:
             DiskFull: No space; the previous manifest stays in force and nothing is left behind.
         """
+        if self.is_unfinished:
+            raise RuntimeError("this publication is unfinished: days of it are copied in part only")
         created: list[Path] = []
+        placing = Placing(self.lake, self._previous, self.keep_retired_s)
         try:
-            with _disk_errors(self.lake):
+            with disk_errors(self.lake):
                 self._join_parts()
-                manifest = self._assemble(created)
+                manifest = placing.assemble(self._base, self._staged.values(), self._acknowledged, created)
                 if manifest is not self._previous:
-                    self._write_manifest(manifest, created)
+                    placing.put_in_force(manifest, created)
         except BaseException:
             for path in created:
                 path.unlink(missing_ok=True)
             raise
-        self._delete_expired(manifest)
+        placing.delete_expired(manifest)
         self._stack.close()
         return manifest
 
     def _lock(self) -> None:
         try:
-            with _disk_errors(self.lake):
+            with disk_errors(self.lake):
                 self._stack.enter_context(FairLock(self.lake / LOCK_NAME).held("publish", self.lock_timeout_s))
         except LockTimeout as error:
             raise WarehouseBusy(
@@ -495,10 +480,10 @@ class Publication:
         with duckdb.connect(config={"memory_limit": "500MB", "temp_directory": spill}) as con:
             con.execute("SET enable_progress_bar = false")
             for (name, key), parts in self._parts.items():
-                files = ", ".join(f"'{_quoted(part.path)}'" for part in parts if part.path)
+                files = ", ".join(f"'{quoted(part.path)}'" for part in parts if part.path)
                 columns = self._base.tables[name].columns
                 if not files:
-                    self._staged[name, key] = _Staged(name, key, columns, None, 0)
+                    self._staged[name, key] = Staged(name, key, columns, None, 0)
                 else:  # rows keep the order of the files
                     rows = f"SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
                     self._copy(con, name, key, columns, rows, _SERVED_OPTIONS)
@@ -513,12 +498,12 @@ class Publication:
             for finer in [other for other in table.partitions if other.startswith(key) and other != key]:
                 del table.partitions[finer]
             if staged.path is None:
-                self._staged[name, key] = _Staged(name, key, table.columns, None, 0)
+                self._staged[name, key] = Staged(name, key, table.columns, None, 0)
             else:
                 self._summarise(con, summary, key, staged.path)
 
     def _summarise(self, con: duckdb.DuckDBPyConnection, summary: Summary, key: str, tasks: Path) -> None:
-        rows = f"read_parquet('{_quoted(tasks)}', hive_partitioning = false)"
+        rows = f"read_parquet('{quoted(tasks)}', hive_partitioning = false)"
         columns = self._base.tables[summary.name].columns
         self._copy(con, summary.name, key, columns, summary.query(rows), summary.options, keep_empty=True)
 
@@ -596,104 +581,13 @@ class Publication:
     def _written(
         self, con: duckdb.DuckDBPyConnection, table: str, partition: str, columns: Columns, query: str, path: Path,
         options: str, *, keep_empty: bool = False,
-    ) -> _Staged:  # fmt: skip
-        with _disk_errors(self.lake):
-            rows = _count(con, f"COPY ({query}) TO '{_quoted(path)}' ({_FORMAT}{options})")
+    ) -> Staged:  # fmt: skip
+        with disk_errors(self.lake):
+            rows = _count(con, f"COPY ({query}) TO '{quoted(path)}' ({_FORMAT}{options})")
         kept = bool(rows) or keep_empty
         if not kept:
             path.unlink(missing_ok=True)
-        return _Staged(table, partition, columns, path if kept else None, rows)
-
-    def _assemble(self, created: list[Path]) -> Manifest:
-        """Name the staged files by content and enter them; ``created`` receives the files that are new."""
-        manifest = self._base
-        parents: set[Path] = set()
-        for staged in self._staged.values():
-            entries = manifest.tables[staged.table].partitions
-            if staged.path is None:
-                entries.pop(staged.partition, None)
-                continue
-            entry = self._place(staged, staged.path, created, parents)
-            manifest.schemas[entry.schema] = staged.columns
-            entries[staged.partition] = entry
-        for parent in parents:
-            _sync_directory(parent)
-        known = self._previous
-        if known is not None and not self._acknowledged and _same_content(known, manifest):
-            return known
-        used = {entry.schema for table in manifest.tables.values() for entry in table.partitions.values()}
-        manifest.schemas = {key: columns for key, columns in manifest.schemas.items() if key in used}
-        manifest.acknowledged = self._acknowledged
-        manifest.retired = self._retired(manifest)
-        return manifest
-
-    def _place(self, staged: _Staged, path: Path, created: list[Path], parents: set[Path]) -> PublishedFile:
-        """Make one staged file durable under its final name, unless an equal file is there already."""
-        digest = _sha256_and_sync(path)
-        size = path.stat().st_size
-        schema = hashlib.sha256(repr(staged.columns).encode()).hexdigest()[:12]
-        name = "/".join([*staged.table.split("."), staged.partition, f"{digest[:20]}.parquet"])
-        target = self.lake / name
-        if target.exists() and target.stat().st_size == size:
-            path.unlink()
-        else:
-            _make_directory(target.parent)
-            created.append(target)
-            os.replace(path, target)
-            parents.add(target.parent)
-        return PublishedFile(name, staged.rows, size, digest, schema)
-
-    def _retired(self, manifest: Manifest) -> list[RetiredFile]:
-        """Files of older versions that must stay for their readers."""
-        if self._previous is None:
-            return []
-        live = manifest.files()
-        fresh = [
-            RetiredFile(file, manifest.version, manifest.published_at) for file in sorted(self._previous.files() - live)
-        ]
-        return [r for r in self._previous.retired if r.file not in live and not self._expired(r, manifest)] + fresh
-
-    def _expired(self, retired: RetiredFile, manifest: Manifest) -> bool:
-        age_s = (manifest.published_at - retired.at).total_seconds()
-        return age_s > self.keep_retired_s and manifest.version - retired.version >= KEEP_RETIRED_VERSIONS
-
-    def _write_manifest(self, manifest: Manifest, created: list[Path]) -> None:
-        """Put the manifest in force; from then on its new files are not ``created``'s any more and stay."""
-        temporary = self.lake / f".{MANIFEST_NAME}.{uuid.uuid4().hex}"
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(manifest.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.lake / MANIFEST_NAME)
-            created.clear()
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_directory(self.lake)
-
-    def _delete_expired(self, manifest: Manifest) -> None:
-        """Delete files that no reader may use any more; one that cannot be deleted is found again by maintenance."""
-        if self._previous is None or manifest is self._previous:
-            return
-        keep = manifest.files() | {r.file for r in manifest.retired}
-        for retired in self._previous.retired:
-            if retired.file not in keep:
-                remove_file(self.lake, retired.file)
-
-
-def remove_file(lake: Path, file: str) -> bool:
-    """Delete one file of the lake and its directory when that is empty; False (and a log line) when it cannot be."""
-    path = lake / file
-    try:
-        path.unlink(missing_ok=True)
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        log.warning("%s cannot be removed: %s", path, error)
-        return False
-    return True
+        return Staged(table, partition, columns, path if kept else None, rows)
 
 
 def _mart_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
@@ -748,58 +642,6 @@ def _describe(con: duckdb.DuckDBPyConnection, query: str) -> Columns:
     return tuple((row[0], row[1]) for row in con.execute(f"DESCRIBE {query}").fetchall())
 
 
-def _same_content(one: Manifest, other: Manifest) -> bool:
-    mine, theirs = ((m.tables, m.sources, m.warehouse_id, m.waiting) for m in (one, other))
-    return mine == theirs
-
-
 def _count(con: duckdb.DuckDBPyConnection, sql: str) -> int:
     row = con.execute(sql).fetchone()
     return int(row[0]) if row else 0
-
-
-def _sha256_and_sync(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    return digest
-
-
-def _make_directory(path: Path) -> None:
-    """Create a directory so that its entry survives a power cut, parents included."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _disk_errors(lake: Path) -> Iterator[None]:
-    """Turn "no space" and "not allowed" into errors that say what to do; others pass unchanged."""
-    import duckdb
-
-    try:
-        yield
-    except (OSError, duckdb.Error) as error:
-        if is_no_space(error):
-            raise DiskFull(
-                f"no space left to publish to {lake}",
-                "free space on that volume; readers keep the last published set and the next tick tries again",
-                cause=str(error),
-            ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ProductError(f"{lake} cannot be written: {error}", "check its owner and permissions") from error
-        raise
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

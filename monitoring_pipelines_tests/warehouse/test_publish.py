@@ -149,6 +149,22 @@ def test_older_days_are_published_in_slices_between_which_the_warehouse_is_free(
     assert (manifest.waiting, manifest.rows("mart.t_minute_stats")) == (0, 180)
 
 
+def test_a_publication_left_half_way_is_not_put_in_force(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+):
+    for hour in (OLD, TODAY):
+        fill(hour, 1, 1)
+    with monkeypatch.context() as patch, warehouse.writer("publish") as con:
+        patch.setattr(publish_module, "SLICE_S", 0.0)
+        with Publication(lake_path, clock, budget_s=60) as publication:
+            publication.stage(con)
+            assert publication.is_unfinished
+            with pytest.raises(RuntimeError, match="unfinished"):
+                publication.commit()
+    assert read_manifest(lake_path) is None
+    assert push(warehouse, lake_path, clock).rows("mart.t_minute_stats") == 120
+
+
 def test_a_late_row_of_an_old_day_rewrites_only_that_day(
     warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
 ):
