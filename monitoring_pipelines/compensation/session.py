@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,7 +70,7 @@ class ConnectionLost(StatementFailed):
     """The connection is gone; what happened to an open COMMIT is not known."""
 
 
-class Session:
+class Session(ABC):
     """A connection with explicit transactions. ``%s`` is the placeholder in every dialect."""
 
     dialect: str
@@ -77,13 +78,13 @@ class Session:
     for_update = ""
     for_share = ""
 
+    @abstractmethod
     def query(self, sql: str, args: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of a statement. With ``args``, ``%s`` are placeholders and ``%%`` is a percent sign."""
-        raise NotImplementedError
 
+    @abstractmethod
     def execute(self, sql: str, args: Sequence[Any] | None = None) -> int:
         """Run a statement; the number of rows it touched."""
-        raise NotImplementedError
 
     def several(self, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
         """Rows of statements that are sent together, in order; none after the first that fails is executed.
@@ -101,14 +102,14 @@ class Session:
         return answers
 
     @property
+    @abstractmethod
     def begin_statement(self) -> str:
         """What starts a transaction."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def insert_id_sql(self) -> str:
         """The auto-increment value of the last insert, as an expression."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """Start a transaction."""
@@ -125,12 +126,13 @@ class Session:
         except ConnectionLost:
             return
 
+    @abstractmethod
     def refuse_read_only(self) -> None:
         """RepairRefused when the server takes no writes."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connection; locks are released by the server."""
-        raise NotImplementedError
 
 
 class MysqlSession(Session):
@@ -301,6 +303,9 @@ class SqliteSession(Session):
         """See ``Session``; where BEGIN failed there is nothing to undo, and the file would call that an error."""
         if self._raw.in_transaction:
             super().rollback()
+
+    def refuse_read_only(self) -> None:
+        """A file has no such mode: one that cannot be written says so when the transaction begins."""
 
     def close(self) -> None:
         """See ``Session``."""
