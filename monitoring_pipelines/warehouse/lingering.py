@@ -94,6 +94,7 @@ def _watch(path: Path, left: Left) -> None:
                 try:
                     left.end()
                 except Exception:
+                    # Nobody waits for this thread. What was committed is in the log, and the lock is free again.
                     log.exception("%s could not be closed", path)
                 return
 
