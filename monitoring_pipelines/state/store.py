@@ -6,7 +6,9 @@ statements about a subject (its repository).
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,7 +163,7 @@ def _engine(url: URL) -> Engine:
         connection.isolation_level = None  # SQLAlchemy begins transactions, see below; the driver would begin too late
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous = FULL")  # an alert that was acknowledged must survive a power cut
         cursor.close()
 
@@ -171,6 +173,19 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch the file to a write-ahead log, which stays so; SQLite does not wait by itself when two do so at once."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
 
 
 def _migrate(engine: Engine) -> None:
