@@ -27,6 +27,8 @@ MANIFEST_NAME = "manifest.json"
 #: How long a superseded file stays for readers of older manifests, and for how many versions at least.
 KEEP_RETIRED_S = 900.0
 KEEP_RETIRED_VERSIONS = 3
+#: Name of the partition of an ISO week.
+WEEK_KEY = "%G-W%V"
 
 Columns = tuple[tuple[str, str], ...]
 
@@ -289,9 +291,12 @@ class Lake:
 
 
 def partition_span(key: str) -> tuple[datetime, datetime] | None:
-    """The time [from, to) of a partition key: ``2026-02-01T1010`` (ten minutes), ``2026-02-01T10``, ``2026-02-01`` or
-    ``2026-02``; None for ``all``.
+    """The time [from, to) of a partition key: ``2026-02-01T1010`` (ten minutes), ``2026-02-01T10``, ``2026-02-01``,
+    ``2026-W05`` (an ISO week) or ``2026-02``; None for ``all``.
     """
+    if len(key) == 8:
+        monday = datetime.strptime(f"{key}-1", f"{WEEK_KEY}-%u")
+        return monday, monday + timedelta(days=7)
     for length, pattern in ((15, "%Y-%m-%dT%H%M"), (13, "%Y-%m-%dT%H"), (10, "%Y-%m-%d"), (7, "%Y-%m")):
         if len(key) == length:
             start = datetime.strptime(key, pattern)

@@ -18,7 +18,13 @@ from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.lake import Manifest, PublishedFile, partition_span, read_manifest
 from monitoring_pipelines.warehouse.lock import FairLock, LockTimeout
-from monitoring_pipelines.warehouse.publish import LOCK_NAME, Publication, mark_for_publish, publish_in_slices
+from monitoring_pipelines.warehouse.publish import (
+    LOCK_NAME,
+    Publication,
+    mark_for_publish,
+    publish_in_slices,
+    uncompacted,
+)
 from monitoring_pipelines.warehouse.publish_files import remove_file
 from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark
 from monitoring_pipelines.warehouse.task_summaries import SUMMARIES
@@ -98,19 +104,20 @@ def store_size(warehouse: Warehouse, lake: str | Path) -> StoreSize:
 
 
 def compact_lake(warehouse: Warehouse, lake: str | Path, clock: Clock, *, budget_s: float = 120.0) -> int:
-    """Write hourly files of days before today as one file per day, a day at a time.
+    """Write fine files of days before today as one per day, and of weeks of hours as one per week, a day at a time.
 
     Returns:
-        Number of (table, day) pairs compacted.
+        Number of (table, partition) pairs compacted.
     """
     began, version = time.monotonic(), -1
-    left = first = len(_hourly_days(read_manifest(lake), clock.now()))
+    known = read_manifest(lake)
+    left = first = len(uncompacted(known, clock.now())) if known else 0
     while left and time.monotonic() - began < budget_s:
         # The smallest budget: one day is always done, and the lock is free between two days.
         manifest = publish_in_slices(Publication(lake, clock, budget_s=0.0), warehouse, compact=True)
         if manifest.version == version:
             break
-        version, left = manifest.version, len(_hourly_days(manifest, clock.now()))
+        version, left = manifest.version, len(uncompacted(manifest, clock.now()))
     return first - left
 
 
@@ -186,19 +193,6 @@ def rewrite_if_sparse(warehouse: Warehouse, *, share: float = REWRITE_SHARE, lea
             fresh.unlink(missing_ok=True)
             Path(str(fresh) + ".wal").unlink(missing_ok=True)
     return True
-
-
-def _hourly_days(manifest: Manifest | None, now: datetime) -> set[tuple[str, str]]:
-    """(table, day) before today that still consist of hourly files."""
-    if manifest is None:
-        return set()
-    today = f"{now:%Y-%m-%d}"
-    return {
-        (name, key[:10])
-        for name, table in manifest.tables.items()
-        for key in table.partitions
-        if len(key) > len("2026-02-01") and key[:10] < today
-    }
 
 
 def _damaged(root: Path, manifest: Manifest, deep: bool, report: LakeReport) -> list[tuple[str, datetime | None]]:

@@ -20,6 +20,8 @@ MISSING = "core.task_missing"
 PLACE = "core.task_place"
 APART = "core.task_apart"
 
+#: Compression of files that are read now and then.
+SMALL = ", COMPRESSION zstd"
 #: Narrow columns of a task; the nested ones belong to one task's page.
 LISTED = (
     "source_id", "task_key", "endpoint", "status", "raw_status", "remote_id", "worker_key", "owner_key",
@@ -55,7 +57,7 @@ class Summary:
 
     name: str
     select: str
-    options: str = ""
+    options: str = SMALL
 
     def query(self, rows: str) -> str:
         """Its rows for the tasks that ``rows`` yields, always in the same order."""
@@ -100,13 +102,13 @@ SUMMARIES: dict[str, Summary] = {
             "ORDER BY effective_end DESC, source_id, task_key",
         ),
         # Sorted by hash: a look-up reads one row group in every file.
-        Summary(PLACE, "SELECT task_hash, bucket_at FROM {rows} ORDER BY ALL", ", ROW_GROUP_SIZE 16384"),
+        Summary(PLACE, "SELECT task_hash, bucket_at FROM {rows} ORDER BY ALL", f"{SMALL}, ROW_GROUP_SIZE 16384"),
         # A list of failures reads these rows instead of all; in the order of the list, as the tasks themselves.
         Summary(
             APART,
             f"SELECT bucket_at, {', '.join(LISTED)} FROM {{rows}} WHERE {VISIBLE} AND {_APART} "
             "ORDER BY bucket_at DESC, source_id, task_key",
-            ", ROW_GROUP_SIZE 16384",
+            f"{SMALL}, ROW_GROUP_SIZE 16384",
         ),
     )
 }

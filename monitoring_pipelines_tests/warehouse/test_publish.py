@@ -13,7 +13,8 @@ import pytest
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.warehouse import publish as publish_module
 from monitoring_pipelines.warehouse.connect import Warehouse
-from monitoring_pipelines.warehouse.lake import Lake, LakeDamaged, LakeMissing, Manifest, read_manifest
+from monitoring_pipelines.warehouse.lake import Lake, LakeDamaged, LakeMissing, Manifest, partition_span, read_manifest
+from monitoring_pipelines.warehouse.maintenance import compact_lake
 from monitoring_pipelines.warehouse.publish import Publication, publish, publish_in_slices
 from monitoring_pipelines_tests.warehouse.conftest import NOW, Fill
 
@@ -48,14 +49,14 @@ def test_published_rows_equal_the_warehouse(warehouse: Warehouse, fill: Fill, la
         assert len(stored) == 3 * 3 * 60
 
 
-def test_partitions_are_hours_when_recent_days_before_and_months_for_day_tables(
+def test_partitions_are_hours_then_days_then_weeks_of_hours_and_months_of_days(
     warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
 ):
     for hour in (TODAY, YESTERDAY, OLD):
         fill(hour, 1, 1)
     tables = push(warehouse, lake_path, clock).tables
     assert sorted(tables["mart.t_minute_stats"].partitions) == ["2026-01-20", "2026-02-02T07", "2026-02-03T09"]
-    assert sorted(tables["mart.t_hour_stats"].partitions) == ["2026-01-20", "2026-02-02", "2026-02-03"]
+    assert sorted(tables["mart.t_hour_stats"].partitions) == ["2026-02-02", "2026-02-03", "2026-W04"]
     assert sorted(tables["mart.t_date_stats"].partitions) == ["2026-01", "2026-02"]
 
 
@@ -199,6 +200,32 @@ def test_hourly_files_become_one_file_a_day_with_the_same_rows(
     manifest = push(warehouse, lake_path, clock)
     assert list(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-02"]
     assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats WHERE value = 99") == [120]
+
+
+def test_days_of_hours_become_one_file_a_week_with_the_same_rows(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    clock.advance(-86_400)  # Monday
+    for days in range(6):  # back to Wednesday of the week before
+        fill(YESTERDAY - timedelta(days=days), 2, days)
+    assert len(push(warehouse, lake_path, clock).tables["mart.t_hour_stats"].partitions) == 6
+    rows = column(Lake(lake_path), "SELECT hash(t) FROM mart.t_hour_stats AS t ORDER BY 1")
+    assert compact_lake(warehouse, lake_path, clock) == 2  # a day of minutes, a week of hours
+    assert sorted(Lake(lake_path).manifest.tables["mart.t_hour_stats"].partitions) == ["2026-02-02", "2026-W05"]
+    assert column(Lake(lake_path), "SELECT hash(t) FROM mart.t_hour_stats AS t ORDER BY 1") == rows
+    assert compact_lake(warehouse, lake_path, clock) == 0
+    fill(YESTERDAY - timedelta(days=3), 2, 99)
+    manifest = push(warehouse, lake_path, clock)
+    assert sorted(manifest.tables["mart.t_hour_stats"].partitions) == ["2026-02-02", "2026-W05"]
+    assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_hour_stats WHERE value = 99") == [2]
+    week = Lake(lake_path).select("mart.t_hour_stats", datetime(2026, 1, 30), datetime(2026, 1, 31))
+    assert "2026-W05" in week
+    assert "2026-02-02" not in week
+
+
+def test_a_week_belongs_to_the_year_of_its_thursday():
+    assert partition_span("2026-W01") == (datetime(2025, 12, 29), datetime(2026, 1, 5))
+    assert partition_span("2026-W53") == (datetime(2026, 12, 28), datetime(2027, 1, 4))
 
 
 def test_removed_rows_remove_their_partition(warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock):
