@@ -17,29 +17,51 @@ WITH task AS (
         AND epoch_us($now::TIMESTAMP) - epoch_us(t.effective_end) >= $settle_us::BIGINT
 ),
 
-counted AS (
+-- Few combinations stand for very many tasks; workers are many, and would make nearly as many of them.
+combined AS (
     SELECT
         endpoint,
-        worker_key,
         raw_status,
         src_table,
         is_local,
         hour_no,
-        grouping(endpoint, worker_key, raw_status, src_table, is_local, hour_no) AS sets,
         count(*) AS tasks,
         count(*) FILTER (WHERE is_missing) AS missing
     FROM task
-    GROUP BY GROUPING SETS ((endpoint), (worker_key), (raw_status), (src_table), (is_local), (hour_no))
+    GROUP BY ALL
+),
+
+counted AS (
+    SELECT
+        endpoint,
+        NULL AS worker_key,
+        raw_status,
+        src_table,
+        is_local,
+        hour_no,
+        grouping(endpoint, raw_status, src_table, is_local, hour_no) AS sets,
+        sum(tasks)::BIGINT AS tasks,
+        sum(missing)::BIGINT AS missing
+    FROM combined
+    GROUP BY GROUPING SETS ((endpoint), (raw_status), (src_table), (is_local), (hour_no))
+    UNION ALL BY NAME
+    SELECT
+        worker_key,
+        0 AS sets,
+        count(*) AS tasks,
+        count(*) FILTER (WHERE is_missing) AS missing
+    FROM task
+    GROUP BY worker_key
 )
 
 SELECT
     CASE sets
-        WHEN 31 THEN 'endpoint' WHEN 47 THEN 'worker' WHEN 55 THEN 'status' WHEN 59 THEN 'origin' WHEN 61 THEN 'path'
+        WHEN 0 THEN 'worker' WHEN 15 THEN 'endpoint' WHEN 23 THEN 'status' WHEN 27 THEN 'origin' WHEN 29 THEN 'path'
         ELSE 'hour_of_day'
     END AS dimension,
     CASE sets
-        WHEN 31 THEN endpoint WHEN 47 THEN worker_key WHEN 55 THEN raw_status WHEN 59 THEN src_table
-        WHEN 61 THEN CASE WHEN is_local THEN 'local' ELSE 'remote' END
+        WHEN 0 THEN worker_key WHEN 15 THEN endpoint WHEN 23 THEN raw_status WHEN 27 THEN src_table
+        WHEN 29 THEN CASE WHEN is_local THEN 'local' ELSE 'remote' END
         ELSE lpad(hour_no || '', 2, '0')
     END AS value,
     tasks,

@@ -5,15 +5,17 @@ description: >
   is taken off: storage without deleted rows need not be read.
 */
 SELECT
-    (SELECT count(*) FROM raw.task AS t WHERE t.source_id = $source_id)
-    - (SELECT count(*) FILTER (WHERE t.source_id = $source_id) FROM raw.task AS t WHERE t.is_deleted)
+    (SELECT count(*) FROM raw.task)
+    - (SELECT count(*) FROM raw.task AS t WHERE t.source_id <> $source_id)
+    - (SELECT count(*) FILTER (WHERE t.source_id = $source_id) FROM raw.task AS t WHERE t.is_deleted IS NOT DISTINCT FROM TRUE)
     - (
         SELECT count(*) FROM raw.task AS t
         WHERE t.deleted_at IS NOT NULL AND t.source_id = $source_id AND t.deleted_reason <> 'retention' AND NOT t.is_deleted
     )
     + (SELECT count(*) FROM core.task_status AS s WHERE s.source_id = $source_id AND NOT s.has_row) AS tasks,
-    (SELECT count(*) FROM raw.task_output AS o WHERE o.source_id = $source_id)
-    - (SELECT count(*) FILTER (WHERE o.source_id = $source_id) FROM raw.task_output AS o WHERE o.is_deleted)
+    (SELECT count(*) FROM raw.task_output)
+    - (SELECT count(*) FROM raw.task_output AS o WHERE o.source_id <> $source_id)
+    - (SELECT count(*) FILTER (WHERE o.source_id = $source_id) FROM raw.task_output AS o WHERE o.is_deleted IS NOT DISTINCT FROM TRUE)
     - (
         SELECT count(*) FROM raw.task_output AS o
         WHERE o.deleted_at IS NOT NULL AND o.source_id = $source_id AND o.deleted_reason <> 'retention' AND NOT o.is_deleted

@@ -39,11 +39,18 @@ def query(
     for macro in MACROS:
         if f"{macro}(" in sql:
             con.execute(statement(f"{macro}.macro"))
-    used = {key: value for key, value in parameters.items() if re.search(rf"\${key}\b", sql)}
+    used = {key: _bound(value) for key, value in parameters.items() if re.search(rf"\${key}\b", sql)}
     with without_pandas():
         cursor = con.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS {sql}" if into else sql, used)
         names = [column[0] for column in cursor.description or ()]
         return [] if into else [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _bound(value: Any) -> Any:
+    """The value as it is bound. A list of numbers goes as the text of one, which ``$name::UBIGINT[]`` reads: of every single
+    element DuckDB's client asks whether pandas knows it, 13 µs each while pandas is kept out.
+    """
+    return str(value) if isinstance(value, list) and value and isinstance(value[0], int) else value
 
 
 @cache
