@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -395,3 +396,25 @@ def test_tasks_oldest_first_are_the_same_list_from_its_other_end(world: tuple[Cl
     assert 'aria-sort="ascending"' in page
     assert "sort=-created_at" in page
     assert page.index("/tasks/t6?") < page.index("/tasks/t0?")
+
+
+def test_tasks_and_jobs_whose_key_holds_a_slash_are_reached_like_others(serve: Serve) -> None:
+    sources = [
+        {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"},
+        {"id": "sched", "preset": "scheduler", "read_dsn_env": "SHOP_DSN"},
+    ]
+    client = serve({"sources": sources})
+    rows = World(client.settings, client.clock)
+    rows.source()
+    rows.source("sched")
+    rows.task("img/2026/ä b")
+    rows.job("etl/daily", source="sched")
+    rows.job_run("etl/daily", "success", 10.0, source="sched")
+    rows.publish()
+    task, job = quote("img/2026/ä b", safe=""), quote("etl/daily", safe="")
+    assert client.get(f"/api/v1/tasks/{task}").json()["data"]["task"]["task_key"] == "img/2026/ä b"
+    assert client.get(f"/api/v1/tasks/{task}/timeline").json()["data"]["timeline"]
+    assert client.get(f"/api/task/status/{task}?source=shop").json()["text_id"] == "img/2026/ä b"
+    assert client.get(f"/api/v1/scheduler/jobs/{job}/runs").json()["data"]["total"] == 1
+    for page in (f"/tasks/{task}", f"/scheduler-monitoring/jobs/{job}?source=sched"):
+        assert client.get(page).status_code == 200

@@ -188,7 +188,7 @@ def matching(rows: list[dict[str, Any]], q: str | None, category: str | None) ->
     ] if text else rows  # fmt: skip
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id:path}")
 def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
     """One job and its runs."""
     view = View(request)

@@ -124,7 +124,7 @@ def counters(view: View, look: Look, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/tasks/{task_key}")
+@router.get("/tasks/{task_key:path}")
 def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
     """One task: facts, attempts, outputs, everything that happened."""
     view = View(request)

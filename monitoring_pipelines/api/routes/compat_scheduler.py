@@ -176,7 +176,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in _METRICS} for row in rows]
 
 
-@router.post("/jobs/{job_id}/trigger", responses=responses("v1", 404, 409))
+@router.post("/jobs/{job_id:path}/trigger", responses=responses("v1", 404, 409))
 def trigger(request: Request, job_id: JobId, _who: Operator, source: SourceParam = None) -> Response:
     """Run a job once now; its schedule stays as it is."""
     services = services_of(request)
@@ -303,7 +303,7 @@ def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> d
     return {"job_id": job_id, "success": True}
 
 
-@router.get("/jobs/{job_id}/runs", responses=responses("v1", 404))
+@router.get("/jobs/{job_id:path}/runs", responses=responses("v1", 404))
 def runs(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
     """The runs of a job, newest first."""
     services = services_of(request)

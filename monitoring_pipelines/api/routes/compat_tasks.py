@@ -102,7 +102,7 @@ def _epoch(at: datetime | None) -> float | None:
     return None if at is None else round(at.replace(tzinfo=UTC).timestamp(), 3)
 
 
-@router.get("/api/task/status/{task_id}", responses=responses("plain", 404))
+@router.get("/api/task/status/{task_id:path}", responses=responses("plain", 404))
 def status(
     request: Request, task_id: Annotated[str, Path(min_length=1, max_length=512)], source: SourceParam = None
 ) -> Response:

@@ -69,15 +69,8 @@ def status_words(text: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return known, tuple(sorted(word for word in words if word not in TASK_STATUSES and word != "timeout"))
 
 
-@router.get("/tasks/{task_key}", responses=responses("v1", 404))
-def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
-    """A task with its attempts, events (late ones included), outputs and anomalies."""
-    services = services_of(request)
-    with services.published.look() as look:
-        return v1(request, shaped(found_task(services, look, task_key, source)), as_of=look.as_of, look=look)
-
-
-@router.get("/tasks/{task_key}/timeline", responses=responses("v1", 404))
+# Keys may hold slashes; whichever path is declared first takes what ends like it.
+@router.get("/tasks/{task_key:path}/timeline", responses=responses("v1", 404))
 def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
     """Everything that happened to a task, oldest first."""
     services = services_of(request)
@@ -85,6 +78,14 @@ def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) ->
         task = found_task(services, look, task_key, source)
         data = {"source_id": task["source_id"], "task_key": task_key, "timeline": tasks.timeline(task)}
         return v1(request, data, as_of=look.as_of, look=look)
+
+
+@router.get("/tasks/{task_key:path}", responses=responses("v1", 404))
+def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
+    """A task with its attempts, events (late ones included), outputs and anomalies."""
+    services = services_of(request)
+    with services.published.look() as look:
+        return v1(request, shaped(found_task(services, look, task_key, source)), as_of=look.as_of, look=look)
 
 
 def found_task(services: Services, look: Look, task_key: str, source: str | None) -> dict[str, Any]:
