@@ -139,7 +139,7 @@ def site(root: Path, dsn: str, url: str, trials: list[Trial]) -> Path:
         "op: '<', threshold: 50, severity: critical}"
         for t in trials
     )
-    (root / "monitoring.yaml").write_text(CONFIG.format(root=root, rules=rules))
+    (root / "monitoring.yaml").write_text(CONFIG.format(root=root, rules=rules or "  []"))
     return root / "monitoring.yaml"
 
 
@@ -155,8 +155,8 @@ def answers(url: str) -> bool:
     return False
 
 
-def start(config: Path, root: Path) -> subprocess.Popen[bytes]:
-    """`mp up`, answering."""
+def start(config: Path, root: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """`mp up`, answering, and the address of its Dagster web server."""
     ports = free_port(), free_port()
     code = "import sys; from monitoring_pipelines.cli.app import run; sys.exit(run(sys.argv[1:]))"
     options = f"--config {config} up --port {ports[0]} --page-port {ports[1]} --home {root}/home".split()
@@ -164,11 +164,21 @@ def start(config: Path, root: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", code, *options]
         running = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     until = time.monotonic() + 180
-    while not answers(f"http://127.0.0.1:{ports[0]}/server_info"):
+    url = f"http://127.0.0.1:{ports[0]}"
+    while not answers(f"{url}/server_info"):
         if running.poll() is not None or time.monotonic() > until:
             raise SystemExit(f"mp up did not start:\n{(root / 'up.log').read_text()[-3000:]}")
         time.sleep(0.5)
-    return running
+    return running, url
+
+
+def end(running: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, and what is left after a while is killed."""
+    running.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        running.wait(40)
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def stages(root: Path, config: Path, trials: list[Trial]) -> dict[str, tuple[datetime | None, datetime | None]]:
@@ -210,18 +220,14 @@ def main() -> int:
         config = site(root, database.dsn, receiver.url, trials)
         writer = threading.Thread(target=write_tasks, args=(database, trials, stop), daemon=True)
         writer.start()
-        running = start(config, root)
+        running, _ = start(config, root)
         try:
             last = max(trial.closable for trial in trials) + timedelta(minutes=4)
             while now() < last and any(trial.heard_at is None for trial in trials):
                 time.sleep(0.5)
             load = os.getloadavg()
         finally:
-            running.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                running.wait(40)
-            with suppress(ProcessLookupError):
-                os.killpg(running.pid, signal.SIGKILL)
+            end(running)
             stop.set()
             writer.join()
         return report(trials, stages(root, config, trials), receiver.posts, load)

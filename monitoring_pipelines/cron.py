@@ -106,19 +106,9 @@ class Cron:
             day -= DAY
         return None
 
-    def _on(self, day: date, zone: ZoneInfo) -> list[datetime]:
+    def _on(self, day: date, zone: ZoneInfo) -> tuple[datetime, ...]:
         """Due instants of one local day."""
-        if not self.matches_day(day):
-            return []
-        midnight = datetime(day.year, day.month, day.day)
-        if len(self.hours) == _HOURS:
-            start = _utc(midnight, zone, 0)
-            length = int((_utc(midnight + DAY, zone, 0) - start) / MINUTE)
-            wanted = set(self.minutes)
-            instants = (start + n * MINUTE for n in range(length))
-            return [at for at in instants if at.replace(tzinfo=UTC).astimezone(zone).minute in wanted]
-        times = (timedelta(hours=h, minutes=m) for h in self.hours for m in self.minutes)
-        return sorted({_utc(midnight + time, zone, 1) for time in times})
+        return _due_on(self, day, zone) if self.matches_day(day) else ()
 
 
 def schedule_period(schedule: str | None, now: datetime, zone: str) -> timedelta | None:
@@ -138,6 +128,20 @@ def schedule_period(schedule: str | None, now: datetime, zone: str) -> timedelta
         return Cron.parse(" ".join(fields[:5])).period(now, zone)
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=1024)
+def _due_on(line: Cron, day: date, zone: ZoneInfo) -> tuple[datetime, ...]:
+    """Due instants of a local day on which the line is due; kept, for every evaluation of rules asks about the same days."""
+    midnight = datetime(day.year, day.month, day.day)
+    if len(line.hours) == _HOURS:
+        start = _utc(midnight, zone, 0)
+        length = int((_utc(midnight + DAY, zone, 0) - start) / MINUTE)
+        wanted = set(line.minutes)
+        instants = (start + n * MINUTE for n in range(length))
+        return tuple(at for at in instants if at.replace(tzinfo=UTC).astimezone(zone).minute in wanted)
+    times = (timedelta(hours=h, minutes=m) for h in line.hours for m in line.minutes)
+    return tuple(sorted({_utc(midnight + time, zone, 1) for time in times}))
 
 
 @lru_cache(maxsize=256)

@@ -2,12 +2,14 @@
 
 What belongs here: the two sensors. What does not: rules, life cycle and sending (``alerts``).
 
-The alert sensor looks every five seconds and evaluates when the last evaluation is ``alerts.tick_s`` old, and at once when
-a publication or a check run brought something new: who waited for the next turn would hear of a minute up to 30 s later.
-It sends what it made due itself and stays for first messages within the group wait. The notification sensor looks every ten
-seconds and stays in its tick while a message is about to be due, so that nothing but Dagster keeps time.
+The alert sensor evaluates when the last evaluation is ``alerts.tick_s`` old, and at once when a publication or a check run
+brought something new: who waited for the next turn would hear of a minute up to 30 s later. It stays in its tick while it
+waits for one of these, because a tick costs Dagster fifty times what a look costs. It sends what it made due itself and
+stays for first messages within the group wait. The notification sensor looks every twenty seconds and stays in its tick
+while a message is about to be due, so that nothing but Dagster keeps time.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,12 +27,14 @@ from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.orchestration.resources import SourceResource, StateResource, WarehouseResource
 
-#: Dagster starts this sensor every ten seconds or five later: who looks so far ahead misses no due instant.
-AHEAD_S = 18.0
+#: Dagster starts this sensor every twenty seconds or five later: who looks so far ahead misses no due instant.
+AHEAD_S = 28.0
 #: A tick ends well before Dagster gives it up (60 s).
-MOST_S = 40.0
-LOOK_EVERY_S = 10
-NEWS_EVERY_S = 5
+MOST_S = 45.0
+LOOK_EVERY_S = 20
+#: The alert sensor looks so often, and gives its tick back after so long without anything to evaluate.
+NEWS_EVERY_S = 2.0
+STAY_S = 20.0
 
 
 def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
@@ -38,7 +42,7 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
 
     @sensor(
         name="alert_sensor",
-        minimum_interval_seconds=max(min(int(settings.alerts.tick_s), NEWS_EVERY_S), 1),
+        minimum_interval_seconds=1,  # the next tick begins when this one ends
         default_status=DefaultSensorStatus.RUNNING,
         description="Takes in check runs, evaluates the rules, and plans messages: every alerts.tick_s, and when something "
         "new was published. Starts no run.",
@@ -53,15 +57,13 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
         from monitoring_pipelines.alerts import duty, engine
         from monitoring_pipelines.pipeline import Pipeline
 
-        now = clock.now()
-        duty.sign_of_life(state.store, now)  # this sensor sends too
-        last = _Look.of(context.cursor)
-        look = _Look(now, _published(source.settings))
-        if not (last is None or look.is_due(last, source.settings.alerts.tick_s) or _has_new_runs(state)):
+        duty.sign_of_life(state.store, clock.now())  # this sensor sends too
+        look = _next_look(source.settings, state, clock, _Look.of(context.cursor))
+        if look is None:
             return SkipReason("nothing new was published and the last evaluation is recent")
         context.update_cursor(look.text())
         pipe = Pipeline(source.settings, warehouse.open(clock), clock, context.log)
-        done = engine.tick(pipe, state.store, now)
+        done = engine.tick(pipe, state.store, look.at)
         wait = min(source.settings.alerts.group_wait_s + 1, 20.0)
         sent = duty.stand_by(source.settings, state.store, clock, ahead_s=wait, most_s=wait)
         if done.skipped:
@@ -102,12 +104,8 @@ class _Look:
     published: int
 
     def is_due(self, last: "_Look", tick_s: float) -> bool:
-        """Half a look early rather than half a look late: looks come every five seconds or somewhat later."""
-        early = timedelta(seconds=min(tick_s, NEWS_EVERY_S) / 2)
-        return (
-            self.published != last.published
-            or not timedelta(0) <= self.at - last.at < timedelta(seconds=tick_s) - early
-        )
+        """Whether something was published since, or the last evaluation is old (or of a clock that was ahead)."""
+        return self.published != last.published or not timedelta(0) <= self.at - last.at < timedelta(seconds=tick_s)
 
     def text(self) -> str:
         """As the sensor's cursor."""
@@ -121,6 +119,20 @@ class _Look:
             return cls(datetime.fromisoformat(at), int(published))
         except ValueError:
             return None
+
+
+def _next_look(settings: Settings, state: StateResource, clock: Clock, last: _Look | None) -> _Look | None:
+    """Wait for a reason to evaluate; None when there is none within ``STAY_S``."""
+    until = time.monotonic() + STAY_S
+    while True:
+        look = _Look(clock.now(), _published(settings))
+        if last is None or look.is_due(last, settings.alerts.tick_s) or _has_new_runs(state):
+            return look
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
+        due = last.at + timedelta(seconds=settings.alerts.tick_s) - look.at
+        time.sleep(min(left, NEWS_EVERY_S, max(due.total_seconds(), 0.05)))
 
 
 def _published(settings: Settings) -> int:

@@ -115,6 +115,10 @@ def _first_load_sensor(jobs: dict[str, Job]) -> SensorDefinition:
     ) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines import pipeline
 
+        nothing = SkipReason("no source waits for its first load")
+        if len(source.settings.enabled_sources) < 2:  # there is none beside the first; the warehouse need not be opened
+            yield nothing
+            return
         loaded = _look(context, warehouse, source, clock, pipeline.loaded_sources)
         if isinstance(loaded, SkipReason):
             yield loaded
@@ -122,7 +126,7 @@ def _first_load_sensor(jobs: dict[str, Job]) -> SensorDefinition:
         pipe = pipeline.Pipeline(source.settings, warehouse.open(clock), clock, context.log)
         new = [known.id for known in pipe.sources if loaded and known.id not in loaded]
         if not new:
-            yield SkipReason("no source waits for its first load")
+            yield nothing
         for source_id in new:
             running = RunsFilter(job_name="first_load_job", statuses=UNFINISHED, tags={SOURCE_TAG: source_id})
             if pipeline.is_extracting(pipe, source_id) or context.instance.get_runs(running, limit=1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.lean import without_pandas
@@ -15,6 +16,9 @@ from monitoring_pipelines.pipeline.base import DAY, HOUR, Pipeline
 from monitoring_pipelines.pipeline.results import Reconciled
 from monitoring_pipelines.pipeline.stages import refresh_core
 from monitoring_pipelines.warehouse.connect import WarehouseMissing
+
+if TYPE_CHECKING:
+    import duckdb
 
 #: Days beyond the source's retention that are still compared, so that what it removed is known as removed (E-610).
 PURGED_DAYS = 2
@@ -31,11 +35,13 @@ def unverified_days(pipe: Pipeline) -> list[datetime]:
     limit = now - timedelta(hours=pipe.settings.extract.reconcile_hours)
     verified: dict[tuple[str, date], datetime] = {}
     raw_from: dict[str, datetime] = {}
+    rescans_due = False
     if pipe.warehouse.path.exists():
         with pipe.warehouse.reader("reconciliation state") as con:
             rows = con.execute(_VERIFIED).fetchall()
             kept = "SELECT source_id, raw_from FROM meta.source_state WHERE raw_from IS NOT NULL"
             raw_from = dict(con.execute(kept).fetchall())
+            rescans_due = bool(_rescans_due(pipe, con))
         verified = {(source_id, day): at for source_id, day, at in rows if day is not None}
     days = set()
     for source in pipe.sources:
@@ -47,7 +53,7 @@ def unverified_days(pipe: Pipeline) -> list[datetime]:
                 break
             if verified.get((source.id, day.date()), datetime.min) < limit:
                 days.add(day)
-    if not days and _rescans_due(pipe):
+    if not days and rescans_due:
         days.add(today)
     return sorted(days)
 
@@ -75,7 +81,7 @@ def reconcile(pipe: Pipeline, day: date) -> Reconciled:
     began = time.monotonic()
     done = Reconciled()
     errors: list[ProductError] = []
-    undated_due, rescans_due = _undated_due(pipe), _rescans_due(pipe)
+    undated_due, rescans_due = _due_as_a_whole(pipe)
     for source in pipe.sources:
         arguments = (pipe.settings, source, pipe.warehouse, pipe.clock)
         try:
@@ -100,19 +106,20 @@ def reconcile(pipe: Pipeline, day: date) -> Reconciled:
     return done
 
 
-def _undated_due(pipe: Pipeline) -> set[str]:
-    """Sources whose undated rows were not compared within ``reconcile_hours``."""
+def _due_as_a_whole(pipe: Pipeline) -> tuple[set[str], dict[str, tuple[set[str], datetime]]]:
+    """Sources whose undated rows were not compared within ``reconcile_hours``, and tables whose rescan is due."""
     limit = pipe.clock.now() - timedelta(hours=pipe.settings.extract.reconcile_hours)
     everyone = {source.id for source in pipe.sources}
     try:
         with pipe.warehouse.reader("reconciliation state") as con:
             rows = con.execute(_VERIFIED).fetchall()
+            rescans = _rescans_due(pipe, con)
     except WarehouseMissing:
-        return everyone
-    return everyone - {source_id for source_id, day, at in rows if day is None and at >= limit}
+        return everyone, {}
+    return everyone - {source_id for source_id, day, at in rows if day is None and at >= limit}, rescans
 
 
-def _rescans_due(pipe: Pipeline) -> dict[str, tuple[set[str], datetime]]:
+def _rescans_due(pipe: Pipeline, con: duckdb.DuckDBPyConnection) -> dict[str, tuple[set[str], datetime]]:
     """Large tables with neither row id nor ``updated_at`` that were not compared whole for an hour (E-608).
 
     Half of ``RESCAN_ROWS`` counts as large, because the tail decides by the server's estimate.
@@ -125,15 +132,11 @@ def _rescans_due(pipe: Pipeline) -> dict[str, tuple[set[str], datetime]]:
     now = pipe.clock.now()
     since = now - (now - datetime.min) % DAY - DAY * pipe.settings.stats.backfill_days
     due: dict[str, tuple[set[str], datetime]] = {}
-    try:
-        with pipe.warehouse.reader("rescans due") as con:
-            for source_id, table, entity, raw_from in con.execute(_RESCANS, {"limit": now - HOUR}).fetchall():
-                count = f'SELECT count(*) FROM raw."{entity}" WHERE source_id = ? AND src_table = ?'
-                rows = con.execute(count, [source_id, table]).fetchone() or (0,)
-                if rows[0] > RESCAN_ROWS // 2:
-                    due.setdefault(source_id, (set(), max(since, raw_from or since)))[0].add(table)
-    except WarehouseMissing:
-        return {}
+    for source_id, table, entity, raw_from in con.execute(_RESCANS, {"limit": now - HOUR}).fetchall():
+        count = f'SELECT count(*) FROM raw."{entity}" WHERE source_id = ? AND src_table = ?'
+        rows = con.execute(count, [source_id, table]).fetchone() or (0,)
+        if rows[0] > RESCAN_ROWS // 2:
+            due.setdefault(source_id, (set(), max(since, raw_from or since)))[0].add(table)
     return due
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from dagster import DagsterInstance, build_sensor_context, instance_for_test
 from monitoring_pipelines import pipeline
 from monitoring_pipelines.alerts import drills
 from monitoring_pipelines.clock import SystemClock
+from monitoring_pipelines.orchestration import alert_sensors
 from monitoring_pipelines.quality import runs
 from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state import alerts as stored
@@ -61,8 +63,9 @@ def test_an_alert_goes_from_its_rule_to_the_receiver_through_the_sensors(alert_s
 
 
 def test_a_publication_and_a_check_run_are_evaluated_at_the_next_look_and_otherwise_only_every_tick(
-    site, stored_instance
+    site, stored_instance, monkeypatch
 ):
+    monkeypatch.setattr(alert_sensors, "STAY_S", 0.0)
     cursor = None
 
     def look() -> str:
@@ -79,6 +82,16 @@ def test_a_publication_and_a_check_run_are_evaluated_at_the_next_look_and_otherw
     runs.execute(site.pipe, state, "quick", trigger="manual")
     assert [look(), look()] == ["evaluated", "idle"]
     state.dispose()
+
+
+def test_a_tick_that_waits_evaluates_what_is_published_meanwhile(site, stored_instance):
+    cursor = evaluate(site, stored_instance, "alert_sensor").cursor
+    publishing = threading.Timer(1.0, pipeline.tick, [site.pipe])
+    publishing.start()
+    tick = evaluate(site, stored_instance, "alert_sensor", cursor)
+    publishing.join()
+    assert "observations" in tick.skip_message
+    assert tick.cursor != cursor
 
 
 def test_the_notification_sensor_is_quiet_when_nothing_is_due(alert_site, stored_instance):

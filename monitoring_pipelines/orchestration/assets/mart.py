@@ -150,7 +150,7 @@ def _compute_range(
                 context.log.info(f"{share:.0%} done, about {(shown - began) * (1 / share - 1):.0f} s left")
         pipeline.publish_pending(pipe, everything=True)
     # Dagster records a partition of a table while this waits for the next result to be asked for.
-    with many_events(context.instance, context.run_id):
+    with many_events(context.instance, context.run.run_id):
         for name in wanted:
             yield MaterializeResult(asset_key=key_of(name))
 
@@ -197,7 +197,7 @@ def _window_run(core: list[AssetKey]) -> AssetsDefinition:
 
         with retry_once(context):
             result = pipeline.compute_due(pipeline_of(context, warehouse, source, clock))
-        with many_events(context.instance, context.run_id):
+        with many_events(context.instance, context.run.run_id):
             for window in result.windows:
                 partition = partition_of(window)
                 context.log_event(
