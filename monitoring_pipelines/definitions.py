@@ -59,13 +59,15 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
     from monitoring_pipelines.orchestration.partitions import build_partitions, first_partition_day
     from monitoring_pipelines.orchestration.proof_checks import build_proof_checks
     from monitoring_pipelines.orchestration.repair_jobs import build_repair_sensors
-    from monitoring_pipelines.orchestration.resources import default_resources
+    from monitoring_pipelines.orchestration.resources import Place, default_resources
     from monitoring_pipelines.orchestration.run_sensors import build_run_sensors
     from monitoring_pipelines.orchestration.schedules import build_schedules
     from monitoring_pipelines.orchestration.sensors import build_sensors
     from monitoring_pipelines.self_jobs import product_jobs
 
     clock = clock or current_clock()
+    by_role = {**default_resources(settings, clock), **(resources or {})}
+    place = Place.of(by_role)
     partitions = build_partitions(first_partition_day(settings, clock))
     catalog = load_catalog()
     raw = [f"raw.{name}" for name in mapped_entities(settings)]
@@ -89,13 +91,13 @@ def _build(settings: Any, *, clock: Any = None, resources: dict[str, Any] | None
         jobs=list(jobs.values()),
         schedules=[*build_schedules(jobs, registry), *build_check_schedules(jobs, registry)],
         sensors=[
-            *build_sensors(jobs, partitions),
-            *build_alert_sensors(settings),
-            *build_run_sensors(jobs),
-            build_collect_sensor(settings),
-            *build_repair_sensors(settings, jobs["plan_compensation_job"]),
+            *build_sensors(jobs, partitions, place),
+            *build_alert_sensors(place),
+            *build_run_sensors(jobs, place),
+            build_collect_sensor(place),
+            *build_repair_sensors(place, jobs["plan_compensation_job"]),
         ],
-        resources={**default_resources(settings, clock), **(resources or {})},
+        resources=by_role,
         executor=in_process_executor,
     )
 

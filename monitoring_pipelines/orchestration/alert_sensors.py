@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 
 from dagster import (
     DefaultSensorStatus,
-    ResourceParam,
     SensorDefinition,
     SensorEvaluationContext,
     SkipReason,
@@ -25,7 +24,7 @@ from dagster import (
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.config.schema import Settings
-from monitoring_pipelines.orchestration.resources import SourceResource, StateResource, WarehouseResource
+from monitoring_pipelines.orchestration.resources import Place, StateResource
 
 #: Dagster starts this sensor every twenty seconds or five later: who looks so far ahead misses no due instant.
 AHEAD_S = 28.0
@@ -37,8 +36,9 @@ NEWS_EVERY_S = 2.0
 STAY_S = 20.0
 
 
-def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
+def build_alert_sensors(place: Place) -> Sequence[SensorDefinition]:
     """Both sensors, running by default."""
+    settings, state, clock = place.settings, place.state, place.clock
 
     @sensor(
         name="alert_sensor",
@@ -47,25 +47,17 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
         description="Takes in check runs, evaluates the rules, and plans messages: every alerts.tick_s, and when something "
         "new was published. Starts no run.",
     )
-    def alert_sensor(
-        context: SensorEvaluationContext,
-        warehouse: WarehouseResource,
-        source: ResourceParam[SourceResource],
-        state: ResourceParam[StateResource],
-        clock: ResourceParam[Clock],
-    ) -> SkipReason:
+    def alert_sensor(context: SensorEvaluationContext) -> SkipReason:
         from monitoring_pipelines.alerts import duty, engine
-        from monitoring_pipelines.pipeline import Pipeline
 
         duty.sign_of_life(state.store, clock.now())  # this sensor sends too
-        look = _next_look(source.settings, state, clock, _Look.of(context.cursor))
+        look = _next_look(settings, state, clock, _Look.of(context.cursor))
         if look is None:
             return SkipReason("nothing new was published and the last evaluation is recent")
         context.update_cursor(look.text())
-        pipe = Pipeline(source.settings, warehouse.open(clock), clock, context.log)
-        done = engine.tick(pipe, state.store, look.at)
-        wait = min(source.settings.alerts.group_wait_s + 1, 20.0)
-        sent = duty.stand_by(source.settings, state.store, clock, ahead_s=wait, most_s=wait)
+        done = engine.tick(place.pipeline(context.log), state.store, look.at)
+        wait = min(settings.alerts.group_wait_s + 1, 20.0)
+        sent = duty.stand_by(settings, state.store, clock, ahead_s=wait, most_s=wait)
         if done.skipped:
             return SkipReason("another process is evaluating")
         return SkipReason(
@@ -80,16 +72,11 @@ def build_alert_sensors(settings: Settings) -> Sequence[SensorDefinition]:
         description="Sends messages at their due instant: first ones, retries, those deferred by quiet hours or rates. "
         "Also pings the dead man's switch. Starts no run.",
     )
-    def notification_sensor(
-        context: SensorEvaluationContext,
-        source: ResourceParam[SourceResource],
-        state: ResourceParam[StateResource],
-        clock: ResourceParam[Clock],
-    ) -> SkipReason:
+    def notification_sensor(_context: SensorEvaluationContext) -> SkipReason:
         from monitoring_pipelines.alerts import deadman, duty
 
-        sent = duty.stand_by(source.settings, state.store, clock, ahead_s=AHEAD_S, most_s=MOST_S)
-        ping = deadman.ping(source.settings, state.store, clock)
+        sent = duty.stand_by(settings, state.store, clock, ahead_s=AHEAD_S, most_s=MOST_S)
+        ping = deadman.ping(settings, state.store, clock)
         told = f"; dead man's switch: {ping}" if ping else ""
         return SkipReason(f"{sent.sent} sent, {sent.failed} failed{told}")
 

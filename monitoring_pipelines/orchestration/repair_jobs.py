@@ -34,7 +34,7 @@ from monitoring_pipelines.clock import Clock, parse_instant
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.errors import ProductError, UsageError
 from monitoring_pipelines.orchestration.metadata import page_address
-from monitoring_pipelines.orchestration.resources import SourceResource, StateResource
+from monitoring_pipelines.orchestration.resources import Place, SourceResource, StateResource
 from monitoring_pipelines.orchestration.steps import failure_of
 
 #: No retry by itself: resume is explicit (R-902).
@@ -313,32 +313,29 @@ def build_repair_jobs(settings: Settings) -> list[JobDefinition]:
     ]  # fmt: skip
 
 
-def build_repair_sensors(settings: Settings, plan_job: Any) -> list[SensorDefinition]:
+def build_repair_sensors(place: Place, plan_job: Any) -> list[SensorDefinition]:
     """The sensor that answers missing outputs with a plan, never with an apply; stopped unless ``auto_plan`` (R-901)."""
 
     @sensor(
         name="auto_plan_sensor",
         job=plan_job,
         minimum_interval_seconds=60,
-        default_status=DefaultSensorStatus.RUNNING if settings.repair.auto_plan else DefaultSensorStatus.STOPPED,
+        default_status=DefaultSensorStatus.RUNNING if place.settings.repair.auto_plan else DefaultSensorStatus.STOPPED,
         description="Makes a repair plan when outputs are missing; at most one open plan per source. Never applies.",
     )
-    def auto_plan_sensor(
-        context: SensorEvaluationContext,
-        source: ResourceParam[SourceResource],
-        state: ResourceParam[StateResource],
-    ) -> list[RunRequest] | SkipReason:
+    def auto_plan_sensor(_context: SensorEvaluationContext) -> list[RunRequest] | SkipReason:
         from monitoring_pipelines.compensation.model import OPEN_PLAN_STATES
         from monitoring_pipelines.state import alerts as stored
         from monitoring_pipelines.state import repair as store
 
+        state = place.state
         rows, _ = stored.list_alerts(state.store, states=("firing",), types=(_ALERT,), open_only=True, page_size=100)
         wanted = []
         with state.store.read() as con:
             for alert in rows:
                 plans = store.list_plans(con, alert["source_id"], limit=20)
                 answered = any(p["alert_id"] == alert["alert_id"] or p["state"] in OPEN_PLAN_STATES for p in plans)
-                if not answered and source.settings.repair.recoverers:
+                if not answered and place.settings.repair.recoverers:
                     wanted.append(_request(alert))
         return wanted or SkipReason("no missing outputs without a plan")
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 
 from dagster import (
     DefaultSensorStatus,
-    ResourceParam,
     RunRequest,
     SensorDefinition,
     SensorEvaluationContext,
@@ -18,16 +17,15 @@ from dagster import (
     sensor,
 )
 
-from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.orchestration.jobs import Job
 from monitoring_pipelines.orchestration.ledger import TRIGGER_TAG, sync
-from monitoring_pipelines.orchestration.resources import SourceResource, StateResource
+from monitoring_pipelines.orchestration.resources import Place
 from monitoring_pipelines.self_jobs import product_jobs
 
 CATCH_UP_JOB = "full_check_job"
 
 
-def build_run_sensors(jobs: Mapping[str, Job]) -> list[SensorDefinition]:
+def build_run_sensors(jobs: Mapping[str, Job], place: Place) -> list[SensorDefinition]:
     """The sensor, running by default."""
 
     @sensor(
@@ -38,21 +36,16 @@ def build_run_sensors(jobs: Mapping[str, Job]) -> list[SensorDefinition]:
         description="Writes every run of the product's jobs, failed, canceled and lost ones too, and every missed due "
         "time to the state store, where the rules for alerts read them. After downtime it requests one full check.",
     )
-    def run_failure_sensor(
-        context: SensorEvaluationContext,
-        source: ResourceParam[SourceResource],
-        state: ResourceParam[StateResource],
-        clock: ResourceParam[Clock],
-    ) -> Iterator[RunRequest | SkipReason]:
+    def run_failure_sensor(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines.quality.catch_up import record_missed
 
-        now = clock.now()
-        registry = product_jobs(source.settings)
+        now = place.clock.now()
+        registry = product_jobs(place.settings)
         cursor = float(context.cursor) if context.cursor else None
-        synced = sync(context.instance, state.store, registry, now, cursor)
+        synced = sync(context.instance, place.state.store, registry, now, cursor)
         for run in synced.failed:
             context.log.warning(f"{run.job_id} {run.run_key}: {run.error_message}")
-        missed = record_missed(state.store, registry.values(), now)
+        missed = record_missed(place.state.store, registry.values(), now)
         context.update_cursor(str(synced.cursor))
         checks = {job_id: lost for job_id, lost in missed.items() if registry[job_id].check}
         if not checks or CATCH_UP_JOB not in jobs:

@@ -4,12 +4,12 @@ What belongs here: turning due hours, days and unverified days into run requests
 What does not: deciding what is due (``pipeline``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 from dagster import (
     DefaultSensorStatus,
-    ResourceParam,
     RunRequest,
     RunsFilter,
     SensorDefinition,
@@ -19,14 +19,17 @@ from dagster import (
 )
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.orchestration.first_load import SOURCE_TAG
 from monitoring_pipelines.orchestration.holding import UNFINISHED
 from monitoring_pipelines.orchestration.jobs import Job
 from monitoring_pipelines.orchestration.partitions import DAY, HOUR, Partitions, contiguous, day_key, hour_key
-from monitoring_pipelines.orchestration.resources import SourceResource, WarehouseResource
+from monitoring_pipelines.orchestration.resources import Place
 
+if TYPE_CHECKING:
+    from monitoring_pipelines.pipeline import Pipeline
+
+Answer = TypeVar("Answer")
 #: Requests per evaluation: the rest is still due at the next one.
 MOST_REQUESTS = 5
 #: Partitions per request, by step.
@@ -36,7 +39,7 @@ REPEAT = timedelta(minutes=15)
 CAUSE_TAG = "cause"
 
 
-def build_sensors(jobs: dict[str, Job], partitions: Partitions) -> Sequence[SensorDefinition]:
+def build_sensors(jobs: dict[str, Job], partitions: Partitions, place: Place) -> Sequence[SensorDefinition]:
     """All sensors, running by default."""
 
     @sensor(
@@ -47,19 +50,14 @@ def build_sensors(jobs: dict[str, Job], partitions: Partitions) -> Sequence[Sens
         description="Requests exactly the hour and day partitions that late rows or downtime left to compute, when "
         "there are more than a minute tick takes along.",
     )
-    def dirty_hours_sensor(
-        context: SensorEvaluationContext,
-        warehouse: WarehouseResource,
-        source: ResourceParam[SourceResource],
-        clock: ResourceParam[Clock],
-    ) -> Iterator[RunRequest | SkipReason]:
+    def dirty_hours_sensor(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines import pipeline
 
-        backlog = _look(context, warehouse, source, clock, pipeline.backlog)
+        backlog = _look(place.pipeline(context.log), pipeline.backlog)
         if isinstance(backlog, SkipReason):
             yield backlog
             return
-        now = clock.now()
+        now = place.clock.now()
         work = (
             ("hourly_stats_job", HOUR, partitions.hourly.start, backlog.hours),
             ("daily_stats_job", DAY, partitions.daily.start, backlog.days),
@@ -80,25 +78,22 @@ def build_sensors(jobs: dict[str, Job], partitions: Partitions) -> Sequence[Sens
         description="Requests the days that were never compared with the source (first load, oldest first) or whose "
         "comparison is older than extract.reconcile_hours (E-609).",
     )
-    def reconciliation_sensor(
-        context: SensorEvaluationContext,
-        warehouse: WarehouseResource,
-        source: ResourceParam[SourceResource],
-        clock: ResourceParam[Clock],
-    ) -> Iterator[RunRequest | SkipReason]:
+    def reconciliation_sensor(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines import pipeline
 
-        days = _look(context, warehouse, source, clock, pipeline.unverified_days)
+        days = _look(place.pipeline(context.log), pipeline.unverified_days)
         if isinstance(days, SkipReason):
             yield days
             return
         first = _naive(partitions.daily.start)
-        yield from _requests(context, "reconciliation_job", DAY, [day for day in days if day >= first], clock.now())
+        yield from _requests(
+            context, "reconciliation_job", DAY, [day for day in days if day >= first], place.clock.now()
+        )
 
-    return [dirty_hours_sensor, reconciliation_sensor, _first_load_sensor(jobs)]
+    return [dirty_hours_sensor, reconciliation_sensor, _first_load_sensor(jobs, place)]
 
 
-def _first_load_sensor(jobs: dict[str, Job]) -> SensorDefinition:
+def _first_load_sensor(jobs: dict[str, Job], place: Place) -> SensorDefinition:
     @sensor(
         name="first_load_sensor",
         job=jobs["first_load_job"],
@@ -107,23 +102,18 @@ def _first_load_sensor(jobs: dict[str, Job]) -> SensorDefinition:
         description="Requests the first load of sources that were added beside others. The first source of all is "
         "loaded by the minute tick itself.",
     )
-    def first_load_sensor(
-        context: SensorEvaluationContext,
-        warehouse: WarehouseResource,
-        source: ResourceParam[SourceResource],
-        clock: ResourceParam[Clock],
-    ) -> Iterator[RunRequest | SkipReason]:
+    def first_load_sensor(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines import pipeline
 
         nothing = SkipReason("no source waits for its first load")
-        if len(source.settings.enabled_sources) < 2:  # there is none beside the first; the warehouse need not be opened
+        if len(place.settings.enabled_sources) < 2:  # there is none beside the first; the warehouse need not be opened
             yield nothing
             return
-        loaded = _look(context, warehouse, source, clock, pipeline.loaded_sources)
+        pipe = place.pipeline(context.log)
+        loaded = _look(pipe, pipeline.loaded_sources)
         if isinstance(loaded, SkipReason):
             yield loaded
             return
-        pipe = pipeline.Pipeline(source.settings, warehouse.open(clock), clock, context.log)
         new = [known.id for known in pipe.sources if loaded and known.id not in loaded]
         if not new:
             yield nothing
@@ -132,18 +122,16 @@ def _first_load_sensor(jobs: dict[str, Job]) -> SensorDefinition:
             if pipeline.is_extracting(pipe, source_id) or context.instance.get_runs(running, limit=1):
                 yield SkipReason(f"{source_id} is being loaded")
                 continue
-            period = (clock.now() - datetime.min) // REPEAT
+            period = (place.clock.now() - datetime.min) // REPEAT
             yield RunRequest(run_key=f"first_load:{source_id}:{period}", tags={SOURCE_TAG: source_id})
 
     return first_load_sensor
 
 
-def _look(context, warehouse, source, clock, question):  # type: ignore[no-untyped-def]
+def _look(pipe: "Pipeline", question: Callable[["Pipeline"], Answer]) -> Answer | SkipReason:
     """Ask the warehouse; when it is busy or not there yet, say so and ask again at the next evaluation."""
-    from monitoring_pipelines.pipeline import Pipeline
     from monitoring_pipelines.warehouse.connect import WarehouseMissing
 
-    pipe = Pipeline(source.settings, warehouse.open(clock), clock, context.log)
     try:
         return question(pipe)
     except (WarehouseBusy, WarehouseMissing) as error:
