@@ -55,7 +55,8 @@ def build_alert_sensors(place: Place) -> Sequence[SensorDefinition]:
         if look is None:
             return SkipReason("nothing new was published and the last evaluation is recent")
         context.update_cursor(look.text())
-        done = engine.tick(place.pipeline(context.log), state.store, look.at)
+        with place.pipeline(context.log) as pipe:
+            done = engine.tick(pipe, state.store, look.at)
         wait = min(settings.alerts.group_wait_s + 1, 20.0)
         sent = duty.stand_by(settings, state.store, clock, ahead_s=wait, most_s=wait)
         if done.skipped:

@@ -119,11 +119,19 @@ class Place:
         """From the resources of a code location."""
         return cls(resources["warehouse"], resources["source"].settings, resources["state"], resources["clock"])
 
-    def pipeline(self, log: Any) -> Pipeline:
-        """The steps on this warehouse; opens nothing yet."""
+    @contextmanager
+    def pipeline(self, log: Any) -> Iterator[Pipeline]:
+        """The steps on this warehouse, which is opened once for the block if at all, and closed after it: nobody comes
+        soon who would take it over.
+        """
         from monitoring_pipelines.pipeline import Pipeline
+        from monitoring_pipelines.warehouse import lingering
 
-        return Pipeline(self.settings, self.warehouse.open(self.clock), self.clock, log)
+        warehouse = self.warehouse.open(self.clock)
+        try:
+            yield Pipeline(self.settings, warehouse, self.clock, log)
+        finally:
+            lingering.let_go(warehouse.path)
 
 
 def default_resources(settings: Settings, clock: Clock) -> dict[str, Any]:

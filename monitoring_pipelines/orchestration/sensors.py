@@ -53,7 +53,7 @@ def build_sensors(jobs: dict[str, Job], partitions: Partitions, place: Place) ->
     def dirty_hours_sensor(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines import pipeline
 
-        backlog = _look(place.pipeline(context.log), pipeline.backlog)
+        backlog = _look(place, context, pipeline.backlog)
         if isinstance(backlog, SkipReason):
             yield backlog
             return
@@ -81,7 +81,7 @@ def build_sensors(jobs: dict[str, Job], partitions: Partitions, place: Place) ->
     def reconciliation_sensor(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         from monitoring_pipelines import pipeline
 
-        days = _look(place.pipeline(context.log), pipeline.unverified_days)
+        days = _look(place, context, pipeline.unverified_days)
         if isinstance(days, SkipReason):
             yield days
             return
@@ -109,17 +109,18 @@ def _first_load_sensor(jobs: dict[str, Job], place: Place) -> SensorDefinition:
         if len(place.settings.enabled_sources) < 2:  # there is none beside the first; the warehouse need not be opened
             yield nothing
             return
-        pipe = place.pipeline(context.log)
-        loaded = _look(pipe, pipeline.loaded_sources)
+        loaded = _look(place, context, pipeline.loaded_sources)
         if isinstance(loaded, SkipReason):
             yield loaded
             return
-        new = [known.id for known in pipe.sources if loaded and known.id not in loaded]
+        new = [known.id for known in place.settings.enabled_sources if loaded and known.id not in loaded]
         if not new:
             yield nothing
         for source_id in new:
             running = RunsFilter(job_name="first_load_job", statuses=UNFINISHED, tags={SOURCE_TAG: source_id})
-            if pipeline.is_extracting(pipe, source_id) or context.instance.get_runs(running, limit=1):
+            if pipeline.is_extracting(place.settings.warehouse_path, source_id) or context.instance.get_runs(
+                running, limit=1
+            ):
                 yield SkipReason(f"{source_id} is being loaded")
                 continue
             period = (place.clock.now() - datetime.min) // REPEAT
@@ -128,12 +129,15 @@ def _first_load_sensor(jobs: dict[str, Job], place: Place) -> SensorDefinition:
     return first_load_sensor
 
 
-def _look(pipe: "Pipeline", question: Callable[["Pipeline"], Answer]) -> Answer | SkipReason:
+def _look(
+    place: Place, context: SensorEvaluationContext, question: Callable[["Pipeline"], Answer]
+) -> Answer | SkipReason:
     """Ask the warehouse; when it is busy or not there yet, say so and ask again at the next evaluation."""
     from monitoring_pipelines.warehouse.connect import WarehouseMissing
 
     try:
-        return question(pipe)
+        with place.pipeline(context.log) as pipe:
+            return question(pipe)
     except (WarehouseBusy, WarehouseMissing) as error:
         return SkipReason(error.message)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.errors import ProductError, WarehouseBusy
@@ -82,13 +83,13 @@ def loaded_sources(pipe: Pipeline) -> set[str]:
         return set()
 
 
-def is_extracting(pipe: Pipeline, source_id: str) -> bool:
-    """Whether some process is in an extraction cycle, or the first load, of the source at this instant."""
-    return _cycle_lock(pipe, source_id).holder() is not None
+def is_extracting(warehouse: Path, source_id: str) -> bool:
+    """Whether some process is in an extraction cycle, or the first load, of the source into this file at this instant."""
+    return _cycle_lock(warehouse, source_id).holder() is not None
 
 
-def _cycle_lock(pipe: Pipeline, source_id: str) -> FairLock:
-    return FairLock(pipe.warehouse.path.with_name(f"extract-{source_id}.lock.d"))
+def _cycle_lock(warehouse: Path, source_id: str) -> FairLock:
+    return FairLock(warehouse.with_name(f"extract-{source_id}.lock.d"))
 
 
 def _extract_source(pipe: Pipeline, source: SourceSettings) -> CycleResult:
@@ -96,7 +97,7 @@ def _extract_source(pipe: Pipeline, source: SourceSettings) -> CycleResult:
     from monitoring_pipelines.source.tail import extract_cycle
 
     try:
-        with _cycle_lock(pipe, source.id).held(f"extract {source.id}", CYCLE_WAIT_S):
+        with _cycle_lock(pipe.warehouse.path, source.id).held(f"extract {source.id}", CYCLE_WAIT_S):
             return extract_cycle(pipe.settings, source, pipe.warehouse, pipe.clock, pipe.log)
     except LockTimeout as error:
         raise WarehouseBusy(f"another extraction of {source.id} is still running ({error.holder})") from error
