@@ -107,7 +107,7 @@ class PlainError(BaseModel):
 
 def family_of(path: str) -> Family:
     """Which envelope a path uses (S-101)."""
-    if path.startswith("/api/v1/"):
+    if path.startswith("/api/v1/") or path == "/api/v1":
         return "v1"
     return "monitoring" if path.startswith("/api/monitoring") else "plain"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -95,8 +96,14 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
 
 
 def _document(app: FastAPI, services: Services) -> dict[str, Any]:
-    """The OpenAPI document, with the configured sources as the values that ``source`` may have."""
+    """The OpenAPI document, with the configured sources as the values of ``source`` and their words as those of ``status``."""
     if app.openapi_schema is None:
+        from monitoring_pipelines.api.routes.tasks import STATUS_TEXT
+        from monitoring_pipelines.published.tasks import mapped_words
+
+        # Not re.escape: what it does to blanks and dashes is no pattern of JSON Schema.
+        own = (re.sub(r"([^\w\s-])", r"\\\1", one) for one in mapped_words(services.settings))
+        word = f"({'|'.join(own)})"
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         known = {"type": "string", "enum": [*services.source_ids, "_self"]}
         for path in document["paths"].values():
@@ -104,6 +111,8 @@ def _document(app: FastAPI, services: Services) -> dict[str, Any]:
                 for parameter in operation.get("parameters", ()):
                     if parameter["name"] == "source":
                         parameter["schema"] = known
+                    elif parameter.get("description") == STATUS_TEXT:
+                        parameter["schema"] = {"type": "string", "maxLength": 500, "pattern": f"^{word}(,{word})*$"}
         for model in document["components"]["schemas"].values():
             if "source" in model.get("properties", {}):
                 model["properties"]["source"] = {"type": "string", "enum": services.source_ids}
@@ -162,6 +171,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         if place[:1] == ["body"]:
             place = place[1:] or ["body"]
         text = str(problem["msg"]).removeprefix("Value error, ")
+        if problem["type"] == "json_invalid":
+            place, text = ["body"], "it is not valid JSON"
         parts.append(f"{'.'.join(place)[:80]}: {text[:200]}")
     return _answer(request, 400, "; ".join(parts) or "the request cannot be understood", "bad_request")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -18,7 +18,10 @@ from monitoring_pipelines.api.answers import bad
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.config.suggest import did_you_mean
 
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
+#: RFC 3339, or a date; seconds and offset may be left out, a space may stand for T, as it may for + in an address.
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+ -]\d\d:\d\d)?)?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
 MAX_PAGE_SIZE = 500
 
@@ -39,8 +42,16 @@ def _strict_flag(value: Any) -> Any:
     return value
 
 
+def _strict_day(value: Any) -> Any:
+    # Without this a number would be a day: that many seconds after 1970.
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise ValueError("a date like 2026-02-01 is needed")
+    return value
+
+
 Integer = Annotated[int, BeforeValidator(_strict_integer)]
 Flag = Annotated[bool, BeforeValidator(_strict_flag)]
+Day = Annotated[date, BeforeValidator(_strict_day)]
 Instant = Annotated[
     str | None, Query(json_schema_extra=_INSTANT, description="RFC 3339 time or date; without offset it is UTC")
 ]
@@ -75,9 +86,10 @@ class Page:
         return self.wrap(rows[self.offset : self.offset + self.size], len(rows))
 
 
-def bounded(low: int, high: int) -> Any:
+def bounded(low: int, high: int | None) -> Any:
     """A query parameter from ``low`` to ``high``; the document says so too, which a strict reader alone would lose."""
-    return Query(ge=low, le=high, json_schema_extra={"minimum": low, "maximum": high})
+    said: dict[str, Any] = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
+    return Query(ge=low, le=high, json_schema_extra=said)
 
 
 def list_of(known: Sequence[str]) -> Any:
@@ -124,7 +136,10 @@ def instant(value: str | None, name: str) -> datetime | None:
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value.strip().replace(" ", "+") if value.count(" ") == 1 else value.strip())
+        if not _RFC_3339.fullmatch(value):
+            raise ValueError(value)
+        # The eleventh character stands for T whatever it is; a space after it is the + of an offset.
+        found = datetime.fromisoformat(value[:11].upper() + value[11:].replace(" ", "+").upper())
         return found if found.tzinfo is None else found.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         raise bad(f"{name}: an RFC 3339 time or a date is needed, for example 2026-02-01T10:00:00Z") from None
@@ -188,6 +203,6 @@ def words(value: str | None, name: str, known: Sequence[str]) -> list[str] | Non
 
 
 __all__ = [
-    "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "bounded", "chosen_sources", "fixed_window",
+    "Day", "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "bounded", "chosen_sources", "fixed_window",
     "instant", "list_of", "one_source", "ordered", "sort_by", "window", "words",
 ]  # fmt: skip

@@ -51,23 +51,21 @@ def tasks(
         page: Page, from 1.
         ctx: Global options.
     """
-    from monitoring_pipelines.entities import TASK_STATUSES
-    from monitoring_pipelines.published.tasks import TaskFilter, TaskIndex
+    from monitoring_pipelines.published.tasks import TaskFilter, TaskIndex, status_words
 
     if not 1 <= limit <= 10_000 or page < 1:
         raise UsageError("--limit must be 1 to 10000 and --page at least 1")
     sources = tuple(source.id for source in ctx.sources())
     if key is not None:
         return _one_task(ctx, sources, key)
-    wanted = [("timed_out" if word == "timeout" else word).strip() for word in (status or "").split(",") if word]
-    known = tuple(word for word in wanted if word in TASK_STATUSES)
-    own = tuple(word for word in wanted if word not in TASK_STATUSES)
-    chosen = TaskFilter(
-        sources, known, own, endpoint, search, False if without_output else None,
-        instant(from_, "--from") if from_ else None, instant(to, "--to") if to else None,
-    )  # fmt: skip
+    first, last = (instant(from_, "--from") if from_ else None), (instant(to, "--to") if to else None)
+    if first is not None and last is not None and first >= last:
+        raise UsageError(f"--from {from_} is not before --to {to}", "--to is exclusive")
+    index = TaskIndex()
     with _published(ctx).look() as look:
-        rows, total = TaskIndex().list_page(look, chosen, (page - 1) * limit, limit)
+        known, own = status_words(ctx.settings, look, index, status)
+        chosen = TaskFilter(sources, known, own, endpoint, search, False if without_output else None, first, last)
+        rows, total = index.list_page(look, chosen, (page - 1) * limit, limit)
         as_of = look.as_of
     data = {"items": rows, "total": total, "page": page, "page_size": limit, "as_of": as_of}
 
@@ -125,7 +123,8 @@ def jobs(job: str | None = None, *, scope: str = "auto", limit: Whole = 20, ctx:
     with _published(ctx).look() as look:
         if job is not None:
             return _one_job(ctx, look, job, limit, scopes["all"])
-        rows = published_jobs.figures(look, names)
+        # Registered jobs that never ran are listed, as in the API (S-423).
+        rows = published_jobs.with_own(published_jobs.figures(look, names), ctx.settings, names)
         overview = published_jobs.overview(rows)
 
     def text() -> str:

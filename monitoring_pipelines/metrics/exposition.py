@@ -52,7 +52,7 @@ def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[li
     """
     result, dropped = [], {}
     for family in families:
-        samples = family.samples
+        samples = _cut(family, label_chars)
         if len(samples) > most:
             samples = sorted(samples, key=lambda sample: (-sample[1], sample[0]))
             kept, rest = samples[: most - 1 if family.kind == "counter" else most], samples[most - 1 :]
@@ -60,9 +60,25 @@ def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[li
             if family.kind == "counter":
                 kept.append(((OTHER,) * len(family.labels), sum(number for _, number in rest)))
             samples = kept
-        cut = [(tuple(value[:label_chars] for value in values), number) for values, number in samples]
-        result.append(replace(family, samples=cut))
+        result.append(replace(family, samples=samples))
     return result, dropped
+
+
+def _cut(family: Family, label_chars: int) -> list[Sample]:
+    """The samples with shortened label values: those that became equal are added up, of gauges the largest stays.
+
+    A series that stands twice in an answer would make Prometheus refuse all of it.
+    """
+    if all(len(value) <= label_chars for values, _ in family.samples for value in values):
+        return family.samples
+    found: dict[tuple[str, ...], Any] = {}
+    for values, number in family.samples:
+        key = tuple(value[:label_chars] for value in values)
+        if key not in found:
+            found[key] = number
+        else:
+            found[key] = found[key] + number if family.kind == "counter" else max(found[key], number)
+    return list(found.items())
 
 
 def dropped_series(dropped: Mapping[str, int]) -> Family:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.endpoints import ratio
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.severity import rounded
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
@@ -198,6 +199,6 @@ def ingest(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
             "source_id": source, "process_id": process, "series": series, "last_at": good[-1][0] if good else None,
             "value": float(good[-1][1]) if good else None, "rate_per_s": None if ok is None else round(float(ok), 3),
             "error_rate_per_s": None if errors is None else round(float(errors), 3),
-            "success_rate": None if errors is None or not total else round(float(100 * (ok or 0) / total), 2),
+            "success_rate": None if errors is None or not total else rounded(100 * Fraction(ok or 0) / total, 2),
         })  # fmt: skip
     return rows

@@ -14,8 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from monitoring_pipelines.entities import TASK_STATUSES
+from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import partition_span
@@ -30,6 +32,9 @@ from monitoring_pipelines.warehouse.task_summaries import (
     SUMS,
     VISIBLE,
 )
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config import Settings
 
 _LIST = ", ".join(LISTED)
 #: What happened to a task, as lists of rows.
@@ -266,6 +271,11 @@ class TaskIndex:
                     counts[group.status] = counts.get(group.status, 0) + group.n
         return counts
 
+    def own_words(self, look: Look) -> set[str]:
+        """Words that the sources themselves have for the states of stored tasks."""
+        groups = (group for fact in self.facts(look).values() for group in fact.groups)
+        return {group.raw_status for group in groups if group.raw_status is not None}
+
     def partitions_ending_in(self, look: Look, start: datetime, end: datetime) -> list[str]:
         """Partitions that may hold tasks whose end lies in [start, end)."""
         return [
@@ -274,6 +284,32 @@ class TaskIndex:
             if fact.last_end is not None and fact.first_end is not None
             and fact.last_end >= start and fact.first_end < end
         ]  # fmt: skip
+
+
+def mapped_words(settings: Settings) -> list[str]:
+    """Every word a list of tasks can be filtered by: the unified ones, ``timeout``, and those the sources map (S-220)."""
+    columns = (table.columns.get("status") for one in settings.enabled_sources for table in one.mapped("task"))
+    own = {word for column in columns if column is not None for word in column.map or ()}
+    return sorted({*TASK_STATUSES, "timeout", *own})
+
+
+def status_words(
+    settings: Settings, look: Look, index: TaskIndex, text: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Unified words of a comma list, and those that are the sources' own; ``timeout`` means timed_out (S-220).
+
+    Raises:
+        UsageError: A word is neither, mapped or stored: leaving it out would show other tasks than asked for.
+    """
+    if text is None:
+        return (), ()
+    words = [word.strip() for word in text.split(",")]
+    known = mapped_words(settings)
+    for word in words:
+        if word not in known and (not word or word not in index.own_words(look)):
+            raise UsageError(f"{word[:40]!r} is no status", f"one of {', '.join(known)}")
+    unified = {"timed_out" if word == "timeout" else word for word in words} & set(TASK_STATUSES)
+    return tuple(sorted(unified)), tuple(sorted({*words} - {*TASK_STATUSES, "timeout"}))
 
 
 def _read_facts(look: Look, keys: Sequence[str]) -> dict[str, _FileFacts]:

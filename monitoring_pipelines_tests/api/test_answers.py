@@ -169,6 +169,10 @@ def test_the_example_of_consistency_metrics_40_settled_33_with_output(world: tup
         ("/api/v1/tasks", {"from_": "2026-02-02", "to": "2026-02-01"}), ("/api/v1/completeness/missing", {"hours": "0"}),
         ("/api/v1/completeness/missing", {"hours": "721"}), ("/api/monitoring/alerts", {"limit": "0"}),
         ("/api/monitoring/data-consistency/metrics", {"hours": "x"}), ("/api/v1/alerts", {"state": "burning"}),
+        ("/api/v1/tasks", {"status": ""}), ("/api/v1/tasks", {"status": "failed,,queued"}), ("/api/v1/tasks", {"status": "done"}),
+        ("/api/v1/tasks", {"from_": "2026-W06-1"}), ("/api/v1/tasks", {"from_": "20260201"}),
+        ("/api/v1/tasks", {"from_": "2026-02-01T10"}), ("/api/v1/completeness/split", {"date": "1769904000"}),
+        ("/api/v1/completeness/split", {"date": "2026-02-01T00:00:00"}),
         ("/api/v1/scheduler/jobs", {"scope": "nobody"}), ("/api/v1/endpoints/e/stats", {"granularity": "week"}),
     ],
 )  # fmt: skip
@@ -181,6 +185,128 @@ def test_bad_values_are_400_and_name_the_parameter(
     assert answer.status_code == 400
     name = next(iter(params)).rstrip("_")
     assert name in answer.json()["message"]
+
+
+def test_times_are_read_in_every_form_of_rfc_3339_and_days_are_midnight_utc(world: tuple[Client, World]) -> None:
+    client, rows = world  # it is 2026-02-11T06:00:00Z; the task is of 05:00
+    rows.task("t")
+    rows.publish()
+    for text in (
+        "2026-02-11", "2026-02-11T05:00", "2026-02-11T05:00:00", "2026-02-11T05:00:00.000Z", "2026-02-11t05:00:00z",
+        "2026-02-11 05:00:00", "2026-02-11T13:00:00+08:00", "2026-02-11T13:00:00 08:00", "2026-02-11T05:00:00.000000001Z",
+    ):  # fmt: skip
+        assert data(client, "/api/v1/tasks", from_=text)["total"] == 1, text
+    assert data(client, "/api/v1/tasks", from_="2026-02-11T05:00:01Z")["total"] == 0
+    assert data(client, "/api/v1/tasks", to="2026-02-11T05:00:00Z")["total"] == 0
+
+
+def test_words_of_status_are_unified_timeout_mapped_or_stored_and_all_of_a_list_count(
+    world: tuple[Client, World],
+) -> None:
+    client, rows = world
+    rows.task("good")
+    rows.task("bad", "failed")
+    rows.task("late", "timed_out")
+    # The source has a word nobody mapped.
+    rows.write(("UPDATE raw.task SET raw_status = 'PAUSED' WHERE task_key = 'bad'", {}))
+    rows.publish()
+    expected = {"succeeded": 1, "timeout,failed": 2, "timed_out": 1, "PAUSED": 1, "PAUSED,timeout": 2, "IN_PROGRESS": 0}
+    assert {text: data(client, "/api/v1/tasks", status=text)["total"] for text in expected} == expected
+    refused = client.get("/api/v1/tasks", status="completed,failed")
+    assert (refused.status_code, "'completed'" in refused.json()["message"]) == (400, True)
+
+
+def test_a_limit_larger_than_any_number_of_alerts_gives_all_of_them(world: tuple[Client, World]) -> None:
+    client, _ = world
+    for limit in ("1", "1000001", "9" * 30):
+        assert data(client, "/api/monitoring/alerts", limit=limit) == {"alerts": [], "total": 0}
+
+
+def test_malformed_json_is_400_and_says_that_the_body_is_meant(world: tuple[Client, World]) -> None:
+    client, _ = world
+    for path in ("/api/monitoring/data-consistency/check", "/api/v1/silences"):
+        answer = client.request("POST", path, data="{bad", headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["message"]) == (400, "body: it is not valid JSON")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"ends_at": "2026-02-11T05:00:00Z"}, "ends_at"), ({"ends_at": "2026-02-11T07:00:00Z"}, "ends_at"),
+        ({"ends_at": "soon"}, "ends_at"), ({"starts_at": "soon"}, "starts_at"), ({"matchers": []}, "matchers"),
+        ({"matchers": [{"name": "type", "op": "=~", "value": "("}]}, "matchers"), ({"comment": 5}, "comment"), ({"x": 1}, "x"),
+    ],
+)  # fmt: skip
+def test_a_refused_silence_names_the_field(world: tuple[Client, World], change: dict[str, Any], field: str) -> None:
+    client, _ = world
+    body = {"matchers": [{"name": "type", "op": "=", "value": "x"}], "starts_at": "2026-02-11T07:00:00Z",
+            "ends_at": "2026-02-11T08:00:00Z"}  # fmt: skip
+    answer = client.post("/api/v1/silences", body | change)
+    assert (answer.status_code, answer.json()["message"].split(":")[0].split(".")[0]) == (400, field)
+    assert client.post("/api/v1/silences", body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "from"), ({"to": "2026-02-11"}, "from"), ({"task_ids": []}, "task_ids"), ({"from": "2026-02-10", "hours": 3}, "from"),
+     ({"hours": "3"}, "hours"), ({"start": "2026-02-10"}, "start")],
+)  # fmt: skip
+def test_a_refused_plan_names_the_field(world: tuple[Client, World], body: dict[str, Any], field: str) -> None:
+    client, _ = world
+    answer = client.post("/api/v1/repair/plans", {"source": "shop"} | body)
+    assert (answer.status_code, answer.json()["message"].split(":")[0]) == (400, field)
+
+
+def test_orphans_and_outputs_of_unsuccessful_tasks_are_those_of_the_newest_full_check(serve: Serve) -> None:
+    from dataclasses import replace
+
+    from monitoring_pipelines.quality.model import CheckOutcome, CheckRun
+    from monitoring_pipelines.state import StateStore, checks
+
+    client = serve({"sources": [SHOP, SHOP | {"id": "market"}]})
+    for source in ("shop", "market"):
+        World(client.settings, client.clock).source(source)
+    World(client.settings, client.clock).publish()
+    state = StateStore.of(client.settings)
+
+    def figures(**outcomes: tuple[str, dict[str, Any]]) -> list[tuple[Any, Any]]:
+        """Store a full run with these outcomes of shop and market, and read the combined row and both sources."""
+        at = client.clock.now()
+        run = checks.start(state, CheckRun(f"run{at}", "full", "manual", "running", at, at))
+        found = tuple(CheckOutcome(name.split("_", 1)[0], name.split("_", 1)[1], status, metrics=metrics)
+                      for name, (status, metrics) in outcomes.items())  # fmt: skip
+        checks.finish(state, replace(run, status="healthy", ended_at=at, outcomes=found))
+        client.clock.advance(60)
+        answer = data(client, "/api/monitoring/data-consistency/metrics")
+        rows = [answer, *answer["sources"]]
+        names = ("orphan_outputs", "outputs_of_unsuccessful")
+        return [tuple(row["output_metrics"][name] for name in names) for row in rows]
+
+    assert figures() == [(None, None)] * 3
+    known = {
+        "shop_orphans": ("passed", {"orphan_outputs": 0, "outputs_of_deleted_tasks": 4}),
+        "shop_wrong_status": ("findings", {"outputs_of_unsuccessful": 3}),
+    }
+    assert figures(**known) == [(None, None), (0, 3), (None, None)], "the other source is not known yet"
+    known |= {
+        "market_orphans": ("not_applicable", {}),
+        "market_wrong_status": ("passed", {"outputs_of_unsuccessful": 2}),
+    }
+    assert figures(**known) == [(0, 5), (0, 3), (None, 2)], "what does not apply is not waited for"
+    state.dispose()
+
+
+def test_status_has_queue_and_task_counters(world: tuple[Client, World]) -> None:
+    client, rows = world
+    assert data(client, "/api/monitoring/status")["tasks"] is None
+    rows.task("q", "queued", outcome=None)
+    rows.task("r", "running")
+    rows.task("s")
+    rows.publish()
+    found = data(client, "/api/monitoring/status")["tasks"]
+    assert (found["queued"], found["active"], found["completed"], found["tasks"]) == (1, 1, 1, 3)
+    assert found["slots"] == {"limit": 5, "in_use": 1, "available": 4, "leaked": 0}
+    assert found["queued"] == data(client, "/api/monitoring/tasks/stats")["queued"]
 
 
 @pytest.mark.parametrize(

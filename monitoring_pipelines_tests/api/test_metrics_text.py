@@ -74,3 +74,15 @@ def test_openmetrics_says_what_the_text_says_to_the_librarys_parser() -> None:
         ("mp_x_total", {"a": 'q"\\\n', "b": ""}, 7), ("mp_x_total", {"a": "x", "b": "y"}, 1.5),
     ]  # fmt: skip
     assert [(s.labels["a"], s.value) for s in second.samples] == [("z", 1e300), ("w", -0.25)]
+
+
+def test_series_whose_labels_are_equal_once_cut_are_one_series() -> None:
+    counter, gauge = family("counter"), family("gauge")
+    for one in (counter, gauge):
+        one.add(("x" * 200 + "a",), 3)
+        one.add(("y",), 1)
+        one.add(("x" * 200 + "b",), 4)
+    (added, largest), left_out = limited([counter, gauge], 10, 200)
+    assert added.samples == [(("x" * 200,), 7), (("y",), 1)]
+    assert largest.samples == [(("x" * 200,), 4), (("y",), 1)]
+    assert left_out == {}

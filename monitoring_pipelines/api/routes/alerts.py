@@ -149,11 +149,13 @@ def silence(request: Request, body: SilenceBody, who: Operator) -> Response:
     now = services.clock.now()
     starts, ends = instant(body.starts_at, "starts_at") or now, instant(body.ends_at, "ends_at")
     assert ends is not None
+    if ends <= max(starts, now):
+        raise bad("ends_at: it must be later than starts_at and than now")
     matchers = [matcher.model_dump() for matcher in body.matchers]
     try:
         row = actions.create_silence(services.state, matchers, starts, ends, who.name, body.comment, now)
     except UsageError as error:
-        raise bad(f"silence: {error.message}") from None
+        raise bad(f"matchers: {error.message}") from None
     audit(request, "silence.create", row["silence_id"], {"matchers": matchers, "ends_at": ends})
     return v1(request, row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -164,20 +165,27 @@ def metrics(request: Request, hours: Annotated[Integer, bounded(1, 720)] = 24, s
     return monitoring(request, data, as_of=as_of)
 
 
+#: Figure → the check that computes it, in whose metrics it has the same name.
+_EXTRAS = {"orphan_outputs": "orphans", "outputs_of_unsuccessful": "wrong_status"}
+
+
 def _extra(services: Services, name: str) -> dict[str, int | None]:
-    """Figures only a full check computes, from the newest one; NULL before the first."""
+    """Figures only a full check computes, from the newest one; NULL before the first, absent where they do not apply."""
     found: dict[str, int | None] = {}
-    for label, check_id in (("orphan_outputs", "orphans"), ("outputs_of_unsuccessful", "wrong_status")):
+    for label, check_id in _EXTRAS.items():
         known = stored.believed(services.state, check_id, name, answers_only=True)
-        value = known.outcome.metrics.get("count") if known else None
+        if known is not None and known.outcome.status == "not_applicable":
+            continue
+        value = known.outcome.metrics.get(label) if known else None
         found[label] = None if value is None else int(value)
     return found
 
 
 def _sum_extras(rows: list[dict[str, int | None]]) -> dict[str, int | None]:
+    """Their sums over the sources they apply to; NULL while one of these is not known."""
     result: dict[str, int | None] = {}
-    for name in ("orphan_outputs", "outputs_of_unsuccessful"):
-        values = [row[name] for row in rows]
+    for name in _EXTRAS:
+        values = [row[name] for row in rows if name in row]
         known = [value for value in values if value is not None]
         result[name] = sum(known) if known and len(known) == len(values) else None
     return result
@@ -192,7 +200,7 @@ def _metrics(found: Figures, extra: dict[str, int | None], bands: Any) -> dict[s
     healthy, degraded = f"{bands.healthy:g}", f"{bands.degraded:g}"
     return {
         "task_metrics": {name: values[name] for name in tasks},
-        "output_metrics": {name: values[name] for name in outputs} | extra,
+        "output_metrics": {name: values[name] for name in outputs} | dict.fromkeys(_EXTRAS) | extra,
         "health_status": {
             "status": health_of(found.tasks_with_outputs, found.success_tasks, bands),
             "completion_rate_threshold": {
@@ -203,10 +211,10 @@ def _metrics(found: Figures, extra: dict[str, int | None], bands: Any) -> dict[s
 
 
 @router.get("/alerts", responses=responses("monitoring"))
-def alert_list(request: Request, limit: Annotated[Integer, bounded(1, 1_000_000)] = 50) -> Response:
+def alert_list(request: Request, limit: Annotated[Integer, bounded(1, None)] = 50) -> Response:
     """Alerts of all types, newest first; the history cannot be cleared."""
     services = services_of(request)
-    rows, total = stored_alerts.list_alerts(services.state, page_size=limit)
+    rows, total = stored_alerts.list_alerts(services.state, page_size=min(limit, sys.maxsize))
     zone = services.settings.timezone
     return monitoring(request, {"alerts": [alert_rows.as_finding(row, zone) for row in rows], "total": total})
 
@@ -245,7 +253,7 @@ def change_thresholds(request: Request, body: ThresholdBody, who: Admin) -> Resp
 
 @router.get("/status", responses=responses("monitoring"))
 def status(request: Request) -> Response:
-    """Sources, newest check runs, open alerts."""
+    """Sources, queue and task counters, newest check runs, open alerts."""
     services = services_of(request)
     rows, as_of = summaries.sources(services)
     newest = {
@@ -256,8 +264,12 @@ def status(request: Request) -> Response:
     data = {
         "timestamp": services.clock.now(), "as_of": as_of,
         "sources": [{"id": row["id"], "health": row["health"], "lag_s": row["lag_s"]} for row in rows],
-        "checks": newest, "alerts": {"total": found["total"], "by_severity": found["by_severity"]},
+        "tasks": None, "checks": newest, "alerts": {"total": found["total"], "by_severity": found["by_severity"]},
     }  # fmt: skip
+    if as_of is not None:
+        with services.published.look() as look:
+            counted = _task_stats(services, look, services.source_ids)
+        data["tasks"] = counted["combined"] | {"queued": counted["queued"]}
     return monitoring(request, data, as_of=as_of)
 
 
@@ -267,11 +279,15 @@ def task_stats(request: Request, source: SourceParam = None) -> Response:
     services = services_of(request)
     chosen = chosen_sources(services, source)
     with services.published.look() as look:
-        data = summaries.counters(services, look, chosen)
-        for row in data["sources"]:
-            row["queued"] = row["by_status"].get("queued", 0)
-        data["queued"] = sum(row["queued"] for row in data["sources"])
-        return monitoring(request, data, as_of=look.as_of)
+        return monitoring(request, _task_stats(services, look, chosen), as_of=look.as_of)
+
+
+def _task_stats(services: Services, look: Look, chosen: list[str]) -> dict[str, Any]:
+    data = summaries.counters(services, look, chosen)
+    for row in data["sources"]:
+        row["queued"] = row["by_status"].get("queued", 0)
+    data["queued"] = sum(row["queued"] for row in data["sources"])
+    return data
 
 
 class MessageBody(BaseModel):

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from monitoring_pipelines.api import summaries
 from monitoring_pipelines.api.answers import bad, responses, v1
 from monitoring_pipelines.api.params import (
+    Day,
     Instant,
     Integer,
     PageParam,
@@ -107,7 +108,7 @@ def before_and_after(
     request: Request,
     source: SourceParam = None,
     on: Annotated[
-        date | None, Query(alias="date", description="Local date; without it only days and change point")
+        Day | None, Query(alias="date", description="Local date; without it only days and change point")
     ] = None,
     start: Annotated[Instant, Query(alias="from")] = None,
     end: Annotated[Instant, Query(alias="to")] = None,

@@ -55,15 +55,16 @@ _Time = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-t
 class PlanBody(BaseModel):
     """What to plan: a window, the last hours, or tasks."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     source: Annotated[str, Field(min_length=1, max_length=32)]
     start: _Time | None = Field(None, alias="from")
     end: _Time | None = Field(None, alias="to")
     hours: Annotated[int, Field(ge=1, le=17520)] | None = None
-    task_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=10_000)] | None = (
-        None
-    )
+    task_ids: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(min_length=1, max_length=10_000)]
+        | None
+    ) = None
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     mode: Literal["only_if_empty", "add_missing"] | None = None
     #: Alert that the plan answers, so that both show each other.
@@ -84,6 +85,10 @@ def make_plan(request: Request, body: PlanBody, who: Operator) -> Response:
         raise missing("unknown alert")
     now = services.clock.now()
     first, last = window(body.start, body.end, now, timedelta(hours=body.hours) if body.hours else None)
+    if first is not None and last is None:  # a window that was only begun ends now, as in the job
+        first, last = window(body.start, now.isoformat(), now)
+    if body.task_ids is None and first is None:
+        raise bad("from: give from (with or without to), hours, or task_ids")
     known = _newest_plan(services)
     _, answer = children.start(
         services, "plan", services.settings.api.sync_check_timeout_s, actor=who.name, source_id=body.source,

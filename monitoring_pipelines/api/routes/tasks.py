@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.answers import missing, responses, v1
+from monitoring_pipelines.api.answers import bad, missing, responses, v1
 from monitoring_pipelines.api.params import (
     Flag,
     Instant,
@@ -20,7 +20,7 @@ from monitoring_pipelines.api.params import (
 )
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.summaries import index_of
-from monitoring_pipelines.entities import TASK_STATUSES
+from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.published import tasks
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.task_summaries import LISTED
@@ -29,6 +29,7 @@ router = APIRouter(prefix="/api/v1", tags=["tasks"])
 #: Tasks lie in files by creation: this is the order that costs nothing over all of them.
 SortParam = Annotated[str | None, sort_by(["created_at"])]
 OLDEST_FIRST = "created_at"
+STATUS_TEXT = "Comma list of unified words, timeout for timed_out, and the sources' own"
 TaskKey = Annotated[str, Path(min_length=1, max_length=512)]
 
 
@@ -37,9 +38,7 @@ def listed(
     request: Request,
     page: PageParam,
     source: SourceParam = None,
-    status: Annotated[
-        str | None, Query(max_length=500, description="Comma list of unified or the source's own words")
-    ] = None,
+    status: Annotated[str | None, Query(max_length=500, description=STATUS_TEXT)] = None,
     endpoint: Annotated[str | None, Query(max_length=255)] = None,
     q: Annotated[str | None, Query(max_length=200, description="Part of task key or remote id, any case")] = None,
     has_output: Flag | None = None,
@@ -50,23 +49,22 @@ def listed(
     """Tasks, newest first unless sorted otherwise; filter and total are computed over everything stored."""
     services = services_of(request)
     first, last = window(start, end, services.clock.now())
-    unified, own = status_words(status)
-    wanted = tasks.TaskFilter(
-        tuple(chosen_sources(services, source)), unified, own, endpoint, q or None, has_output, first, last
-    )
+    chosen = tuple(chosen_sources(services, source))
     with services.published.look() as look:
+        unified, own = chosen_words(services, look, status)
+        wanted = tasks.TaskFilter(chosen, unified, own, endpoint, q or None, has_output, first, last)
         rows, total = index_of(services).list_page(
             look, wanted, page.offset, page.size, oldest_first=sort == OLDEST_FIRST
         )
         return v1(request, page.wrap(rows, total), as_of=look.as_of, look=look)
 
 
-def status_words(text: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Unified words and others, which are the sources' own; ``timeout`` means timed_out (S-220)."""
-    words = [word.strip() for word in (text or "").split(",") if word.strip()]
-    unified = {"timed_out" if word == "timeout" else word for word in words}
-    known = tuple(sorted(unified & set(TASK_STATUSES)))
-    return known, tuple(sorted(word for word in words if word not in TASK_STATUSES and word != "timeout"))
+def chosen_words(services: Services, look: Look, status: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What ``status`` asks for; 400 when a word means nothing."""
+    try:
+        return tasks.status_words(services.settings, look, index_of(services), status)
+    except UsageError as error:
+        raise bad(f"status: {error.message}; {error.hint}") from None
 
 
 # Keys may hold slashes; whichever path is declared first takes what ends like it.
