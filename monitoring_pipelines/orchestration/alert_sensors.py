@@ -31,9 +31,10 @@ AHEAD_S = 28.0
 #: A tick ends well before Dagster gives it up (60 s).
 MOST_S = 45.0
 LOOK_EVERY_S = 20
-#: The alert sensor looks so often, and gives its tick back after so long without anything to evaluate.
+#: The alert sensor looks so often, and gives its tick back after so long without anything to evaluate: an evaluation comes
+#: every ``alerts.tick_s`` anyway, usually 30 s.
 NEWS_EVERY_S = 2.0
-STAY_S = 20.0
+STAY_S = 32.0
 
 
 def build_alert_sensors(place: Place) -> Sequence[SensorDefinition]:
@@ -50,6 +51,7 @@ def build_alert_sensors(place: Place) -> Sequence[SensorDefinition]:
     def alert_sensor(context: SensorEvaluationContext) -> SkipReason:
         from monitoring_pipelines.alerts import duty, engine
 
+        until = time.monotonic() + MOST_S
         duty.sign_of_life(state.store, clock.now())  # this sensor sends too
         look = _next_look(settings, state, clock, _Look.of(context.cursor))
         if look is None:
@@ -57,7 +59,7 @@ def build_alert_sensors(place: Place) -> Sequence[SensorDefinition]:
         context.update_cursor(look.text())
         with place.pipeline(context.log) as pipe:
             done = engine.tick(pipe, state.store, look.at)
-        wait = min(settings.alerts.group_wait_s + 1, 20.0)
+        wait = max(min(settings.alerts.group_wait_s + 1, until - time.monotonic()), 0.0)
         sent = duty.stand_by(settings, state.store, clock, ahead_s=wait, most_s=wait)
         if done.skipped:
             return SkipReason("another process is evaluating")

@@ -94,10 +94,12 @@ def build_sensors(jobs: dict[str, Job], partitions: Partitions, place: Place) ->
 
 
 def _first_load_sensor(jobs: dict[str, Job], place: Place) -> SensorDefinition:
+    beside = len(place.settings.enabled_sources) > 1
+
     @sensor(
         name="first_load_sensor",
         job=jobs["first_load_job"],
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=60 if beside else 3600,
         default_status=DefaultSensorStatus.RUNNING,
         description="Requests the first load of sources that were added beside others. The first source of all is "
         "loaded by the minute tick itself.",
@@ -106,7 +108,7 @@ def _first_load_sensor(jobs: dict[str, Job], place: Place) -> SensorDefinition:
         from monitoring_pipelines import pipeline
 
         nothing = SkipReason("no source waits for its first load")
-        if len(place.settings.enabled_sources) < 2:  # there is none beside the first; the warehouse need not be opened
+        if not beside:
             yield nothing
             return
         loaded = _look(place, context, pipeline.loaded_sources)
