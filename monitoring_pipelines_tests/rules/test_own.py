@@ -229,6 +229,27 @@ def test_anomalies_count_from_ten_and_one_percent(shop: World, count, rows, cond
     assert (said.condition, said.severity) == (condition, "low")
 
 
+@pytest.mark.parametrize(("read", "condition"), [("task_event", "false"), ("task", "false"), (None, "true")])
+def test_anomalies_of_attempts_are_measured_against_the_rows_that_attempts_are_made_of(shop: World, read, condition):
+    """C-511: attempts are computed, nothing of them is read; 24 of 43,000 tasks are no 24 of none."""
+    shop.read_source(100)
+    found = {
+        "kind": "negative_duration",
+        "entity": "task_attempt",
+        "key": "k",
+        "first_seen_at": shop.at(50),
+        "count": 24,
+    }
+    shop.put("raw.anomaly", {"source_id": "shop", **found})
+    if read:
+        with shop.pipe.warehouse.writer("test") as con:
+            con.execute(
+                f"INSERT INTO raw.{read} (source_id, first_seen_at) SELECT 'shop', ?::TIMESTAMP FROM range(2400)",
+                [shop.at(50)],
+            )
+    assert shop.say(100, "self.anomalies", kind="negative_duration").condition == condition
+
+
 def test_a_rule_without_input_is_a_problem_of_the_configuration(world: World):
     world.configure(paths={"data": str(world.root)}, language="en", rules=[{"id": "ingest.low", "threshold": 5}])
     said = world.say(0, "self.config", check="rules.ingest.low")

@@ -31,6 +31,8 @@ TICK_JOB = "minute_tick_job"
 #: Fewer expected snapshots than this say nothing about coverage (C-503).
 LEAST_EXPECTED = 10
 #: Fewer anomalies than this are no alert, whatever their share (C-511).
+#: What is computed has no rows that are read: its anomalies are measured against the rows it is made of.
+_MADE_OF = {"task_attempt": ("task_event", "task")}
 LEAST_ANOMALIES = 10
 _CLOSED_RULES = (
     "self.snapshot_coverage", "self.snapshot_gap", "self.aggregation", "self.plausibility", "self.anomalies",
@@ -75,14 +77,21 @@ class OwnResults:
                 self.implausible = rows(con, "implausible_minutes")
         if scope.is_on("self.anomalies"):
             self.anomalies = rows(con, "anomalies", since=since, now=scope.now)
-            for entity in {row["entity"] for row in self.anomalies if f"raw.{row['entity']}" in scope.tables}:
-                counted = con.execute(
-                    f'SELECT source_id, count(*) FROM raw."{entity}" WHERE first_seen_at > ? AND first_seen_at <= ? '
-                    "GROUP BY source_id",
-                    [since, scope.now],
-                )
-                self.events.update({(source_id, entity): count for source_id, count in counted.fetchall()})
+            for entity in {row["entity"] for row in self.anomalies}:
+                for read in _MADE_OF.get(entity, (entity,)):
+                    self._count(con, scope, entity, read, since)
         self.looked = True
+
+    def _count(self, con: duckdb.DuckDBPyConnection, scope: Scope, entity: str, read: str, since: datetime) -> None:
+        """Rows of ``read`` first seen since; of several that ``entity`` is made of the most count."""
+        if f"raw.{read}" not in scope.tables:
+            return
+        counted = con.execute(
+            f'SELECT source_id, count(*) FROM raw."{read}" WHERE first_seen_at > ? AND first_seen_at <= ? GROUP BY source_id',
+            [since, scope.now],
+        )
+        for source_id, count in counted.fetchall():
+            self.events[source_id, entity] = max(count, self.events.get((source_id, entity), 0))
 
     def judge(self, scope: Scope) -> None:
         """All of them; sources that are not read keep their state."""
