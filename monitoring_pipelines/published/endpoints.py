@@ -87,6 +87,9 @@ _LATEST = (
 )  # fmt: skip
 
 
+_WORKERS = ("active_workers", "idle_workers", "total_workers")
+
+
 def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str], dict[str, Any]]) -> None:
     end = closed_through(look, source)
     if end is None:
@@ -95,12 +98,13 @@ def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str
     sums = ", ".join(f"sum({name}) AS {name}" for name in _TOTALS)
     last = ", ".join(f"arg_max({name}, stat_minute) AS last_{name}" for name in _LATEST)
     rows = look.rows(
-        f"SELECT endpoint, {sums}, {last}, max(max_execution_ms) AS max_execution_ms "
+        f"SELECT endpoint, {sums}, {last}, max(max_execution_ms) AS max_execution_ms, count(total_workers) AS known_workers "
         f"FROM {look.table(minute, start, end)} WHERE source_id = $source "
         "AND stat_minute >= $start AND stat_minute < $end GROUP BY endpoint",
         {"source": source, "start": start, "end": end},
     )
     newest = end - LENGTH["minute"]
+    knows_workers = any(row["known_workers"] for row in rows)
     for row in rows:
         facts = found.setdefault((source, row["endpoint"]), {})
         totals = {name: row[name] for name in _TOTALS}
@@ -109,17 +113,21 @@ def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str
         if row["last_stat_minute"] == newest:
             facts["latest"] = {name: row[f"last_{name}"] for name in _LATEST}
         else:
-            facts["latest"] = {"stat_minute": newest} | _zeros(_LATEST) | {"worker_source": "none"}
+            facts["latest"] = {"stat_minute": newest} | _zeros(_LATEST, knows_workers) | {"worker_source": "none"}
 
 
-def _zeros(columns: Sequence[str]) -> dict[str, Any]:
-    """A closed bucket without row: counts 0, everything derived NULL (M-110, S-212)."""
+def _zeros(columns: Sequence[str], knows_workers: bool) -> dict[str, Any]:
+    """A closed bucket without row: counts 0, everything derived NULL (M-110, S-212).
+
+    Figures of workers are NULL, too, where the source tells nothing about workers (E-510): nobody knows that there were none.
+    """
     rollups = rollup_of()
-    return {
+    found = {
         name: 0 if rollups.get(name) in ("sum", "last") and not _is_map(name) else None
         for name in columns
         if name not in ("source_id", "endpoint", "stat_minute", "stat_hour", "stat_date")
-    } | {name: 0 for name in ("active_workers", "idle_workers", "total_workers", "queue_depth_max") if name in columns}
+    } | {name: 0 for name in (*_WORKERS, "queue_depth_max") if name in columns}
+    return found if knows_workers else found | {name: None for name in _WORKERS if name in columns}
 
 
 def _is_map(name: str) -> bool:
@@ -192,6 +200,7 @@ def _filled(
     column, step = COLUMN[grain], LENGTH[grain]
     known = {_as_instant(row[column]): row for row in rows}
     names = look.columns(table_of("endpoint", grain))
+    zeros = _zeros(names, _knows_workers(look, rows, source_id, grain, start, end))
     at = max(start, origin or start)
     at += (datetime.min - at) % step
     result = []
@@ -199,10 +208,24 @@ def _filled(
         row = known.get(at)
         if row is None:
             row = {"source_id": source_id, "endpoint": endpoint, column: at.date() if grain == "day" else at}
-            row |= _zeros(names) | {"state": "closed", "source": "none", "quality": None, "worker_source": "none"}
+            row |= zeros | {"state": "closed", "source": "none", "quality": None, "worker_source": "none"}
         result.append(row)
         at += step
     return result + [row for instant, row in known.items() if instant + step > closed]
+
+
+def _knows_workers(
+    look: Look, rows: Sequence[dict[str, Any]], source_id: str, grain: Grain, start: datetime, end: datetime
+) -> bool:
+    """Whether the source tells anything about workers: by the rows of the endpoint, else by those of its other ones."""
+    if any(row["total_workers"] is not None for row in rows):
+        return True
+    table, column = table_of("endpoint", grain), COLUMN[grain]
+    return bool(look.rows(
+        f"SELECT 1 AS one FROM {look.table(table, start, end)} WHERE source_id = $source "
+        f'AND "{column}" >= $start AND "{column}" < $end AND total_workers IS NOT NULL LIMIT 1',
+        {"source": source_id, "start": start, "end": end},
+    ))  # fmt: skip
 
 
 def _as_instant(value: datetime | date) -> datetime:

@@ -123,6 +123,19 @@ class World:
             self._changed("mart.endpoint_minute_stats", at.replace(minute=0)),
         )
 
+    def hour(self, endpoint: str, at: datetime, *, source: str = "shop") -> None:
+        """One row of hourly statistics of tasks, by which an endpoint is known."""
+        self.write(
+            (
+                (
+                    "INSERT INTO mart.endpoint_hourly_stats (source_id, endpoint, stat_hour, tasks_submitted, state, quality, revision) "
+                    "VALUES ($s, $e, $h, 1, 'closed', 'exact', 1)"
+                ),
+                {"s": source, "e": endpoint, "h": at},
+            ),
+            self._changed("mart.endpoint_hourly_stats", at),
+        )
+
     def sample(self, process: str, at: datetime, *, source: str = "shop") -> None:
         """One sample of a process."""
         self.write(
