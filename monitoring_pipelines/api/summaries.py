@@ -152,8 +152,9 @@ def overview(services: Services, chosen: Sequence[str], *, with_state: bool = Tr
             )  # fmt: skip
             data["status"] = _status_counts(services, look, chosen)
     except LakeMissing:
+        unknown = {"completion": None, "tasks_24h": published_overview.NO_TASKS, "workers": None}
         data["sources"] = [
-            _source(services, None, name, now, with_state) | {"completion": None} for name in chosen if name != "_self"
+            _source(services, None, name, now, with_state) | unknown for name in chosen if name != "_self"
         ]
         data |= {"endpoints": [], "status": {}}
     data["health"] = health.aggregate(tile["health"] for tile in data["sources"])

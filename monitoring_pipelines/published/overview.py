@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import SourceSettings
 
 HOUR = timedelta(hours=1)
+#: Figures of tasks where none are known.
+NO_TASKS: dict[str, Any] = dict.fromkeys(("submitted", "completed", "failed", "timeout", "success_rate"))
 
 
 def source_row(look: Look | None, source: SourceSettings, now: datetime) -> dict[str, Any]:
@@ -75,11 +77,10 @@ def task_counters(total: Mapping[str, Any], source: SourceSettings) -> dict[str,
 
 def last_day(look: Look, source_id: str) -> dict[str, Any]:
     """Tasks of the last 24 closed hours and workers of the newest closed minute; NULL where nothing is mapped."""
-    empty = {"submitted": None, "completed": None, "failed": None, "timeout": None, "success_rate": None}
     end = closed_through(look, source_id)
     minute = table_of("endpoint", "minute")
     if end is None or not look.has(minute):
-        return {"tasks_24h": empty, "workers": None}
+        return {"tasks_24h": NO_TASKS, "workers": None}
     start = end - 24 * HOUR
     row = look.rows(
         "SELECT sum(tasks_submitted) AS submitted, sum(tasks_completed) AS completed, sum(tasks_failed) AS failed, "

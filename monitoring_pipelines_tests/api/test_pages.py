@@ -5,16 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, update
 
 from monitoring_pipelines.alerts import engine
 from monitoring_pipelines.alerts.model import Observation
 from monitoring_pipelines.config.schema import Settings
-from monitoring_pipelines.state import StateStore
+from monitoring_pipelines.quality.model import CheckOutcome, CheckRun
+from monitoring_pipelines.state import StateStore, checks, tables
 
 from .conftest import Client, Serve
 from .world import World
@@ -137,3 +140,152 @@ def test_pages_refresh_as_often_as_configured_and_say_how_old_they_are(serve: Se
         assert "Last updated" in page, path
         assert ("Data is stale" in page) == (path != "/alerts"), path
     assert "最后更新" in client.get("/", lang="zh-CN").text
+
+
+PAGES = (
+    "/", "/endpoints", "/tasks", "/tasks?show=all", "/consistency", "/scheduler-monitoring", "/resources", "/ingest",
+    "/partitions", "/self",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_store_in_which_nothing_was_published_yet_has_its_pages_and_they_say_so(serve: Serve, path: str) -> None:
+    """S-802: the first minutes of every installation; what is not known is neither good nor stopped."""
+    client = serve({"sources": [SHOP, SCHEDULER]})
+    text = text_of(client, path)
+    assert text.count("Nothing has been published yet") == 1
+    assert "Stopped" not in text
+    if path == "/":
+        assert "no current data of shop, sched" in text
+        assert "Healthy" not in text
+
+
+def test_an_empty_store_has_the_same_tiles_as_a_full_one(shop: tuple[Client, World]) -> None:
+    """S-202: a reader of the API finds every field, NULL where nothing is known."""
+    client, world = shop
+    before = client.get("/api/v1/overview").json()["data"]["sources"][0]
+    assert before["tasks_24h"]["submitted"] is None
+    assert before["workers"] is None
+    world.task("t1")
+    world.publish()
+    assert before.keys() == client.get("/api/v1/overview").json()["data"]["sources"][0].keys()
+
+
+def test_a_source_with_a_grave_alert_is_not_called_healthy_on_the_first_page(shop: tuple[Client, World]) -> None:
+    """S-810: completeness of 100 % says nothing about tasks that run into their time limit."""
+    client, world = shop
+    world.task("t1")
+    world.publish()
+    assert "shop Healthy" in text_of(client, "/")
+    fire(client.settings, client.clock.now(), "tasks.timeouts", "high")
+    text = text_of(client, "/")
+    assert "shop Grave alerts" in text
+    assert "shop Healthy" not in text
+
+
+def test_an_alert_leads_to_the_rows_of_its_own_source(shop: tuple[Client, World]) -> None:
+    """S-819: a list of other sources' running tasks is not what an alert about timeouts speaks of."""
+    client, _ = shop
+    now = client.clock.now()
+    fire(client.settings, now, "tasks.timeouts", "high")
+    fire(client.settings, now, "ingest.none", "critical", process="feed/1")
+    fire(client.settings, now, "resource.memory", "high", process="feed/1")
+    fire(client.settings, now, "jobs.failing", "high", job="nightly")
+    pages = {
+        alert["type"]: html.unescape(client.get(f"/alerts/{alert['alert_id']}").text)
+        for alert in client.get("/api/v1/alerts").json()["data"]["items"]
+    }
+    assert 'href="/tasks?source=shop&show=failed"' in pages["tasks.timeouts"]
+    assert 'href="/ingest?source=shop"' in pages["ingest.none"]
+    assert pages["resource.memory"].count('href="/resources?source=shop&process=feed%2F1"') == 2, "button and label"
+    assert pages["jobs.failing"].count('href="/scheduler-monitoring/jobs/nightly?source=shop"') == 2
+
+
+def test_history_and_cause_of_an_alert_are_in_the_readers_language_and_zone(serve: Serve) -> None:
+    """S-819: 14 h UTC beside local times would be looked for in the wrong half of the day; a person's words stay."""
+    client = serve({"sources": [SHOP], "timezone": "Asia/Shanghai", "language": "zh-CN"})
+    fire(client.settings, client.clock.now(), "missing_task_outputs", "high")
+    alert_id = client.get("/api/v1/alerts").json()["data"]["items"][0]["alert_id"]
+    reasons = {
+        "firing to ops: sent": "触发 · ops · 已发送", "repeat to ops: abandoned": "重复 · ops · 已放弃",
+        "high → critical": "高 → 严重", "by silence 01ABC": "被静默规则 01ABC 覆盖", "the severity rose": "级别升高",
+        "restarted by hand: sent home": "restarted by hand: sent home",
+    }  # fmt: skip
+    share = {"missing": 9, "tasks": 24, "share_of_loss": 9.8, "share_of_traffic": 6.2, "missing_rate": 37.5,
+             "missing_rate_before": 0.0}  # fmt: skip
+    with StateStore.of(client.settings).begin() as con:
+        for number, reason in enumerate(reasons):
+            event = {"event_id": f"e{number}", "alert_id": alert_id, "at": client.clock.now(), "kind": "message",
+                     "from_state": "firing", "to_state": "firing", "severity": "high", "reason": reason}  # fmt: skip
+            con.execute(insert(tables.alert_event).values(**event))
+        details = {"carried_by": [{"dimension": "hour_of_day", "value": "14", **share}]}
+        con.execute(update(tables.alert).values(details=details))
+    text = text_of(client, f"/alerts/{alert_id}", lang="zh-CN")
+    for shown in reasons.values():
+        assert shown in text
+    assert "firing to" not in text
+    assert "时刻 22:00 9 / 24" in text
+
+
+def test_the_timeline_of_a_task_is_told_in_words(shop: tuple[Client, World]) -> None:
+    """S-812: the words of the API are no language of a reader."""
+    client, world = shop
+    world.task("t1")
+    world.publish()
+    text = text_of(client, "/tasks/t1", lang="zh-CN")
+    assert "执行完成 · w1 · 第 1 次执行" in text
+    assert "attempt" not in text
+
+
+def test_jobs_of_the_product_have_names_in_the_readers_language(shop: tuple[Client, World]) -> None:
+    client, world = shop
+    world.publish()
+    for language, name in (("en", "Full check"), ("zh-CN", "完整检查")):
+        assert name in text_of(client, "/scheduler-monitoring?scope=self", lang=language)
+        assert name in text_of(client, "/scheduler-monitoring/jobs/full_check_job?source=_self", lang=language)
+
+
+def test_a_chart_without_a_single_value_says_so_instead_of_empty_axes(shop: tuple[Client, World]) -> None:
+    """S-802: an endpoint whose source tells nothing about GPUs has no GPU chart."""
+    client, world = shop
+    world.minute("e", client.clock.now() - 5 * MINUTE)
+    world.hour("e", client.clock.now() - 60 * MINUTE)
+    world.publish()
+    page = client.get("/endpoints/e", lang="en", source="shop", range="1h").text
+    gpu = page.split("<h2>GPU</h2>")[1].split("</section>")[0]
+    assert "No values in this range" in gpu
+    assert "data-chart" not in gpu
+    assert "data-chart" in page.split("<h2>Requests</h2>")[1].split("</section>")[0]
+
+
+def test_workers_of_a_source_that_tells_nothing_about_them_are_unknown_also_in_minutes_without_a_row(
+    shop: tuple[Client, World],
+) -> None:
+    """E-510, M-110: tasks of such a minute are a known zero, workers are not."""
+    client, world = shop
+    world.minute("e", client.clock.now() - 5 * MINUTE)
+    world.hour("e", client.clock.now() - 60 * MINUTE)
+    world.publish()
+    found = client.get("/api/v1/endpoints").json()["data"]["items"][0]["latest"]
+    assert (found["tasks_submitted"], found["active_workers"], found["idle_workers"]) == (0, None, None)
+    start = (client.clock.now() - 30 * MINUTE).isoformat() + "Z"
+    answer = client.get("/api/v1/endpoints/e/stats", from_=start, granularity="minute", fill="true").json()
+    rows = answer["data"]["rows"]
+    assert {row["tasks_submitted"] for row in rows} == {0, 1}
+    assert {row["total_workers"] for row in rows} == {None}
+
+
+def test_checks_that_do_not_apply_stand_apart_from_those_that_were_made(serve: Serve) -> None:
+    """Dozens of lines about what a source does not map hide the one check that was made."""
+    client = serve()
+    state = StateStore.of(client.settings)
+    now = client.clock.now()
+    run = checks.start(state, CheckRun("run-1", "full", "manual", "running", now, now))
+    outcomes = [CheckOutcome("shop", "orphans", "passed")]
+    outcomes += [CheckOutcome("shop", name, "not_applicable", message="not mapped") for name in ("trend", "ratio")]
+    checks.finish(state, replace(run, status="healthy", ended_at=now, outcomes=tuple(outcomes)))
+    judged, apart = client.get("/checks/run-1", lang="en").text.split("<details>")
+    assert "Checks (1)" in judged
+    assert "not mapped" not in judged
+    assert "(2)" in apart
+    assert apart.count("not mapped") == 2

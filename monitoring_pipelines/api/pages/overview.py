@@ -26,7 +26,7 @@ STRINGS = {
     "overview.more": ("另有 {n} 个活动告警", "{n} more active alerts"),
     "overview.since": ("自 {at} 起（{ago}）", "since {at} ({ago})"),
     "overview.carried": ("主要来自{what}", "carried by {what}"),
-    "overview.age": ("数据更新于{ago}", "data read {ago}"),
+    "overview.age": ("数据更新于 {ago}", "data read {ago}"),
     "overview.degraded": ("降级：{sources}", "Degraded: {sources}"),
     "overview.unhealthy": ("不健康：{sources}", "Unhealthy: {sources}"),
     "overview.unknown": ("状态未知：{sources} 没有当前数据", "State unknown: no current data of {sources}"),
@@ -47,6 +47,7 @@ STRINGS = {
     "overview.of_workers": ("共 {n} 个在线", "of {n} online"),
     "overview.no_tasks": ("没有任务", "no tasks"),
     "overview.sources": ("数据源", "Sources"),
+    "overview.grave": ("有高级别告警", "Grave alerts"),
     "overview.gravest": ("最严重的告警", "Gravest alerts"),
     "overview.all_alerts": ("全部 {n} 个告警", "All {n} alerts"),
     "overview.count": ("数量", "Count"),
@@ -81,11 +82,17 @@ def page(request: Request) -> Response:
         (view.word("status", status), n, SLICES.get(status, "none"))
         for status, n in sorted(data["status"].items(), key=lambda item: -item[1])
     ]
+    # Health is completeness alone (C-103): beside a grave alert the word healthy would be read as all is well.
+    alarmed = {
+        tile["id"] for tile in data["sources"]
+        if tile["health"] == "healthy" and rank(gravest.get(tile["id"], "info")) >= rank("high")
+    }  # fmt: skip
     return render(
         request, "overview.html", title=view.t("overview.title"), as_of=data["as_of"], view=view, data=data,
         verdict=verdict(view, data), strips=strips, per_source=per_source,
         alert_tones={name: "bad" if rank(word) >= rank("high") else "warning" for name, word in gravest.items()},
-        slices=slices, slice_tones=SLICES, tiles=sorted(data["sources"], key=lambda tile: GRAVEST.index(tile["health"])),
+        slices=slices, slice_tones=SLICES, alarmed=alarmed,
+        tiles=sorted(data["sources"], key=lambda tile: (tile["id"] not in alarmed) and GRAVEST.index(tile["health"])),
         total=sum(data["status"].values()),
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters, gateways
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.self_jobs import product_jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 STRINGS = {
@@ -136,11 +137,11 @@ def listed(
     rows: list[dict[str, Any]] = []
     heat: list[dict[str, Any]] = []
     as_of, channels, totals = None, {}, jobs.overview([])
-    runs_now: bool | None = False
+    runs_now: bool | None = None
     try:
         with services.published.look() as look:
             as_of = look.as_of
-            rows = job_rows(services, look, scope)
+            rows = called(view, job_rows(services, look, scope))
             heat = heatmap(services, look, scope)
             totals = overview_of(services, look, scope)
             runs_now = view.stored(partial(is_running, services, look), None)
@@ -159,6 +160,16 @@ def listed(
         query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
     )  # fmt: skip
+
+
+def called(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, the product's own jobs by their names in the reader's language; others are called what their source says."""
+    own = product_jobs(view.services.settings)
+    return [
+        row | {"job_name": own[row["job_id"]].name(view.language)}
+        if row["source_id"] == jobs.SELF and row["job_id"] in own else row
+        for row in rows
+    ]  # fmt: skip
 
 
 def latencies(services: Services) -> dict[str, Any]:
@@ -193,7 +204,7 @@ def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = 
     """One job and its runs."""
     view = View(request)
     services = services_of(request)
-    row = find_job(services, job_id, source or None)
+    row = called(view, [find_job(services, job_id, source or None)])[0]
     with services.published.look() as look:
         found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
         spec = durations(view, look, row)
