@@ -99,7 +99,7 @@
     })));
     const bounds = (max) => (max === undefined
       ? (u, low, high) => [Math.min(0, low || 0), high === null || high <= 0 ? 1 : high * 1.08] : [0, max]);
-    const label = (unit) => (u, at) => at.map((v) => (unit === "ms" ? span(v) : unit === "s" ? span(1000 * v) : short(v) + (unit === "%" ? "%" : "")));
+    const label = (unit) => (u, at) => at.map((v) => (unit === "ms" ? span(v) : unit === "s" ? span(1000 * v) : short(v) + (unit === "%" ? "%" : unit ? " " + unit : "")));
     const xAxis = Object.assign({}, axis, { values: spec.ticks ? (u, at) => at.map((v) => spec.ticks[v] ?? "") : ticks(zone), space: spec.ticks ? 40 : 56, size: 44 });
     if (spec.day) { xAxis.incrs = [1, 2, 5, 7, 14, 30, 90].map((days) => 86400 * days); }
     const steps = (unit) => (unit === "ms" || unit === "s" ? { incrs: spans.map((ms) => (unit === "s" ? ms / 1000 : ms)) } : {});

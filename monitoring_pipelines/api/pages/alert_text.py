@@ -8,9 +8,11 @@ What belongs here: words about one alert. What does not: messages that are sent 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.alerts.configured import NOT_CONFIGURED
 from monitoring_pipelines.alerts.rules.table import describe, shipped
 from monitoring_pipelines.readable import size, span
 
@@ -55,8 +57,24 @@ STRINGS = {
     "carried.began": ("缺失始于 {at}（完整率 {before} → {after}）", "loss began {at} (completion {before} → {after})"),
     "carried.endpoint": ("端点", "endpoint"),
     "carried.worker": ("工作器", "worker"),
-    "carried.hour_of_day": ("时刻（UTC）", "hour of the day (UTC)"),
+    "carried.hour_of_day": ("时刻", "hour of the day"),
     "carried.status": ("状态", "status"),
+    "reason.alert": ("被告警 {id} 抑制", "by alert {id}"),
+    "reason.silence": ("被静默规则 {id} 覆盖", "by silence {id}"),
+    "reason.severity": ("级别升高", "the severity rose"),
+    "reason.unconfigured": ("不再配置", "no longer configured"),
+    "unsent.quiet_hours": ("静默时段", "quiet hours"),
+    "unsent.merged": ("已并入另一条通知", "part of another message"),
+    "unsent.attempts_used_up": ("已用完重试次数", "all attempts used up"),
+    "unsent.resolved_before_delivery": ("发送前已恢复", "resolved before delivery"),
+    "unsent.channel_removed": ("通道已删除", "the channel was removed"),
+    "unsent.flapping": ("状态反复变化", "flapping"),
+    "unsent.resolved_in_quiet_hours": ("静默时段内已恢复", "resolved in quiet hours"),
+    "unsent.no_receiver": ("没有接收者", "no receiver"),
+    "unsent.inhibited": ("被抑制", "inhibited"),
+    "unsent.rerouted": ("改由其他通道发送", "sent on another channel"),
+    "unsent.superseded": ("被更新的通知取代", "a newer message took its place"),
+    "unsent.silenced": ("已静默", "silenced"),
 }  # fmt: skip
 #: Phrases inside a rule's details that were made in the configured language.
 _WORDED = ("reason",)
@@ -94,7 +112,33 @@ def carrier(view: View, alert: dict[str, Any]) -> str | None:
         return None
     first = carried[0]
     name = view.word("carried", first["dimension"])
-    return f"{name} {first['value']} ({view.percent(first['share_of_loss'], 0)})"
+    return f"{name} {part_of(view, first)} ({view.percent(first['share_of_loss'], 0)})"
+
+
+def part_of(view: View, carried: dict[str, Any]) -> str:
+    """What carries a loss, by name; an hour of the day in the zone of all other times of the page; it is stored as UTC."""
+    value = str(carried["value"])
+    if carried["dimension"] != "hour_of_day":
+        return value
+    return view.local(view.now.replace(hour=int(value), minute=0), "%H:%M")
+
+
+def reason(view: View, text: str | None) -> str:
+    """Why an alert changed, in the reader's language: history keeps the reason in English; a person's note stands as it is."""
+    if not text:
+        return view.number(None)
+    sent = re.fullmatch(r"(\w+) to (.+): (sent|abandoned)", text)
+    if sent:
+        kind, channel, state = sent.groups()
+        return f"{view.word('notifykind', kind)} · {channel} · {view.word('notifystate', state)}"
+    changed = re.fullmatch(r"(\w+) → (\w+)", text)
+    if changed:
+        return " → ".join(view.word("severity", word) for word in changed.groups())
+    by = re.fullmatch(r"by (alert|silence) (\S+)", text)
+    if by:
+        return view.t(f"reason.{by[1]}", id=by[2])
+    known = {"the severity rose": "severity", NOT_CONFIGURED: "unconfigured"}
+    return view.t(f"reason.{known[text]}") if text in known else text
 
 
 def began(view: View, alert: dict[str, Any]) -> str | None:

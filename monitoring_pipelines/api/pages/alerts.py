@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
@@ -102,6 +102,8 @@ router = APIRouter(include_in_schema=False)
 #: First letters of a type → where its figures are shown.
 _ROWS = (("resource.", "/resources"), ("leak.", "/resources"), ("fd.", "/resources"), ("ingest.", "/ingest"), ("self.", "/self"),
          ("tasks.", "/tasks"), ("jobs.", "/scheduler-monitoring"), ("target.", "/self"))  # fmt: skip
+#: Pages of figures that show one source where it is named.
+_BY_SOURCE = ("/resources", "/ingest", "/tasks")
 TONES = {"firing": "bad", "pending": "warning", "resolved": "good"}
 
 
@@ -150,8 +152,31 @@ def rows_at(alert: dict[str, Any]) -> str | None:
     if "endpoint" in labels:
         return f"/endpoints/{quote(labels['endpoint'], safe='')}?source={quote(source)}"
     if "job" in labels:
-        return f"/scheduler-monitoring/jobs/{quote(labels['job'], safe='')}?source={quote(source)}"
-    return next((page for prefix, page in _ROWS if alert["type"].startswith(prefix)), None)
+        return job_at(source, labels["job"])
+    page = next((page for prefix, page in _ROWS if alert["type"].startswith(prefix)), None)
+    if page not in _BY_SOURCE:
+        return page
+    query = {"source": source}
+    if page == "/resources" and "process" in labels:
+        query["process"] = labels["process"]
+    if alert["type"] == "tasks.timeouts":
+        query["show"] = "failed"
+    return f"{page}?{urlencode(query)}"
+
+
+def job_at(source: str, job: str) -> str:
+    """The page of a job."""
+    return f"/scheduler-monitoring/jobs/{quote(job, safe='')}?source={quote(source)}"
+
+
+def label_at(alert: dict[str, Any], name: str, value: str) -> str | None:
+    """The page of what a label of an alert names; None where there is none."""
+    source = quote(alert["source_id"])
+    return {
+        "endpoint": f"/endpoints/{quote(value, safe='')}?source={source}",
+        "job": job_at(alert["source_id"], value),
+        "process": f"/resources?{urlencode({'source': alert['source_id'], 'process': value})}",
+    }.get(name)
 
 
 @router.get("/alerts/{alert_id}")
@@ -179,7 +204,7 @@ def one(request: Request, alert_id: Annotated[str, Path(max_length=40)]) -> Resp
         runbook=page_of(services_of(request).settings, alert["runbook_url"]),
         plans=plans,
         plan_hours=PLAN_HOURS if is_repairable else None, why_no_plan=why_no_plan(view, alert["source_id"]) if is_repairable else None,
-        plan_tones=PLAN_TONES, rows_at=rows_at(alert),
+        plan_tones=PLAN_TONES, rows_at=rows_at(alert), label_at=label_at,
         carried=(alert["details"] or {}).get("carried_by") or [], events=found["events"],
         messages=found["notifications"], silence=silence,
     )  # fmt: skip

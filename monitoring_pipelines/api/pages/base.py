@@ -215,6 +215,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    env.tests["drawable"] = lambda spec: any(value is not None for line in spec["series"] for value in line["values"])
     env.filters["part"] = lambda text: quote(str(text), safe="")
     env.filters["breaks"] = lambda text: Markup("<wbr>").join(re.findall(r"[^_./-]*[_./-]?", str(text)))
     env.filters["json"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False)

@@ -22,6 +22,10 @@ STRINGS = {
     "checks.title": ("检查记录", "Check runs"),
     "checks.run": ("{type}检查 {at}", "{type} check of {at}"),
     "checks.results": ("各项检查", "Checks"),
+    "checks.apart": (
+        "不适用的检查：数据源没有提供所需的表或列",
+        "Not applicable: the source does not map what these checks need",
+    ),
     "checks.check": ("检查项", "Check"),
     "checks.found": ("发现的问题", "Findings"),
     "checks.nothing_found": ("没有发现问题", "Nothing was found"),

@@ -29,8 +29,8 @@ STRINGS = {
     "partitions.table": ("统计表", "Statistics"),
     "partitions.checks": ("检查", "Checks"),
     "partitions.legend": (
-        "✓ 已计算 · 0 为零 · ~ 未完成 · ? 未知 · – 尚未关闭 · ! 降级 · ✗ 不健康 · ↻ 已重述",
-        "✓ computed · 0 zero · ~ unfinished · ? unknown · – not closed yet · ! degraded · ✗ unhealthy · ↻ restated",
+        "✓ 已计算 · 0 为零 · ~ 未完成 · ? 未知 · – 尚未关闭 · ! 降级 · ✗ 不健康 · ↻ 已重述 · · 没有检查",
+        "✓ computed · 0 zero · ~ unfinished · ? unknown · – not closed yet · ! degraded · ✗ unhealthy · ↻ restated · · no check",
     ),
     "partitions.cell": ("{at}：{state}，{rows} 行", "{at}: {state}, {rows} rows"),
     "partitions.revision": ("修订 {n}", "revision {n}"),
@@ -49,7 +49,7 @@ SIGNS = {"closed": ("✓", "healthy"), "empty": ("0", "neutral"), "partial": ("~
          "none": ("–", "neutral")}  # fmt: skip
 HEALTH_SIGNS = {"healthy": "✓", "degraded": "!", "unhealthy": "✗", "unknown": "?"}
 #: Worst first: what several runs of one hour look like together.
-RUN_SIGNS = {"error": ("✗", "unhealthy"), "issues_detected": ("!", "unhealthy"), "missed": ("?", "hatched"),
+RUN_SIGNS = {"error": ("✗", "unhealthy"), "issues_detected": ("✗", "unhealthy"), "missed": ("?", "hatched"),
              "skipped": ("–", "neutral"), "running": ("~", "neutral"), "healthy": ("✓", "healthy")}  # fmt: skip
 
 

@@ -55,6 +55,10 @@ COMMON: dict[str, tuple[str, str]] = {
     "common.forbidden": ("需要角色 {role}", "Needs the role {role}"),
     "common.not_applicable": ("不适用", "Not applicable"),
     "common.no_data": ("该时间段没有数据", "No data in this range"),
+    "common.no_values": (
+        "该时间段没有数值：没有发生，或数据源没有提供",
+        "No values in this range: nothing happened, or the source does not tell",
+    ),
     "common.range": ("时间范围", "Range"),
     "common.since_at": ("自 {at}", "since {at}"),
     "common.endpoint": ("端点", "Endpoint"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -69,6 +70,25 @@ STRINGS = {
     "tasks.valid": ("有效", "Valid"),
     "tasks.origin": ("来源", "Origin"),
     "tasks.nothing_more": ("没有记录", "Nothing recorded"),
+    "tasks.attempt_of": ("第 {n} 次执行", "attempt {n}"),
+    "happened.assigned": ("分配", "Assigned"),
+    "happened.completed": ("完成", "Completed"),
+    "happened.failed": ("失败", "Failed"),
+    "happened.timeout": ("超时", "Timed out"),
+    "happened.cancelled": ("取消", "Cancelled"),
+    "happened.orphaned": ("工作器丢失", "Orphaned"),
+    "happened.requeued": ("重新排队", "Requeued"),
+    "happened.created": ("创建", "Created"),
+    "happened.queued": ("排队", "Queued"),
+    "happened.started": ("开始", "Started"),
+    "happened.ended": ("结束", "Ended"),
+    "happened.output_created": ("写入输出", "Output written"),
+    "happened.attempt_started": ("执行开始", "Attempt started"),
+    "happened.attempt_completed": ("执行完成", "Attempt completed"),
+    "happened.attempt_failed": ("执行失败", "Attempt failed"),
+    "happened.attempt_timeout": ("执行超时", "Attempt timed out"),
+    "happened.attempt_cancelled": ("执行取消", "Attempt cancelled"),
+    "happened.attempt_lost": ("执行丢失", "Attempt lost"),
     "outcome.completed": ("完成", "Completed"),
     "outcome.failed": ("失败", "Failed"),
     "outcome.timeout": ("超时", "Timeout"),
@@ -134,5 +154,14 @@ def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Resp
         as_of = look.as_of
     return render(
         request, "task.html", title=task_key, as_of=as_of, view=view, tones=TONES, timeline=tasks.timeline(task),
+        happened=partial(happened, view),
         source=task["source_id"], **shaped(task),
     )  # fmt: skip
+
+
+def happened(view: View, line: dict[str, Any]) -> list[str]:
+    """The parts of one line of a task's timeline; what the source itself wrote stands as it is."""
+    detail = line["detail"]
+    if line["kind"] == "attempt":
+        detail = view.t("tasks.attempt_of", n=detail.removeprefix("attempt "))
+    return [text for text in (view.word("happened", line["what"]), line["worker_key"], detail) if text]
