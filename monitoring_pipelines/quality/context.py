@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from monitoring_pipelines.state import StateStore
     from monitoring_pipelines.warehouse.connect import Warehouse
 
-#: A session gives the warehouse to others between two queries once it has held it this long, seconds.
+#: A session that has held the warehouse this long gives it, between two queries, to whoever waits for it, seconds.
 HOLD_S = 0.3
+#: After so long it closes it in any case, seconds: what was read stays in memory, and programs of others do not queue.
+MOST_S = 1.0
 #: Tasks a finding names at most (C-028).
 MAX_TASK_IDS = 10
 Lookup = Callable[[Sequence[str]], "dict[str, SourceTask]"]
@@ -75,7 +77,8 @@ class Session:
         """Between two queries: let others have the warehouse if it was held long enough."""
         if self._warehouse is None or self._con is None or self._kept:
             return
-        if time.monotonic() - self._since > HOLD_S:
+        held_s = time.monotonic() - self._since
+        if held_s > MOST_S or (held_s > HOLD_S and self._warehouse.is_wanted()):
             self.close()
 
     def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:

@@ -237,7 +237,7 @@ class Warehouse:
                 with _storage_errors(self.path), con:
                     self._settle(con)
                     yield con
-                stays = lingers and self.lock.queue_length() <= 1
+                stays = lingers and not self.is_wanted()
             finally:
                 watch.closing = time.perf_counter()
                 if stays:
@@ -260,9 +260,13 @@ class Warehouse:
         watch.began = time.perf_counter()
         return self._open(mode, max(patience_s - waited, 0.0)), waited
 
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for the file, which the caller holds."""
+        return self.lock.queue_length() > 1
+
     def _left(self, base: duckdb.DuckDBPyConnection, lock: ExitStack) -> lingering.Left:
         return lingering.Left(
-            base, self._config, lock, lambda: self._close(base, "write"), lambda: self.lock.queue_length() > 1,
+            base, self._config, lock, lambda: self._close(base, "write"), self.is_wanted,
             time.monotonic() + lingering.LINGER_S, os.getpid(),
         )  # fmt: skip
 

@@ -102,7 +102,9 @@ SUMMARIES: dict[str, Summary] = {
             "ORDER BY effective_end DESC, source_id, task_key",
         ),
         # Sorted by hash: a look-up reads one row group in every file.
-        Summary(PLACE, "SELECT task_hash, bucket_at FROM {rows} ORDER BY ALL", ", COMPRESSION lz4_raw, ROW_GROUP_SIZE 16384"),
+        Summary(
+            PLACE, "SELECT task_hash, bucket_at FROM {rows} ORDER BY ALL", ", COMPRESSION lz4_raw, ROW_GROUP_SIZE 16384"
+        ),
         # A list of failures reads these rows instead of all; in the order of the list, as the tasks themselves.
         Summary(
             APART,
