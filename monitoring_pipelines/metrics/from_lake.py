@@ -140,25 +140,22 @@ def _endpoint_gauges(look: Look, names: Sequence[str]) -> list[Family]:
             {"source": source, "start": end - HOUR, "end": end},
         )
         by_name: dict[str, list[dict[str, Any]]] = {}
+        counts = endpoints.measured(look, source)
         endpoints.parse_maps(rows)
         for row in rows:
             by_name.setdefault(row["endpoint"], []).append(row)
         for endpoint, found in by_name.items():
             key = (source, endpoint)
+            # A closed minute without row is a known zero of what is measured, its rates are not known (M-110).
             newest = found[-1] if found[-1]["stat_minute"] == end - MINUTE else None
             for name, column, _ in _LAST_MINUTE:
-                now[name].add(key, _plain(newest[column]) if newest else _zero(column))
+                now[name].add(key, _plain(newest[column]) if newest else 0 if column in counts else None)
             merged = endpoints.summary(found)
             for name, column, divisor, _ in _LAST_HOUR:
                 value = merged.get(column)
                 hour[name].add(key, None if value is None else round(float(value) / divisor, 6))
             stamp.add(key, int(seconds(end)))
     return [*now.values(), *hour.values(), stamp]
-
-
-def _zero(column: str) -> int | None:
-    """A closed minute without row is a known zero, its rates are not known (M-110)."""
-    return None if column.endswith("utilization") else 0
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ rows (``dbt_like_sql``) and parameters (``api``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -87,9 +87,6 @@ _LATEST = (
 )  # fmt: skip
 
 
-_WORKERS = ("active_workers", "idle_workers", "total_workers")
-
-
 def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str], dict[str, Any]]) -> None:
     end = closed_through(look, source)
     if end is None:
@@ -98,13 +95,12 @@ def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str
     sums = ", ".join(f"sum({name}) AS {name}" for name in _TOTALS)
     last = ", ".join(f"arg_max({name}, stat_minute) AS last_{name}" for name in _LATEST)
     rows = look.rows(
-        f"SELECT endpoint, {sums}, {last}, max(max_execution_ms) AS max_execution_ms, count(total_workers) AS known_workers "
+        f"SELECT endpoint, {sums}, {last}, max(max_execution_ms) AS max_execution_ms "
         f"FROM {look.table(minute, start, end)} WHERE source_id = $source "
         "AND stat_minute >= $start AND stat_minute < $end GROUP BY endpoint",
         {"source": source, "start": start, "end": end},
     )
     newest = end - LENGTH["minute"]
-    knows_workers = any(row["known_workers"] for row in rows)
     for row in rows:
         facts = found.setdefault((source, row["endpoint"]), {})
         totals = {name: row[name] for name in _TOTALS}
@@ -113,21 +109,43 @@ def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str
         if row["last_stat_minute"] == newest:
             facts["latest"] = {name: row[f"last_{name}"] for name in _LATEST}
         else:
-            facts["latest"] = {"stat_minute": newest} | _zeros(_LATEST, knows_workers) | {"worker_source": "none"}
+            zeros = _zeros(_LATEST, measured(look, source))
+            facts["latest"] = {"stat_minute": newest} | zeros | {"worker_source": "none"}
 
 
-def _zeros(columns: Sequence[str], knows_workers: bool) -> dict[str, Any]:
-    """A closed bucket without row: counts 0, everything derived NULL (M-110, S-212).
+def _zeros(columns: Sequence[str], known: Collection[str]) -> dict[str, Any]:
+    """A closed bucket without row: what is measured of the source is 0, everything else NULL (M-110, S-212, E-510)."""
+    keys = ("source_id", "endpoint", "stat_minute", "stat_hour", "stat_date")
+    return {name: 0 if name in known else None for name in columns if name not in keys}
 
-    Figures of workers are NULL, too, where the source tells nothing about workers (E-510): nobody knows that there were none.
+
+def measured(look: Look, source_id: str) -> frozenset[str]:
+    """Counts that are known of a source: those that its stored rows have ever had, all while it has no row.
+
+    What no input tells is NULL in every row; a minute without row does not make a zero of it.
     """
-    rollups = rollup_of()
-    found = {
-        name: 0 if rollups.get(name) in ("sum", "last") and not _is_map(name) else None
-        for name in columns
-        if name not in ("source_id", "endpoint", "stat_minute", "stat_hour", "stat_date")
-    } | {name: 0 for name in (*_WORKERS, "queue_depth_max") if name in columns}
-    return found if knows_workers else found | {name: None for name in _WORKERS if name in columns}
+    tables = [table for table in (table_of("endpoint", "day"), table_of("endpoint", "hour")) if look.has(table)]
+    return look.once(("measured", source_id), tables, lambda: _measured(look, tables, source_id))
+
+
+def _measured(look: Look, tables: Sequence[str], source_id: str) -> frozenset[str]:
+    counts = _counts()
+    for table in tables:
+        names = [name for name in look.columns(table) if name in counts]
+        asked = ", ".join(f"count({name})" for name in names)
+        total, *found = look.tuples(
+            f"SELECT count(*), {asked} FROM {look.table(table)} WHERE source_id = ?", [source_id]
+        )[0]
+        if total:
+            return counts.difference(name for name, n in zip(names, found, strict=True) if not n)
+    return counts
+
+
+@cache
+def _counts() -> frozenset[str]:
+    """Columns that are 0 when nothing happened."""
+    summed = {name for name, rollup in rollup_of().items() if rollup in ("sum", "last") and not _is_map(name)}
+    return frozenset(summed | {"active_workers", "idle_workers", "total_workers", "queue_depth_max", "idle_spells"})
 
 
 def _is_map(name: str) -> bool:
@@ -199,8 +217,7 @@ def _filled(
         return rows
     column, step = COLUMN[grain], LENGTH[grain]
     known = {_as_instant(row[column]): row for row in rows}
-    names = look.columns(table_of("endpoint", grain))
-    zeros = _zeros(names, _knows_workers(look, rows, source_id, grain, start, end))
+    zeros = _zeros(look.columns(table_of("endpoint", grain)), measured(look, source_id))
     at = max(start, origin or start)
     at += (datetime.min - at) % step
     result = []
@@ -212,20 +229,6 @@ def _filled(
         result.append(row)
         at += step
     return result + [row for instant, row in known.items() if instant + step > closed]
-
-
-def _knows_workers(
-    look: Look, rows: Sequence[dict[str, Any]], source_id: str, grain: Grain, start: datetime, end: datetime
-) -> bool:
-    """Whether the source tells anything about workers: by the rows of the endpoint, else by those of its other ones."""
-    if any(row["total_workers"] is not None for row in rows):
-        return True
-    table, column = table_of("endpoint", grain), COLUMN[grain]
-    return bool(look.rows(
-        f"SELECT 1 AS one FROM {look.table(table, start, end)} WHERE source_id = $source "
-        f'AND "{column}" >= $start AND "{column}" < $end AND total_workers IS NOT NULL LIMIT 1',
-        {"source": source_id, "start": start, "end": end},
-    ))  # fmt: skip
 
 
 def _as_instant(value: datetime | date) -> datetime:

@@ -544,3 +544,62 @@ def test_tasks_and_jobs_whose_key_holds_a_slash_are_reached_like_others(serve: S
     assert client.get(f"/api/v1/scheduler/jobs/{job}/runs").json()["data"]["total"] == 1
     for page in (f"/tasks/{task}", f"/scheduler-monitoring/jobs/{job}?source=sched"):
         assert client.get(page).status_code == 200
+
+
+def test_a_minute_without_row_is_zero_in_what_the_source_measures_and_unknown_in_the_rest(serve: Serve) -> None:
+    client = serve({"sources": [SHOP, SHOP | {"id": "market"}]})
+    rows = World(client.settings, client.clock)
+    at = client.clock.now() - HOUR
+    day = at.replace(hour=0)
+    for source, workers in (("shop", None), ("market", 2)):
+        rows.source(source)
+        rows.minute("e", at, source=source)
+        values = {"s": source, "h": at, "w": workers}
+        rows.write(
+            (
+                (
+                    "INSERT INTO mart.endpoint_hourly_stats (source_id, endpoint, stat_hour, tasks_submitted, queue_depth_end, "
+                    "total_workers, active_workers, idle_workers, idle_spells, state, quality, revision) "
+                    "VALUES ($s, 'e', $h, 1, 0, $w, $w, $w, $w, 'closed', 'exact', 1)"
+                ),
+                values,
+            ),
+            rows._changed("mart.endpoint_hourly_stats", day),
+        )
+    rows.publish()
+    counts = ("tasks_submitted", "late_events", "total_workers", "idle_spells", "avg_execution_ms", "source")
+    seen = {}
+    for source in ("shop", "market"):
+        path, window = "/api/v1/endpoints/e/stats", {"source": source, "granularity": "minute", "from_": at.isoformat()}
+        filled = data(client, path, fill="true", **window)
+        seen[source] = tuple(filled["rows"][1][name] for name in counts)
+        assert len(filled["rows"]) == 60
+        stored = data(client, path, **window)
+        assert len(stored["rows"]) == 1
+        unknown = {name for name, value in stored["summary"].items() if value is None}
+        assert (filled["summary"]["late_events"], "late_events" in unknown) == (None, True)
+        assert filled["summary"]["tasks_submitted"] == stored["summary"]["tasks_submitted"] == 1
+    assert seen == {"shop": (0, None, None, None, None, "none"), "market": (0, None, 0, 0, None, "none")}
+    latest = {row["source_id"]: row["latest"]["active_workers"] for row in data(client, "/api/v1/endpoints")["items"]}
+    assert latest == {"shop": None, "market": 0}
+    scraped = [
+        line for line in client.get("/metrics").text.splitlines() if line.startswith("mp_endpoint_active_workers")
+    ]
+    assert scraped == ['mp_endpoint_active_workers{source="market",endpoint="e"} 0']
+
+
+def test_registered_jobs_that_never_ran_are_listed_by_the_command_as_by_the_api(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from monitoring_pipelines.cli.app import run
+
+    client = serve({"sources": [SHOP]})
+    World(client.settings, client.clock).publish()
+    served = [job["id"] for job in data(client, "/api/v1/scheduler/jobs", scope="self")["jobs"]]
+    assert run(["--config", str(client.settings.file), "--json", "jobs", "--scope", "self"]) == 0
+    shown = json.loads(capsys.readouterr().out)["jobs"]
+    assert [job["job_id"] for job in shown] == served
+    assert served
+    assert {job["last_status"] for job in shown} == {"never"}
