@@ -68,7 +68,9 @@ def source_health(services: Services, look: Look | None, source_id: str, now: da
 
 
 def _health_by_alerts(services: Services, source_id: str) -> str:
-    firing, _ = stored_alerts.list_alerts(services.state, states=["firing"], source_ids=[source_id], page_size=500)
+    firing, _ = stored_alerts.list_alerts(
+        services.state, states=["firing"], source_ids=[source_id], page_size=1, sort="-severity"
+    )
     worst = highest(alert["severity"] for alert in firing)
     if worst in ("critical", "high"):
         return "unhealthy"

@@ -128,7 +128,7 @@ def heatmap(look: Look, jobs: Sequence[Mapping[str, Any]], now: datetime) -> lis
     most = max(counts.values(), default=0)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [
-        {"category": name, "failures": n, "intensity": None if not most else 100 * n / most,
+        {"category": name, "failures": n, "intensity": ratio(n, most, 100),
          "color": _colour(100 * n / most if most else 0),
          "jobs": sorted(failing[name], key=lambda row: (-row["failures"], row["source_id"], row["job_id"]))}
         for name, n in ordered

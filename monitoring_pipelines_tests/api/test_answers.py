@@ -603,3 +603,71 @@ def test_registered_jobs_that_never_ran_are_listed_by_the_command_as_by_the_api(
     assert [job["job_id"] for job in shown] == served
     assert served
     assert {job["last_status"] for job in shown} == {"never"}
+
+
+def test_health_sees_the_gravest_of_any_number_of_alerts_and_no_exercise(world: tuple[Client, World]) -> None:
+    from sqlalchemy import insert
+
+    from monitoring_pipelines.state import StateStore, tables
+
+    client, rows = world
+    rows.publish()
+    now = client.clock.now()
+
+    def alert(name: str, age: timedelta, severity: str, is_drill: bool = False) -> dict[str, Any]:
+        return {
+            "alert_id": name, "fingerprint": name, "open_fingerprint": name, "type": "target.down", "alertname": "T",
+            "source_id": "sched", "labels": {}, "severity": severity, "severity_label": severity, "state": "firing",
+            "message": "m", "active_at": now - age, "last_seen_at": now, "occurrences": 1, "is_drill": is_drill,
+        }  # fmt: skip
+
+    state = StateStore.of(client.settings)
+
+    def resources(*alerts: dict[str, Any]) -> str:
+        with state.begin() as con:
+            con.execute(insert(tables.alert), alerts)
+        found = data(client, "/api/monitoring/health")
+        status: str = found["checks"]["resources"]["status"]
+        assert found["overall_status"] == status, "everything else is in order"
+        return status
+
+    assert resources(alert("drill", HOUR, "critical", is_drill=True)) == "HEALTHY"
+    assert resources(*(alert(f"m{n}", timedelta(minutes=n), "medium") for n in range(600))) == "WARNING"
+    assert resources(alert("oldest", timedelta(days=9), "critical")) == "CRITICAL"
+    health = {row["id"]: row["health"] for row in data(client, "/api/v1/sources")}
+    assert health["sched"] == "unhealthy"
+    state.dispose()
+
+
+def test_the_queue_is_counted_whole_and_its_oldest_task_found_however_long_it_is(world: tuple[Client, World]) -> None:
+    client, rows = world
+    rows.task("first", "queued", ago=2 * HOUR, outcome=None, outputs=0)
+    rows.task("t", "queued", ago=HOUR, outcome=None, outputs=0)
+    rows.write(
+        (
+            (
+                "INSERT INTO raw.task BY NAME SELECT * EXCLUDE (n) REPLACE (task_key || n AS task_key, created_at + n * INTERVAL 1 MILLISECOND "
+                "AS created_at, md5_number_lower(concat_ws(chr(31), source_id, task_key || n)) AS key_hash) "
+                "FROM raw.task, range(10000) numbers(n) WHERE task_key = 't'"
+            ),
+            {},
+        ),
+        ("INSERT INTO meta.publish_task SELECT key_hash FROM raw.task WHERE task_key LIKE 't_%'", {}),
+    )
+    rows.publish()
+    queue = data(client, "/api/monitoring/health")["checks"]["queue"]
+    assert queue == {"status": "ERROR", "pending_tasks": 10002, "oldest_wait_s": 7200.0}
+
+
+def test_intensities_of_the_heat_map_have_two_decimals(world: tuple[Client, World]) -> None:
+    """M-106: two failures of three are 66.67, not 66.66666666666667."""
+    client, rows = world
+    for name, failures in (("a", 3), ("b", 2)):
+        rows.job(name, name, source="sched")
+        for n in range(failures):
+            rows.job_run(name, "failure", 10, ago=timedelta(minutes=n + 1), source="sched")
+    rows.publish()
+    heat = data(client, "/api/v1/scheduler/metrics")["heatmap"]
+    assert [(row["category"], row["intensity"], row["color"]) for row in heat] == [
+        ("a", 100, "red"), ("b", 66.67, "amber")
+    ]  # fmt: skip
