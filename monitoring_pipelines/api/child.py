@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(
-    settings: Any, state: Any, clock: Any, run_type: str, hours_back: int | None, source: str | None
+    settings: Any, state: Any, clock: Any, run_type: str, hours_back: int | None, source: str | None, new_run_id: str
 ) -> dict[str, Any]:
     from monitoring_pipelines.pipeline import Pipeline
     from monitoring_pipelines.quality import runs
@@ -42,7 +42,7 @@ def _check(
 
     run = runs.execute(
         Pipeline.of(settings, clock), state, cast(RunType, run_type), trigger="api", hours_back=hours_back,
-        sources=[source] if source else None,
+        sources=[source] if source else None, run_id=new_run_id,
     )  # fmt: skip
     return {"run_id": run.run_id}
 

@@ -19,13 +19,14 @@ from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing
 from monitoring_pipelines.clock import NOW_VARIABLE, FixedClock
 from monitoring_pipelines.quality.model import CheckRun
 from monitoring_pipelines.state import checks as stored
+from monitoring_pipelines.state.ids import new_id
 
 if TYPE_CHECKING:
     from monitoring_pipelines.api.services import Services
 
 log = logging.getLogger(__name__)
-#: Longest wait for a started check to name its run, seconds.
-_NAMED_WITHIN_S = 30.0
+#: Longest wait for a started check to store that it runs, seconds.
+_STORED_WITHIN_S = 30.0
 #: Exit codes of surfaces §7 that are conflicts: locked, refused, paused.
 _CONFLICTS = (4, 5, 6)
 
@@ -100,28 +101,26 @@ def check(
     Raises:
         ApiError: 409 when one of the type is running already; 503 when it could not be started.
     """
-    known = _newest_id(services, run_type)
+    run_id = new_id(services.clock.now())
     limit = services.settings.api.sync_check_timeout_s if wait else 0.05
-    process, answer = start(services, "check", limit, run_type=run_type, hours_back=hours_back, source=source)
+    process, answer = start(
+        services, "check", limit, run_type=run_type, hours_back=hours_back, source=source, new_run_id=run_id
+    )
     if answer is None:
-        return Started(_named(services, run_type, known, process), None)
+        _until_stored(services, run_type, run_id, process)
+        return Started(run_id, None)
     refuse(answer, f"{run_type} check")
-    return Started(answer["run_id"], stored.load(services.state, answer["run_id"]))
+    return Started(run_id, stored.load(services.state, run_id))
 
 
-def _newest_id(services: Services, run_type: str) -> str:
-    runs, _ = stored.page(services.state, run_type=run_type, size=1)
-    return runs[0].run_id if runs else ""
-
-
-def _named(services: Services, run_type: str, known: str, process: subprocess.Popen[str]) -> str:
-    """The id of the run that was just started, as soon as it is stored."""
-    until = time.monotonic() + _NAMED_WITHIN_S
+def _until_stored(services: Services, run_type: str, run_id: str, process: subprocess.Popen[str]) -> None:
+    """Wait until the run that was just started can be asked for."""
+    until = time.monotonic() + _STORED_WITHIN_S
     while time.monotonic() < until:
-        found = _newest_id(services, run_type)
-        if found != known:
-            return found
-        if process.poll() is not None:
-            raise conflict(f"a {run_type} check is already running or could not be started", "not_started")
+        ended = process.poll() is not None
+        if stored.load(services.state, run_id) is not None:
+            return
+        if ended:
+            raise conflict(f"a {run_type} check is already running or could not be started", "check_running")
         time.sleep(0.05)
     raise ApiError(503, "the check was started and has not reported back", "check_failed")

@@ -51,6 +51,8 @@ def _strict_day(value: Any) -> Any:
 
 Integer = Annotated[int, BeforeValidator(_strict_integer)]
 Flag = Annotated[bool, BeforeValidator(_strict_flag)]
+#: Whether to answer 202 at once instead of waiting (S-102).
+AsyncParam = Annotated[Flag, Query(alias="async", description="Answer 202 with the run's id at once")]
 Day = Annotated[date, BeforeValidator(_strict_day)]
 Instant = Annotated[
     str | None, Query(json_schema_extra=_INSTANT, description="RFC 3339 time or date; without offset it is UTC")
@@ -203,6 +205,6 @@ def words(value: str | None, name: str, known: Sequence[str]) -> list[str] | Non
 
 
 __all__ = [
-    "Day", "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "bounded", "chosen_sources", "fixed_window",
+    "AsyncParam", "Day", "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "bounded", "chosen_sources", "fixed_window",
     "instant", "list_of", "one_source", "ordered", "sort_by", "window", "words",
 ]  # fmt: skip

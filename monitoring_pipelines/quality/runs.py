@@ -66,6 +66,7 @@ def execute(
     hours_back: int | None = None,
     sources: Iterable[str] | None = None,
     say: Say | None = None,
+    run_id: str | None = None,
 ) -> CheckRun:
     """Run the checks of a type over all sources and store what they found.
 
@@ -78,6 +79,7 @@ def execute(
         hours_back: Length of the window, 1 to 720; only for quick and full (S-411). None: as configured.
         sources: Only these; None: all enabled ones.
         say: Called with a line of progress now and then.
+        run_id: Id of the run, given by whoever wants to know it before the run is stored; None: a new one.
 
     Returns:
         The stored run. A scheduled run that would overlap another of its type has status ``skipped`` (C-021).
@@ -93,7 +95,7 @@ def execute(
     now = pipe.clock.now()
     window_to = due_at or now
     started = CheckRun(
-        new_id(now),
+        run_id or new_id(now),
         run_type,
         trigger,
         "running",

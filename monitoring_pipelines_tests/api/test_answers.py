@@ -671,3 +671,25 @@ def test_intensities_of_the_heat_map_have_two_decimals(world: tuple[Client, Worl
     assert [(row["category"], row["intensity"], row["color"]) for row in heat] == [
         ("a", 100, "red"), ("b", 66.67, "amber")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/api/monitoring/data-consistency/check", "/api/v1/checks/runs"])
+def test_a_check_started_with_async_is_202_and_its_run_can_be_asked_for_at_once(serve: Serve, path: str) -> None:
+    """S-102; the source does not answer, so the run ends with an error and that is stored under the id given."""
+    import time
+
+    client = serve({"sources": [SHOP]})
+    assert client.post(f"{path}?async=1", {"type": "quick"}).status_code == 400
+    begun = client.post(f"{path}?async=true", {"type": "quick"})
+    assert begun.status_code == 202, begun.text
+    run_id = begun.json()["data"]["run_id"]
+    assert begun.json()["data"] == {"run_id": run_id, "status": "running"}
+    run = data(client, f"/api/v1/checks/runs/{run_id}")["check_run"]
+    assert (run["type"], run["trigger"], run["window_hours"]) == ("quick", "api", 1)
+    while run["status"] == "running":
+        time.sleep(0.1)
+        run = data(client, f"/api/v1/checks/runs/{run_id}")["check_run"]
+    assert run["status"] == "error"
+    whole = client.post(path, {"type": "quick"})
+    assert (whole.status_code, whole.json()["data"]["run_status"]) == (200, "error")
+    assert data(client, f"/api/v1/checks/runs/{whole.json()['data']['run_id']}")["check_run"]["status"] == "error"

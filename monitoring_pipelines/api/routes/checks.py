@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import bad, missing, responses, v1
-from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.quality.files import finding_dict, run_dict
 from monitoring_pipelines.quality.model import CheckRun
@@ -84,16 +84,17 @@ class CheckBody(BaseModel):
 
 @router.post("/runs", responses=responses("v1", 202, 404, 409))
 def start(
-    request: Request, body: CheckBody, _who: Annotated[Principal, Depends(needs("operator"))], wait: Flag = True
-) -> Response:
-    """Run a check now: its result, or 202 and its id when it takes longer than ``api.sync_check_timeout_s``."""
+    request: Request, body: CheckBody, _who: Annotated[Principal, Depends(needs("operator"))],
+    at_once: AsyncParam = False,
+) -> Response:  # fmt: skip
+    """Run a check now: its result, or 202 and its id with ``async`` or after ``api.sync_check_timeout_s``."""
     services = services_of(request)
     if body.type == "deep" and body.hours_back is not None:
         raise bad("hours_back: not for deep checks")
     if body.source is not None:
         chosen_sources(services, body.source)
     audit(request, "check.run", body.type, body.model_dump(exclude_none=True))
-    started = children.check(services, body.type, body.hours_back, body.source, wait=wait)
+    started = children.check(services, body.type, body.hours_back, body.source, wait=not at_once)
     if started.run is None:
         return v1(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return v1(request, run_dict(services.settings, started.run))

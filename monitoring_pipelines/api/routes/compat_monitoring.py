@@ -15,7 +15,7 @@ from monitoring_pipelines.alerts.testing import send_test
 from monitoring_pipelines.api import alert_rows, children, health, summaries
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses
-from monitoring_pipelines.api.params import Integer, SourceParam, bounded, chosen_sources
+from monitoring_pipelines.api.params import AsyncParam, Integer, SourceParam, bounded, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.collect.health import Level, worst
 from monitoring_pipelines.errors import UsageError
@@ -131,8 +131,10 @@ class ConsistencyBody(BaseModel):
 
 
 @router.post("/data-consistency/check", responses=responses("monitoring", 202, 409))
-def check(request: Request, _who: Operator, body: ConsistencyBody | None = None) -> Response:
-    """Run a consistency check now; one that takes longer than ``api.sync_check_timeout_s`` answers 202."""
+def check(
+    request: Request, _who: Operator, body: ConsistencyBody | None = None, at_once: AsyncParam = False
+) -> Response:
+    """Run a consistency check now; 202 and its id with ``async`` or after ``api.sync_check_timeout_s``."""
     services = services_of(request)
     wanted = body or ConsistencyBody()
     if wanted.type == "deep" and wanted.hours_back is not None:
@@ -140,7 +142,7 @@ def check(request: Request, _who: Operator, body: ConsistencyBody | None = None)
     if wanted.source is not None:
         chosen_sources(services, wanted.source)
     audit(request, "check.run", wanted.type, wanted.model_dump(exclude_none=True))
-    started = children.check(services, wanted.type, wanted.hours_back, wanted.source)
+    started = children.check(services, wanted.type, wanted.hours_back, wanted.source, wait=not at_once)
     if started.run is None:
         return monitoring(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return monitoring(request, run_dict(services.settings, started.run))
