@@ -693,3 +693,18 @@ def test_a_check_started_with_async_is_202_and_its_run_can_be_asked_for_at_once(
     whole = client.post(path, {"type": "quick"})
     assert (whole.status_code, whole.json()["data"]["run_status"]) == (200, "error")
     assert data(client, f"/api/v1/checks/runs/{whole.json()['data']['run_id']}")["check_run"]["status"] == "error"
+
+
+def test_a_task_of_a_source_whose_clock_is_ahead_has_gone_on_for_no_time(world: tuple[Client, World]) -> None:
+    client, rows = world
+    rows.task("ahead", "running", ago=timedelta(seconds=-5))
+    rows.task("waits", "queued", ago=timedelta(seconds=-5), outcome=None, outputs=0)
+    rows.publish()
+    assert [task["duration"] for task in data_of(client, "/api/monitor/stats")["active_list"]] == [0, 0]
+    assert data(client, "/api/monitoring/health")["checks"]["queue"]["oldest_wait_s"] == 0
+
+
+def data_of(client: Client, path: str) -> Any:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.json()

@@ -76,7 +76,7 @@ def _queue(services: Services, look: Look, limits: Any, now: datetime) -> dict[s
         waiting += n
         times = [task["queued_at"] or task["created_at"] for task in rows if task["queued_at"] or task["created_at"]]
         oldest = min([*times, *([oldest] if oldest else [])], default=None)
-    age = None if oldest is None else (now - oldest).total_seconds()
+    age = None if oldest is None else max(0.0, (now - oldest).total_seconds())
     status = "HEALTHY"
     if waiting > limits.max_pending_tasks:
         status = "WARNING"

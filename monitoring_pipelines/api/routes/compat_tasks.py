@@ -92,9 +92,11 @@ def active_tasks(
 
 def _active(task: dict[str, Any], now: datetime) -> dict[str, Any]:
     started = task["started_at"] or task["created_at"]
+    # A source whose clock is ahead has tasks that begin after now (E-306): they have gone on for 0 s.
+    lasted = max(0.0, (now - started).total_seconds()) if started else None
     return {
         "text_id": task["task_key"], "status": _WORDS[task["status"]], "stage": task["status"],
-        "start_time": _epoch(started), "duration": round((now - started).total_seconds(), 1) if started else None,
+        "start_time": _epoch(started), "duration": None if lasted is None else round(lasted, 1),
     }  # fmt: skip
 
 
