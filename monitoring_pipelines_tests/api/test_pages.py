@@ -158,6 +158,7 @@ def test_a_store_in_which_nothing_was_published_yet_has_its_pages_and_they_say_s
     if path == "/":
         assert "no current data of shop, sched" in text
         assert "Healthy" not in text
+        assert "Not applicable" not in text, "nobody has looked yet"
 
 
 def test_an_empty_store_has_the_same_tiles_as_a_full_one(shop: tuple[Client, World]) -> None:
@@ -273,6 +274,7 @@ def test_workers_of_a_source_that_tells_nothing_about_them_are_unknown_also_in_m
     rows = answer["data"]["rows"]
     assert {row["tasks_submitted"] for row in rows} == {0, 1}
     assert {row["total_workers"] for row in rows} == {None}
+    assert {row["cold_starts"] for row in rows} == {None}, "no stored row knows it"
 
 
 def test_checks_that_do_not_apply_stand_apart_from_those_that_were_made(serve: Serve) -> None:

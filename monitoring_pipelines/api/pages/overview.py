@@ -47,6 +47,7 @@ STRINGS = {
     "overview.of_workers": ("共 {n} 个在线", "of {n} online"),
     "overview.no_tasks": ("没有任务", "no tasks"),
     "overview.sources": ("数据源", "Sources"),
+    "overview.not_read": ("尚未读取", "not read yet"),
     "overview.grave": ("有高级别告警", "Grave alerts"),
     "overview.gravest": ("最严重的告警", "Gravest alerts"),
     "overview.all_alerts": ("全部 {n} 个告警", "All {n} alerts"),
