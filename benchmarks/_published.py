@@ -193,6 +193,7 @@ def _write_older(con: Any, lake: Path, tasks: int, step_ms: float) -> None:
     from monitoring_pipelines.clock import FixedClock
     from monitoring_pipelines.warehouse.publish import Publication
     from monitoring_pipelines.warehouse.serving import ROW_GROUP, TASK
+    from monitoring_pipelines.warehouse.task_summaries import SMALL
 
     con.execute("CREATE OR REPLACE TEMP TABLE shape AS SELECT * FROM (" + _shape(con) + ") LIMIT 0")
     columns = [row[0] for row in con.execute("DESCRIBE shape").fetchall()]
@@ -218,7 +219,7 @@ def _write_older(con: Any, lake: Path, tasks: int, step_ms: float) -> None:
             )
             kinds = publication._base.tables[TASK].columns
             publication._copy(con, TASK, key, kinds, "SELECT * FROM shape ORDER BY bucket_at DESC, source_id, task_key",
-                              f", ROW_GROUP_SIZE {ROW_GROUP}")  # fmt: skip
+                              f"{SMALL}, ROW_GROUP_SIZE {ROW_GROUP}")  # fmt: skip
             publication._stage_summaries(con, key)
             end = start
         publication.commit()
