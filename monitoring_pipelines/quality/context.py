@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 #: A session that has held the warehouse this long gives it, between two queries, to whoever waits for it, seconds.
 HOLD_S = 0.3
-#: After so long it closes it in any case, seconds: what was read stays in memory, and programs of others do not queue.
-MOST_S = 1.0
+#: After so long it closes it in any case, seconds: what was read stays in memory until then, and programs of others do not
+#: queue. A deep check reads a fortnight.
+MOST_S = {"deep": 0.3, "full": 1.0, "quick": 1.0}
 #: Tasks a finding names at most (C-028).
 MAX_TASK_IDS = 10
 Lookup = Callable[[Sequence[str]], "dict[str, SourceTask]"]
@@ -44,11 +45,15 @@ class Session:
     Args:
         warehouse: What to open; None: ``con`` is used and never closed (tests, and callers that hold one already).
         con: An open connection.
+        run_type: How much will be read: a deep check gives back sooner what it has read.
     """
 
-    def __init__(self, warehouse: Warehouse | None, con: duckdb.DuckDBPyConnection | None = None) -> None:
+    def __init__(
+        self, warehouse: Warehouse | None, con: duckdb.DuckDBPyConnection | None = None, run_type: str = "full"
+    ) -> None:
         self._warehouse = warehouse
         self._con = con
+        self._most_s = MOST_S[run_type]
         self._stack = ExitStack()
         self._since = 0.0
         self._kept = 0
@@ -78,7 +83,7 @@ class Session:
         if self._warehouse is None or self._con is None or self._kept:
             return
         held_s = time.monotonic() - self._since
-        if held_s > MOST_S or (held_s > HOLD_S and self._warehouse.is_wanted()):
+        if held_s > self._most_s or (held_s > HOLD_S and self._warehouse.is_wanted()):
             self.close()
 
     def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:

@@ -248,7 +248,7 @@ def _reconcile(work: _Work, source: SourceSettings) -> None:
 
 def _source_outcomes(work: _Work, source: SourceSettings, wanted: list[Check], *, ask: bool) -> list[CheckOutcome]:
     """Outcomes of all checks of one source, and of reading it."""
-    session = Session(work.pipe.warehouse)
+    session = Session(work.pipe.warehouse, run_type=work.run.type)
     memo: dict[Any, Any] = {}
     outcomes: list[CheckOutcome] = []
     try:
