@@ -20,9 +20,7 @@ _TABLE = "mart.notification_daily_stats"
 
 def channel_counters(state: StateStore, look: Look | None) -> dict[str, tuple[int, int]]:
     """Channel in upper case → (successful, failed) attempts, by name."""
-    from sqlalchemy import case, func, select
-
-    from monitoring_pipelines.state.tables import notification_attempt as attempt
+    from monitoring_pipelines.state import counters
 
     counts: dict[str, tuple[int, int]] = {}
 
@@ -30,10 +28,9 @@ def channel_counters(state: StateStore, look: Look | None) -> dict[str, tuple[in
         known = counts.get(channel.upper(), (0, 0))
         counts[channel.upper()] = (known[0] + ok, known[1] + failed)
 
-    done = func.sum(case((attempt.c.ok, 1), else_=0))
     with state.read() as con:
-        for row in con.execute(select(attempt.c.channel, done, func.count()).group_by(attempt.c.channel)):
-            add(row[0], int(row[1]), int(row[2] - row[1]))
+        for (channel, ok), n in counters.ATTEMPTS.total(con).items():
+            add(channel, *((n, 0) if ok else (0, n)))
     if look is not None and look.has(_TABLE):
         mapped = look.tuples(
             "SELECT channel, coalesce(sum(attempts_ok), 0)::BIGINT, coalesce(sum(attempts_failed), 0)::BIGINT "

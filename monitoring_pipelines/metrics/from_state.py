@@ -69,40 +69,31 @@ def _completeness(settings: Settings, state: StateStore) -> list[Family]:
     return [rate, settled, found, missing, health]
 
 
-def _counted(con: Connection, *columns: Any, where: Any = None, number: Any = None) -> list[Any]:
+def _counted(con: Connection, *columns: Any, where: Any = None) -> list[Any]:
     from sqlalchemy import func, select
 
-    query = select(*columns, number if number is not None else func.count()).group_by(*columns).order_by(*columns)
+    query = select(*columns, func.count()).group_by(*columns).order_by(*columns)
     return list(con.execute(query if where is None else query.where(where)))
 
 
 def _alerts(con: Connection) -> list[Family]:
-    from monitoring_pipelines.state.tables import alert, alert_event
+    from monitoring_pipelines.state import counters
+    from monitoring_pipelines.state.tables import alert
 
     open_now = Family("mp_alerts", "gauge", "Open alerts", ("type", "severity", "state"))
     for *key, n in _counted(con, alert.c.type, alert.c.severity, alert.c.state, where=alert.c.state != "resolved"):
         open_now.add(key, n)
     moved = Family("mp_alert_transitions_total", "counter", "Alert state changes", ("type", "to_state"))
-    from sqlalchemy import func, select
-
-    query = (
-        select(alert.c.type, alert_event.c.to_state, func.count())
-        .select_from(alert_event.join(alert, alert.c.alert_id == alert_event.c.alert_id))
-        .where(alert_event.c.kind == "transition")
-        .group_by(alert.c.type, alert_event.c.to_state)
-        .order_by(alert.c.type, alert_event.c.to_state)
-    )
-    for type_, to_state, n in con.execute(query):
-        moved.add((type_, to_state), n)
+    for key, n in counters.TRANSITIONS.total(con).items():
+        moved.add(key, n)
     return [open_now, moved]
 
 
 def _messages(con: Connection) -> list[Family]:
-    from monitoring_pipelines.state.tables import notification
+    from monitoring_pipelines.state import counters
 
     ended = Family("mp_alert_notifications_total", "counter", "Messages by final state", ("channel", "kind", "result"))
-    final = notification.c.state.in_(("sent", "abandoned", "suppressed"))
-    for *key, n in _counted(con, notification.c.channel, notification.c.kind, notification.c.state, where=final):
+    for key, n in counters.MESSAGES.total(con).items():
         ended.add(key, n)
     latency = Family(
         "mp_alert_notification_latency_seconds", "gauge", "Mean latency of the last 100 successful posts", ("channel",)
@@ -113,19 +104,17 @@ def _messages(con: Connection) -> list[Family]:
 
 
 def _checks(con: Connection) -> list[Family]:
-    from sqlalchemy import func
-
-    from monitoring_pipelines.state.tables import check_run
+    from monitoring_pipelines.state import counters
 
     family = Family("mp_check_runs_total", "counter", "Check runs, including missed and skipped", ("type", "status"))
-    ended = check_run.c.status != "running"
-    for *key, n in _counted(con, check_run.c.type, check_run.c.status, where=ended, number=func.sum(check_run.c.count)):
-        family.add(key, int(n))
+    for key, n in counters.CHECK_RUNS.total(con).items():
+        family.add(key, n)
     return [family]
 
 
 def _repair(con: Connection) -> list[Family]:
-    from monitoring_pipelines.state.tables import recovery_request, repair_journal, repair_plan, repair_run
+    from monitoring_pipelines.state import counters
+    from monitoring_pipelines.state.tables import repair_journal, repair_plan, repair_run
 
     runs = Family("mp_repair_runs_total", "counter", "Repair runs", ("source", "kind", "state"))
     for *key, n in _counted(
@@ -142,7 +131,7 @@ def _repair(con: Connection) -> list[Family]:
     for *key, n in _counted(con, repair_plan.c.source_id, where=repair_plan.c.state.in_(("ready", "approved"))):
         plans.add(key, n)
     asked = Family("mp_recovery_requests_total", "counter", "Recovery requests by result", ("target", "result"))
-    for *key, n in _counted(con, recovery_request.c.target, recovery_request.c.result):
+    for key, n in counters.RECOVERIES.total(con).items():
         asked.add(key, n)
     return [runs, rows, plans, asked]
 

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, func, or_, select
 
 from monitoring_pipelines.severity import SEVERITIES
-from monitoring_pipelines.state import tables
+from monitoring_pipelines.state import counters, tables
 from monitoring_pipelines.state.store import StateStore
 
 Row = dict[str, Any]
@@ -175,6 +175,7 @@ def prune(state: StateStore, now: datetime, alert_days: int, notification_days: 
     removed = 0
     for part in _old(state, alert.c.alert_id, alert.c.state == "resolved", alert.c.resolved_at < limit):
         with state.begin() as con:
+            counters.TRANSITIONS.before_removal(con, alert.c.alert_id.in_(part), now)
             for table in (event, tables.alert_channel, tables.notification_alert, alert):
                 removed += con.execute(delete(table).where(table.c.alert_id.in_(part))).rowcount
     dropped = ~exists().where(alert.c.alert_id == event.c.alert_id)  # history of alerts that never fired
@@ -184,6 +185,8 @@ def prune(state: StateStore, now: datetime, alert_days: int, notification_days: 
     ended = note.c.state.in_(("sent", "abandoned", "suppressed"))
     for part in _old(state, note.c.notification_id, note.c.created_at < told, ended):
         with state.begin() as con:
+            counters.MESSAGES.before_removal(con, note.c.notification_id.in_(part), now)
+            counters.ATTEMPTS.before_removal(con, tables.notification_attempt.c.notification_id.in_(part), now)
             for table in (tables.notification_attempt, tables.notification_alert, note):
                 removed += con.execute(delete(table).where(table.c.notification_id.in_(part))).rowcount
     return removed

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, sele
 from monitoring_pipelines.quality import registry
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus, RunType
 from monitoring_pipelines.severity import SEVERITIES
+from monitoring_pipelines.state import counters
 from monitoring_pipelines.state.ids import new_id
 from monitoring_pipelines.state.store import StateStore, upsert
 from monitoring_pipelines.state.tables import (
@@ -258,6 +259,7 @@ def prune(state: StateStore, now: datetime, days: int) -> int:
         with state.begin() as con:
             old = select(check_run.c.run_id).where(check_run.c.scheduled_at < limit, check_run.c.run_id.not_in(kept))
             ids = list(con.execute(old.limit(BATCH)).scalars())
+            counters.CHECK_RUNS.before_removal(con, check_run.c.run_id.in_(ids), now)
             _forget(con, ids)
         removed += len(ids)
         if len(ids) < BATCH:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete
 
-from monitoring_pipelines.state import alerts, checks, self_jobs
+from monitoring_pipelines.state import alerts, checks, counters, self_jobs
 from monitoring_pipelines.state.tables import collected, recovery_request, silence
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def prune(state: StateStore, settings: Settings, now: datetime) -> dict[str, int
     with state.begin() as con:
         removed["samples"] = con.execute(delete(collected).where(collected.c.moved_at < now - MOVED_FOR)).rowcount
         removed["silences"] = con.execute(delete(silence).where(silence.c.ends_at < limit)).rowcount
+        counters.RECOVERIES.before_removal(con, recovery_request.c.at < limit, now)
         removed["recovery_requests"] = con.execute(
             delete(recovery_request).where(recovery_request.c.at < limit)
         ).rowcount
