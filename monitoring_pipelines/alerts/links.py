@@ -5,16 +5,22 @@ What belongs here: the configured bases and their defaults. What does not: which
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from monitoring_pipelines.config.schema_services import PAGE_VARIABLE
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
 
 
 def dashboard_of(settings: Settings) -> str:
-    """Base address of the pages, without a slash at its end."""
-    given = settings.alerts.links.dashboard
-    return given.rstrip("/") if given else f"http://{settings.api.host}:{settings.api.port}"
+    """Base address of the pages, without a slash at its end: as configured for readers, else where `mp up` serves them."""
+    given = settings.alerts.links.dashboard or os.environ.get(PAGE_VARIABLE)
+    if given:
+        return given.rstrip("/")
+    host = "localhost" if settings.api.host in ("0.0.0.0", "::") else settings.api.host  # noqa: S104 - shown, not bound
+    return f"http://{host}:{settings.api.port}"
 
 
 def runbook_address(settings: Settings, name: str) -> str:

@@ -193,7 +193,9 @@ def dagster_services(
     ]
 
 
-def page_service(config: Path, home: Path, address: tuple[str, int], dagster_url: str, level: str) -> Service:
+def page_service(
+    config: Path, home: Path, address: tuple[str, int], dagster_url: str, level: str, page_url: str | None = None
+) -> Service:
     """The page as one more supervised process."""
     from monitoring_pipelines.cli.logfiles import SUPERVISED
 
@@ -201,6 +203,7 @@ def page_service(config: Path, home: Path, address: tuple[str, int], dagster_url
     code = "import sys; from monitoring_pipelines.cli.app import run; sys.exit(run(sys.argv[1:]))"
     options = ["--log-level", level, "serve", "--host", host, "--port", str(port), "--dagster-url", dagster_url]
     env = {**os.environ, "MP_CONFIG": str(config), "DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1", SUPERVISED: "1"}
+    env |= {PAGE_VARIABLE: page_url} if page_url else {}
     return Service("page", [sys.executable, "-c", code, *options], env)
 
 
@@ -254,7 +257,7 @@ def run_services(
         page_url = f"http://{'localhost' if page[0] in ('0.0.0.0', '::') else page[0]}:{page[1]}"  # noqa: S104 - shown
     services = dagster_services(config, home, host, port, level, page_url)
     if page is not None:
-        services.insert(0, page_service(config, home, page, url, level))
+        services.insert(0, page_service(config, home, page, url, level, page_url))
     supervisor = Supervisor(services, told, on_stop)
 
     def ready() -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValue, TableColumn, TableRecord, TableSchema
 
-from monitoring_pipelines.orchestration.metadata import page_address
+from monitoring_pipelines.alerts.links import dashboard_of
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
@@ -99,7 +99,7 @@ def page_url(settings: Settings, outcomes: Sequence[CheckOutcome]) -> str:
     """Our page about consistency, for the source when one alone has an answer."""
     sources = {outcome.source_id for outcome in outcomes if outcome.status in _ANSWERS}
     query = f"?source={sources.pop()}" if len(sources) == 1 else ""
-    return f"{page_address(settings)}/consistency{query}"
+    return f"{dashboard_of(settings)}/consistency{query}"
 
 
 def _counts(outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:

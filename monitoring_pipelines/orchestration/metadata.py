@@ -6,7 +6,6 @@ What does not: the documentation itself (front matter of the SQL files, ``entiti
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,9 @@ from dagster import (
     TableSchema,
 )
 
-from monitoring_pipelines.config.schema_services import PAGE_VARIABLE
 from monitoring_pipelines.entities import Entity, raw_columns
 
 if TYPE_CHECKING:
-    from monitoring_pipelines.config.schema import Settings
     from monitoring_pipelines.orchestration.catalog import Table
 
 OWNERS = ["team:monitoring"]
@@ -48,14 +45,6 @@ _KIND_DOC = {
 }
 #: Roll-ups that take a column from the same column of the finer table.
 _COPIED = {"sum", "max", "min", "last", "worst"}
-
-
-def page_address(settings: Settings) -> str:
-    """Where the page is, for links: as `mp up` serves it, else as configured."""
-    if served := os.environ.get(PAGE_VARIABLE):
-        return served
-    host = "localhost" if settings.api.host in ("0.0.0.0", "::") else settings.api.host  # noqa: S104 - shown, not bound
-    return f"http://{host}:{settings.api.port}"
 
 
 def entity_metadata(entity: Entity) -> dict[str, Any]:

@@ -30,10 +30,10 @@ from dagster import (
 )
 from pydantic import Field
 
+from monitoring_pipelines.alerts.links import dashboard_of
 from monitoring_pipelines.clock import Clock, parse_instant
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.errors import ProductError, UsageError
-from monitoring_pipelines.orchestration.metadata import page_address
 from monitoring_pipelines.orchestration.resources import Place, SourceResource, StateResource
 from monitoring_pipelines.orchestration.steps import failure_of
 
@@ -125,7 +125,7 @@ def _finished(
     counters = {f"{n}": v for n, v in (run["counters"] or {}).items() if isinstance(v, (int, float, str, bool))}
     result = (run["verification"] or {}).get("result")
     context.add_output_metadata({**counters, "state": run["state"], "report": run["report_path"] or "",
-                                 "page": MetadataValue.url(f"{page_address(source.settings)}/repair/runs/{run['run_id']}"),
+                                 "page": MetadataValue.url(f"{dashboard_of(source.settings)}/repair/runs/{run['run_id']}"),
                                  **({"verification": result} if result else {})})  # fmt: skip
     if run["state"] in ("paused", "failed"):
         raise ProductError(f"repair run {run['run_id']} {run['state']}: {run['reason']}", "resume it when it is over")
@@ -162,7 +162,7 @@ def plan_op(
         context.add_output_metadata({
             "plan_id": plan["plan_id"], "state": plan["state"], "plan_hash": plan["plan_hash"],
             "candidates": counters["candidates"], "rows_planned": counters["rows_planned"], **counters["classes"],
-            "page": MetadataValue.url(f"{page_address(source.settings)}/repair/plans/{plan['plan_id']}"),
+            "page": MetadataValue.url(f"{dashboard_of(source.settings)}/repair/plans/{plan['plan_id']}"),
             **_next_step(plan),
         })  # fmt: skip
         error = error_of(plan)

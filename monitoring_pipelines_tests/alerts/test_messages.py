@@ -157,6 +157,22 @@ def test_links_follow_the_configuration(make_world):
     assert "[Runbook](https://docs.example/rb/missing_outputs.md)" in text
 
 
+@pytest.mark.parametrize(
+    ("links", "base"),
+    [("", "http://127.0.0.1:9123"), ("  links: {dashboard: 'https://mp.example'}", "https://mp.example")],
+)
+def test_links_lead_to_where_the_page_is_served_unless_another_address_is_configured(
+    make_world, monkeypatch, links, base
+):
+    monkeypatch.setenv("MP_PAGE_URL", "http://127.0.0.1:9123")
+    world = make_world(alerts=links)
+    world.check("full", Finding("shop", "missing_outputs", "missing_task_outputs", "critical", "x", T0, {}))
+    world.run(10)
+    (text,) = texts(world)
+    assert f"({base}/alerts/" in text
+    assert f"[Runbook]({base}/runbooks/missing_outputs)" in text
+
+
 def test_text_of_sources_cannot_break_the_markup(world):
     world.says(message="a\n# b [x](http://evil) **c**", labels={"target": "<b>"})
     world.run(10)
