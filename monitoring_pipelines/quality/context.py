@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HOLD_S = 0.3
 #: After so long it closes it in any case, seconds: what was read stays in memory until then, and programs of others do not
 #: queue. A deep check reads a fortnight.
-MOST_S = {"deep": 0.3, "full": 1.0, "quick": 1.0}
+MOST_S, MOST_DEEP_S = 1.0, 0.3
 #: Tasks a finding names at most (C-028).
 MAX_TASK_IDS = 10
 Lookup = Callable[[Sequence[str]], "dict[str, SourceTask]"]
@@ -53,7 +53,7 @@ class Session:
     ) -> None:
         self._warehouse = warehouse
         self._con = con
-        self._most_s = MOST_S[run_type]
+        self._most_s = MOST_DEEP_S if run_type == "deep" else MOST_S
         self._stack = ExitStack()
         self._since = 0.0
         self._kept = 0

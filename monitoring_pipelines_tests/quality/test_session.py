@@ -51,7 +51,7 @@ def test_between_two_queries_the_warehouse_goes_to_whoever_waits_for_it(warehous
 
 
 def test_a_session_that_nobody_waits_for_closes_the_warehouse_after_a_while(warehouse, monkeypatch):
-    monkeypatch.setitem(context.MOST_S, "full", 0.0)
+    monkeypatch.setattr(context, "MOST_S", 0.0)
     session = Session(warehouse)
     session.query("SELECT 1")
     session.breathe()
@@ -59,7 +59,7 @@ def test_a_session_that_nobody_waits_for_closes_the_warehouse_after_a_while(ware
 
 
 def test_rows_that_a_block_needs_stay_until_it_ends(warehouse, monkeypatch):
-    monkeypatch.setitem(context.MOST_S, "full", 0.0)
+    monkeypatch.setattr(context, "MOST_S", 0.0)
     session = Session(warehouse)
     with session.kept():
         session.con.execute("CREATE TEMP TABLE mine AS SELECT 7 AS n")
