@@ -31,9 +31,9 @@ TICK_JOB = "minute_tick_job"
 #: Fewer expected snapshots than this say nothing about coverage (C-503).
 LEAST_EXPECTED = 10
 #: Fewer anomalies than this are no alert, whatever their share (C-511).
+LEAST_ANOMALIES = 10
 #: What is computed has no rows that are read: its anomalies are measured against the rows it is made of.
 _MADE_OF = {"task_attempt": ("task_event", "task")}
-LEAST_ANOMALIES = 10
 _CLOSED_RULES = (
     "self.snapshot_coverage", "self.snapshot_gap", "self.aggregation", "self.plausibility", "self.anomalies",
 )  # fmt: skip
