@@ -1,4 +1,4 @@
-"""All benchmarks in their small form, one after another: ``make bench``. Each module says how to run the full one."""
+"""Benchmarks that need nothing else running, in their small form, one after another: ``make bench``. Each module says how to run the full one."""
 
 from __future__ import annotations
 

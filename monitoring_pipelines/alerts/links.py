@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from monitoring_pipelines.config.schema_services import PAGE_VARIABLE
+from monitoring_pipelines.config.schema_services import PAGE_VARIABLE, address
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 def dashboard_of(settings: Settings) -> str:
     """Base address of the pages, without a slash at its end: as configured for readers, else where `mp up` serves them."""
     given = settings.alerts.links.dashboard or os.environ.get(PAGE_VARIABLE)
-    if given:
-        return given.rstrip("/")
-    host = "localhost" if settings.api.host in ("0.0.0.0", "::") else settings.api.host  # noqa: S104 - shown, not bound
-    return f"http://{host}:{settings.api.port}"
+    return given.rstrip("/") if given else address(settings.api.host, settings.api.port)
 
 
 def runbook_address(settings: Settings, name: str) -> str:

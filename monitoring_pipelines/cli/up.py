@@ -25,7 +25,7 @@ from cyclopts import Parameter
 
 from monitoring_pipelines.cli.context import Context, OptionalWhole, Whole
 from monitoring_pipelines.cli.supervise import Say, Service, Supervisor, check_port
-from monitoring_pipelines.config.schema_services import PAGE_VARIABLE
+from monitoring_pipelines.config.schema_services import PAGE_VARIABLE, address
 from monitoring_pipelines.errors import ConfigError, ProductError, WarehouseBusy
 
 DEFAULT_PORT = 3000
@@ -242,7 +242,7 @@ def run_services(
     from monitoring_pipelines.quality.files import prepare_at_start
 
     prepare_storage(home)
-    url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
+    url = address(host, port)
     shown = say if level in ("debug", "info") else _say_unless_routine
     settings = load_settings(config)
     prepare_at_start(settings)
@@ -252,9 +252,7 @@ def run_services(
         files.write(line)
         shown(line)
 
-    page_url = None
-    if page is not None:
-        page_url = f"http://{'localhost' if page[0] in ('0.0.0.0', '::') else page[0]}:{page[1]}"  # noqa: S104 - shown
+    page_url = address(*page) if page is not None else None
     services = dagster_services(config, home, host, port, level, page_url)
     if page is not None:
         services.insert(0, page_service(config, home, page, url, level, page_url))

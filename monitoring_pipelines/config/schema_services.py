@@ -98,6 +98,11 @@ class RepairSettings(Block):
 PAGE_VARIABLE = "MP_PAGE_URL"
 
 
+def address(host: str, port: int) -> str:
+    """URL of a server of ours for people: one that listens everywhere is reached at localhost."""
+    return f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - shown, not bound
+
+
 class ApiToken(Block):
     """One access token (S-002)."""
 

@@ -25,16 +25,7 @@ def test_everything_that_is_asked_is_answered_and_the_verdict_follows_from_the_l
     world.task("t1", endpoint="flux/dev 语音")
     hour = client.clock.now().replace(minute=0, second=0)
     world.minute("flux/dev 语音", hour - timedelta(minutes=5))
-    world.write(
-        (
-            (
-                "INSERT INTO mart.endpoint_hourly_stats (source_id, endpoint, stat_hour, tasks_submitted, state, quality, revision) "
-                "VALUES ('shop', 'flux/dev 语音', $h, 1, 'closed', 'exact', 1)"
-            ),
-            {"h": hour - timedelta(hours=1)},
-        ),
-        world._changed("mart.endpoint_hourly_stats", hour - timedelta(hours=1)),
-    )
+    world.hour("flux/dev 语音", hour - timedelta(hours=1))
     world.publish()
     code = run(["load-test", "--url", client.url, "--clients", "2", "--seconds", "2", "--json"])
     found = json.loads(capsys.readouterr().out)

@@ -112,28 +112,22 @@ class World:
 
     def minute(self, endpoint: str, at: datetime, *, source: str = "shop") -> None:
         """One row of minute statistics of tasks."""
-        self.write(
-            (
-                (
-                    "INSERT INTO mart.endpoint_minute_stats (source_id, endpoint, stat_minute, tasks_submitted, state, quality, revision) "
-                    "VALUES ($s, $e, $m, 1, 'closed', 'exact', 1)"
-                ),
-                {"s": source, "e": endpoint, "m": at},
-            ),
-            self._changed("mart.endpoint_minute_stats", at.replace(minute=0)),
-        )
+        self._statistics("mart.endpoint_minute_stats", "stat_minute", endpoint, at, source)
 
     def hour(self, endpoint: str, at: datetime, *, source: str = "shop") -> None:
         """One row of hourly statistics of tasks, by which an endpoint is known."""
+        self._statistics("mart.endpoint_hourly_stats", "stat_hour", endpoint, at, source)
+
+    def _statistics(self, table: str, bucket: str, endpoint: str, at: datetime, source: str) -> None:
         self.write(
             (
                 (
-                    "INSERT INTO mart.endpoint_hourly_stats (source_id, endpoint, stat_hour, tasks_submitted, state, quality, revision) "
-                    "VALUES ($s, $e, $h, 1, 'closed', 'exact', 1)"
+                    f"INSERT INTO {table} (source_id, endpoint, {bucket}, tasks_submitted, state, quality, revision) "
+                    "VALUES ($s, $e, $b, 1, 'closed', 'exact', 1)"
                 ),
-                {"s": source, "e": endpoint, "h": at},
+                {"s": source, "e": endpoint, "b": at},
             ),
-            self._changed("mart.endpoint_hourly_stats", at),
+            self._changed(table, at.replace(minute=0)),
         )
 
     def sample(self, process: str, at: datetime, *, source: str = "shop") -> None:

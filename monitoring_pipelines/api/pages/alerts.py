@@ -149,10 +149,9 @@ def rows_at(alert: dict[str, Any]) -> str | None:
     source, labels = alert["source_id"], alert["labels"]
     if alert["type"] == REPAIRED:
         return f"/consistency?source={quote(source)}#missing"
-    if "endpoint" in labels:
-        return f"/endpoints/{quote(labels['endpoint'], safe='')}?source={quote(source)}"
-    if "job" in labels:
-        return job_at(source, labels["job"])
+    for name in ("endpoint", "job"):
+        if name in labels:
+            return label_at(alert, name, labels[name])
     page = next((page for prefix, page in _ROWS if alert["type"].startswith(prefix)), None)
     if page not in _BY_SOURCE:
         return page
@@ -164,17 +163,12 @@ def rows_at(alert: dict[str, Any]) -> str | None:
     return f"{page}?{urlencode(query)}"
 
 
-def job_at(source: str, job: str) -> str:
-    """The page of a job."""
-    return f"/scheduler-monitoring/jobs/{quote(job, safe='')}?source={quote(source)}"
-
-
 def label_at(alert: dict[str, Any], name: str, value: str) -> str | None:
     """The page of what a label of an alert names; None where there is none."""
     source = quote(alert["source_id"])
     return {
         "endpoint": f"/endpoints/{quote(value, safe='')}?source={source}",
-        "job": job_at(alert["source_id"], value),
+        "job": f"/scheduler-monitoring/jobs/{quote(value, safe='')}?source={source}",
         "process": f"/resources?{urlencode({'source': alert['source_id'], 'process': value})}",
     }.get(name)
 

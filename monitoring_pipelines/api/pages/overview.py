@@ -93,7 +93,7 @@ def page(request: Request) -> Response:
         verdict=verdict(view, data), strips=strips, per_source=per_source,
         alert_tones={name: "bad" if rank(word) >= rank("high") else "warning" for name, word in gravest.items()},
         slices=slices, slice_tones=SLICES, alarmed=alarmed,
-        tiles=sorted(data["sources"], key=lambda tile: (tile["id"] not in alarmed) and GRAVEST.index(tile["health"])),
+        tiles=sorted(data["sources"], key=lambda tile: 0 if tile["id"] in alarmed else GRAVEST.index(tile["health"])),
         total=sum(data["status"].values()),
     )  # fmt: skip
 
