@@ -17,6 +17,7 @@ from monitoring_pipelines.metrics import from_lake, from_state
 from monitoring_pipelines.metrics.exposition import (
     EOF,
     Family,
+    Labels,
     Sample,
     as_openmetrics,
     as_text,
@@ -43,20 +44,45 @@ _AHEAD_WITHIN_S = 3.0
 
 
 @dataclass
+class _Member:
+    """A family as it was computed and as it is exported, and its text in the formats that were asked for."""
+
+    computed: Family
+    family: Family
+    dropped: int | None = None
+    texts: dict[bool, str] = field(default_factory=dict)
+
+
+@dataclass
 class _Part:
-    """Bounded families of one version of the files, and their text in the formats that were asked for."""
+    """Families of one version of the files, and their text in the formats that were asked for.
+
+    A family that was computed for the version before and still holds keeps its text.
+    """
 
     version: int
-    families: list[Family]
-    dropped: dict[str, int]
+    members: list[_Member]
     texts: dict[bool, bytes] = field(default_factory=dict)
     _begun: dict[bool, tuple[bytes, Any]] = field(default_factory=dict)
+
+    @property
+    def families(self) -> list[Family]:
+        """Bounded."""
+        return [member.family for member in self.members]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many series of which family were left out."""
+        return {one.family.name: one.dropped for one in self.members if one.dropped is not None}
 
     def text(self, openmetrics: bool) -> bytes:
         """The families as text; made once."""
         if openmetrics not in self.texts:
-            text = as_openmetrics(self.families) if openmetrics else as_text(self.families)
-            self.texts[openmetrics] = text.encode()
+            write, labels = as_openmetrics if openmetrics else as_text, Labels()
+            for member in self.members:
+                if openmetrics not in member.texts:
+                    member.texts[openmetrics] = write([member.family], labels)
+            self.texts[openmetrics] = "".join(member.texts[openmetrics] for member in self.members).encode()
         return self.texts[openmetrics]
 
     def compressed(self, rest: bytes, openmetrics: bool) -> bytes:
@@ -144,7 +170,7 @@ class Collector:
                 part = self._part((), look, lambda: self._of_lake(look))
                 families = [*from_state.collect(self.settings, self.state, look), *self._lags(look)]
         except LakeMissing:
-            part = _Part(0, [], {})
+            part = _Part(0, [])
             families = from_state.collect(self.settings, self.state, None)
         bounded, dropped = self._bounded([*families, *self._own()])
         return part, bounded, part.dropped | dropped
@@ -164,7 +190,7 @@ class Collector:
         try:
             found = self._parts.get(name)
             if found is None or found.version != look.lake.version:
-                found = _Part(look.lake.version, *self._bounded(build()))
+                found = _Part(look.lake.version, self._members(build(), found))
                 self._parts[name] = found
             return found
         finally:
@@ -185,6 +211,11 @@ class Collector:
     def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> list[Family]:
         able = [one.id for one in self.settings.enabled_sources if one.mapped("job") or one.mapped("job_run")]
         chosen = names if names is not None else [*able, "_self"]
+        return look.once(
+            ("families of jobs", str(base_units), *chosen), jobs.TABLES, lambda: self._of_jobs(look, base_units, chosen)
+        )
+
+    def _of_jobs(self, look: Look, base_units: bool, chosen: Sequence[str]) -> list[Family]:
         rows = jobs.with_own(jobs.figures(look, chosen), self.settings, chosen)
         mode = self.settings.metrics.source_label
         several = len({row["source_id"] for row in rows}) > 1
@@ -211,6 +242,14 @@ class Collector:
         watchdog = Family("mp_watchdog", "gauge", "Always 1")
         watchdog.add((), 1)
         return [store, build, watchdog]
+
+    def _members(self, families: list[Family], before: _Part | None) -> list[_Member]:
+        """The families, bounded; those of the part before that are the same as then are taken over."""
+        known = {id(member.computed): member for member in before.members} if before else {}
+        fresh = [family for family in families if id(family) not in known]
+        bounded, dropped = self._bounded(fresh)
+        made = {id(old): _Member(old, new, dropped.get(old.name)) for old, new in zip(fresh, bounded, strict=True)}
+        return [known.get(id(family)) or made[id(family)] for family in families]
 
     def _bounded(self, families: list[Family]) -> tuple[list[Family], dict[str, int]]:
         limits = self.settings.metrics

@@ -17,6 +17,8 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 EOF = "# EOF\n"
 OTHER = "__other__"
 Sample = tuple[tuple[str, ...], float | int | Decimal]
+#: Names and values of labels → their text.
+Labels = dict[tuple[tuple[str, ...], tuple[str, ...]], str]
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,15 @@ def texts(values: Sequence[Any]) -> tuple[str, ...]:
     return tuple("" if value is None else str(value) for value in values)
 
 
-def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[list[Family], dict[str, int]]:
+def limited(families: Sequence[Family], most: int, label_chars: int) -> tuple[list[Family], dict[str, int]]:
     """Bounded families (S-304), and how many series of which family were left out.
 
     Beyond ``most`` series the smallest of a counter are folded into ``__other__``; those of a gauge are dropped.
     """
     result, dropped = [], {}
+    fits: set[int] = set()  # label values that several families share need one look
     for family in families:
-        samples = _cut(family, label_chars)
+        samples = _cut(family, label_chars, fits)
         if len(samples) > most:
             samples = sorted(samples, key=lambda sample: (-sample[1], sample[0]))
             kept, rest = samples[: most - 1 if family.kind == "counter" else most], samples[most - 1 :]
@@ -64,12 +67,14 @@ def limited(families: Iterable[Family], most: int, label_chars: int) -> tuple[li
     return result, dropped
 
 
-def _cut(family: Family, label_chars: int) -> list[Sample]:
+def _cut(family: Family, label_chars: int, fits: set[int]) -> list[Sample]:
     """The samples with shortened label values: those that became equal are added up, of gauges the largest stays.
 
     A series that stands twice in an answer would make Prometheus refuse all of it.
     """
-    if all(len(value) <= label_chars for values, _ in family.samples for value in values):
+    new = {id(values): values for values, _ in family.samples if id(values) not in fits}
+    if all(len(value) <= label_chars for values in new.values() for value in values):
+        fits.update(new)
         return family.samples
     found: dict[tuple[str, ...], Any] = {}
     for values, number in family.samples:
@@ -89,17 +94,20 @@ def dropped_series(dropped: Mapping[str, int]) -> Family:
     return family
 
 
-def as_text(families: Iterable[Family]) -> str:
-    """Prometheus text: one HELP, one TYPE, then all samples of a family; ends with a line feed."""
-    known: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
+def as_text(families: Iterable[Family], known: Labels | None = None) -> str:
+    """Prometheus text: one HELP, one TYPE, then all samples of a family; ends with a line feed.
+
+    ``known``: labels written before, for families that are written one after another.
+    """
+    known = {} if known is None else known
     return "".join(_written(family, family.name, _help(family.help), known) for family in families)
 
 
-def as_openmetrics(families: Iterable[Family]) -> str:
+def as_openmetrics(families: Iterable[Family], known: Labels | None = None) -> str:
     """The same as OpenMetrics, without the line that ends an answer (``EOF``): there only a counter's samples end in
     ``_total``, and HELP escapes quotes; samples are written alike.
     """
-    known: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
+    known = {} if known is None else known
     parts = []
     for family in families:
         name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
@@ -107,7 +115,7 @@ def as_openmetrics(families: Iterable[Family]) -> str:
     return "".join(parts)
 
 
-def _written(family: Family, name: str, text: str, known: dict[tuple[tuple[str, ...], tuple[str, ...]], str]) -> str:
+def _written(family: Family, name: str, text: str, known: Labels) -> str:
     """The lines of a family; ``known`` holds labels that are written already, which families of one subject share."""
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {family.kind}"]
     for values, number in family.samples:

@@ -6,7 +6,7 @@ checks, which live in the state store (``from_state``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,29 @@ def seconds(at: datetime) -> float:
 
 
 def collect(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
-    """All of them."""
+    """All of them; what follows from tables that stayed the same is the same objects as in the version before."""
     names = [source.id for source in settings.enabled_sources]
+    closed = [endpoints.closed_through(look, name) for name in names]
+    marks = [(name, *look.manifest.sources.get(name, {}).items()) for name in names]
+
+    def known(what: str, tables: Sequence[str], build: Callable[[], list[Family]], *state: Any) -> list[Family]:
+        return look.once(("families", what, *names), tables, build, *state)
+
     return [
-        *_endpoint_counters(look, names), *_endpoint_gauges(look, names), *_tasks(settings, look, index),
-        *_outputs(look, names), *_processes(look), *_targets(look), *_ingest(look, names), *_extraction(look, names),
-        *_anomalies(look, names),
+        *known("endpoint counters", _grains("endpoint", "day", "hour"), lambda: _endpoint_counters(look, names)),
+        *known("endpoint gauges", _grains("endpoint", *endpoints.LENGTH), lambda: _endpoint_gauges(look, names), *closed),
+        *_tasks(settings, look, index),
+        *known("outputs", _grains("output", "day", "hour"), lambda: _outputs(look, names)),
+        *known("processes", ["raw.process_sample"], lambda: _processes(look), look.as_of),
+        *known("targets", ["raw.probe_result"], lambda: _targets(look), look.as_of),
+        *known("ingest", [*_grains("ingest", "day", "hour"), "raw.ingest_counter"], lambda: _ingest(look, names), look.as_of),
+        *known("extraction", ["meta.extract_mark"], lambda: _extraction(look, names), *marks),
+        *known("anomalies", ["meta.anomaly_summary", *_grains("endpoint", *endpoints.LENGTH)], lambda: _anomalies(look, names)),
     ]  # fmt: skip
+
+
+def _grains(family: str, *grains: endpoints.Grain) -> list[str]:
+    return [endpoints.table_of(family, grain) for grain in grains]
 
 
 def _all_time(look: Look, family: str, source: str, keys: str, sums: str, where: str = "true") -> list[tuple[Any, ...]]:

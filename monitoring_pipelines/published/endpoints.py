@@ -56,6 +56,12 @@ def having(rows: Sequence[dict[str, Any]], text: str | None) -> list[dict[str, A
 
 def listed(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     """Every endpoint with a row in the last 24 hours or a registration, its newest closed minute and 24 h totals."""
+    tables = ("raw.endpoint", *(table_of("endpoint", grain) for grain in LENGTH))
+    closed = (closed_through(look, source) for source in sources)
+    return look.once(("endpoints", *sources), tables, lambda: _listed(look, sources), *closed)
+
+
+def _listed(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     if look.has("raw.endpoint"):
         sql = f"SELECT source_id, endpoint, status FROM {look.table('raw.endpoint')} WHERE deleted_at IS NULL"
@@ -328,9 +334,15 @@ def _percentiles(rows: Sequence[Mapping[str, Any]], merged: Mapping[str, Any]) -
 
 def owners(look: Look, sources: Sequence[str]) -> dict[str, list[str]]:
     """Endpoint → sources that have ever had it."""
+    tables = ("raw.endpoint", table_of("endpoint", "day"), table_of("endpoint", "hour"))
+    found = look.once(("owners",), tables, lambda: _owners(look, tables))
+    return {endpoint: [source for source in sources if source in names] for endpoint, names in found.items()}
+
+
+def _owners(look: Look, tables: Sequence[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for table in ("raw.endpoint", table_of("endpoint", "day"), table_of("endpoint", "hour")):
+    for table in tables:
         if look.has(table):
             for source, endpoint in look.tuples(f"SELECT DISTINCT source_id, endpoint FROM {look.table(table)}"):
                 found.setdefault(endpoint, set()).add(source)
-    return {endpoint: [source for source in sources if source in names] for endpoint, names in found.items()}
+    return found

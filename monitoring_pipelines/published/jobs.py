@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DAY = timedelta(days=1)
 SELF = "_self"
+#: What ``figures`` follows from.
+TABLES = ("raw.job", "core.job_figure")
 _COUNTERS = ("success_count", "failure_count", "timeout_count", "missed_count", "skipped_count")
 #: Below it a hundredth is far above the error of a multiplication; nearer to the middle decimals decide.
 _EXACT_MS, _NEAR = 1e9, 1e-4
@@ -41,7 +43,7 @@ def figures(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     A job that never finished a run has counters 0, status ``never`` and NULL durations (M-503). Everybody gets the same
     rows, ten thousand are 20 MB: only ``next_run_time``, which follows from the time, may be written into them.
     """
-    rows = look.once(("jobs",), ("raw.job", "core.job_figure"), lambda: _figures(look))
+    rows = look.once(("jobs",), TABLES, lambda: _figures(look))
     return [row for row in rows if row["source_id"] in sources]
 
 

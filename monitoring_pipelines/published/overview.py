@@ -43,6 +43,10 @@ def source_row(look: Look | None, source: SourceSettings, now: datetime) -> dict
 
 def extract_errors(look: Look, source_id: str) -> list[dict[str, Any]]:
     """State of every table of a source: strategy, rows, last success, and an error that is newer than it."""
+    return look.once(("extract errors", source_id), ["meta.extract_mark"], lambda: _extract_errors(look, source_id))
+
+
+def _extract_errors(look: Look, source_id: str) -> list[dict[str, Any]]:
     from monitoring_pipelines.config.secrets import mask
 
     if not look.has("meta.extract_mark"):
@@ -81,6 +85,10 @@ def last_day(look: Look, source_id: str) -> dict[str, Any]:
     minute = table_of("endpoint", "minute")
     if end is None or not look.has(minute):
         return {"tasks_24h": NO_TASKS, "workers": None}
+    return look.once(("last day", source_id), [minute], lambda: _last_day(look, source_id, minute, end), end)
+
+
+def _last_day(look: Look, source_id: str, minute: str, end: datetime) -> dict[str, Any]:
     start = end - 24 * HOUR
     row = look.rows(
         "SELECT sum(tasks_submitted) AS submitted, sum(tasks_completed) AS completed, sum(tasks_failed) AS failed, "

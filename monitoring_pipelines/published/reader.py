@@ -74,15 +74,20 @@ class Look:
             found = self._files[name] = {key: entries[key].file for key in sorted(entries, reverse=True)}
         return found
 
-    def once(self, question: tuple[str, ...], tables: Sequence[str], compute: Callable[[], Answer]) -> Answer:
-        """The answer to a question about whole tables, computed anew when one of their files is another.
+    def once(
+        self, question: tuple[str, ...], tables: Sequence[str], compute: Callable[[], Answer], *state: Any
+    ) -> Answer:
+        """The answer to a question about tables, computed anew when one of their files is another.
+
+        Most publications bring new tasks and leave most tables as they are.
 
         Args:
             question: What is asked; only the newest answer to it is kept, and all who ask share it.
-            tables: Tables the answer depends on, and on nothing else.
+            tables: Tables the answer depends on.
             compute: Answers it.
+            state: What else it depends on, for example the end of a window.
         """
-        stamp = tuple(file for table in tables for file in self.files(table).values())
+        stamp = (*state, *(file for table in tables for file in self.files(table).values()))
         return cast(Answer, self._known.get(question, stamp, compute))
 
     def partition(self, name: str, keys: Sequence[str], more: str = "") -> str:
@@ -162,7 +167,7 @@ class _Slot:
     """An answer, what it depends on, and the lock of whoever computes it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    stamp: tuple[str, ...] | None = None
+    stamp: tuple[Any, ...] | None = None
     value: Any = None
 
 
@@ -173,7 +178,7 @@ class _Known:
         self._slots: dict[tuple[str, ...], _Slot] = {}
         self._lock = threading.Lock()
 
-    def get(self, question: tuple[str, ...], stamp: tuple[str, ...], compute: Callable[[], Any]) -> Any:
+    def get(self, question: tuple[str, ...], stamp: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
         with self._lock:
             slot = self._slots.setdefault(question, _Slot())
         with slot.lock:
