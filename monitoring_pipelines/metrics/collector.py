@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.published.tasks import TaskIndex
     from monitoring_pipelines.state import StateStore
 
+#: Families, and how many series of which were left out.
+Families = tuple[list[Family], dict[str, int]]
 _SETTING = "metrics:exported"
 #: Window size that makes zlib write a gzip stream.
 _GZIP = 31
@@ -176,7 +178,7 @@ class Collector:
         return part, bounded, part.dropped | dropped
 
     def _part(
-        self, name: tuple[str, ...], look: Look, build: Callable[[], list[Family]], *, at_once: bool = False
+        self, name: tuple[str, ...], look: Look, build: Callable[[], Families], *, at_once: bool = False
     ) -> _Part:
         """The part of this version; while somebody else builds it, or is about to, that of the version before."""
         known = self._parts.get(name)
@@ -190,7 +192,7 @@ class Collector:
         try:
             found = self._parts.get(name)
             if found is None or found.version != look.lake.version:
-                found = _Part(look.lake.version, self._members(build(), found))
+                found = _Part(look.lake.version, self._members(*build(), found))
                 self._parts[name] = found
             return found
         finally:
@@ -204,15 +206,19 @@ class Collector:
             self._newest = (version, time.monotonic())
         return time.monotonic() - self._newest[1] < _AHEAD_WITHIN_S
 
-    def _of_lake(self, look: Look) -> list[Family]:
+    def _of_lake(self, look: Look) -> Families:
         families = from_lake.collect(self.settings, look, self.index)
-        return [*families, *self._jobs(look, base_units=True, names=None)]
+        of_jobs, dropped = self._jobs(look, base_units=True, names=None)
+        return [*families, *of_jobs], dropped
 
-    def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> list[Family]:
+    def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> Families:
+        """Bounded: of ten thousand jobs only those series stay in memory that are exported."""
         able = [one.id for one in self.settings.enabled_sources if one.mapped("job") or one.mapped("job_run")]
         chosen = names if names is not None else [*able, "_self"]
         return look.once(
-            ("families of jobs", str(base_units), *chosen), jobs.TABLES, lambda: self._of_jobs(look, base_units, chosen)
+            ("families of jobs", str(base_units), *chosen),
+            jobs.TABLES,
+            lambda: self._limited(self._of_jobs(look, base_units, chosen)),
         )
 
     def _of_jobs(self, look: Look, base_units: bool, chosen: Sequence[str]) -> list[Family]:
@@ -243,20 +249,27 @@ class Collector:
         watchdog.add((), 1)
         return [store, build, watchdog]
 
-    def _members(self, families: list[Family], before: _Part | None) -> list[_Member]:
-        """The families, bounded; those of the part before that are the same as then are taken over."""
+    def _members(self, families: list[Family], left_out: dict[str, int], before: _Part | None) -> list[_Member]:
+        """The families, bounded; those of the part before that are the same as then are taken over.
+
+        ``left_out``: series of families that were bounded already.
+        """
         known = {id(member.computed): member for member in before.members} if before else {}
         fresh = [family for family in families if id(family) not in known]
         bounded, dropped = self._bounded(fresh)
+        dropped |= left_out
         made = {id(old): _Member(old, new, dropped.get(old.name)) for old, new in zip(fresh, bounded, strict=True)}
         return [known.get(id(family)) or made[id(family)] for family in families]
 
-    def _bounded(self, families: list[Family]) -> tuple[list[Family], dict[str, int]]:
-        limits = self.settings.metrics
-        bounded, dropped = limited(families, limits.max_series_per_family, limits.label_max_chars)
+    def _bounded(self, families: list[Family]) -> Families:
+        bounded, dropped = self._limited(families)
         held = [self._held(family) if family.kind == "counter" else family for family in bounded]
         self.keep()
         return held, dropped
+
+    def _limited(self, families: list[Family]) -> Families:
+        limits = self.settings.metrics
+        return limited(families, limits.max_series_per_family, limits.label_max_chars)
 
     def _held(self, family: Family) -> Family:
         """A counter that would fall stays until it is exceeded (S-303)."""

@@ -151,13 +151,15 @@ def runs(look: Look, source_id: str, job_id: str, offset: int, limit: int) -> tu
         return [], 0
     found = f"FROM {look.table('raw.job_run')} WHERE source_id = $source AND job_id = $job"
     values = {"source": source_id, "job": job_id}
-    total = int(look.value(f"SELECT count(*) {found}", values) or 0)
     at = "coalesce(started_at, scheduled_at, ended_at, first_seen_at)"
     rows = look.rows(
-        "SELECT run_key, scheduled_at, started_at, ended_at, duration_ms, outcome, error_message, attempt, trigger "
-        f"{found} ORDER BY {at} DESC, run_key DESC LIMIT {int(limit)} OFFSET {int(offset)}",
+        "SELECT run_key, scheduled_at, started_at, ended_at, duration_ms, outcome, error_message, attempt, trigger, "
+        f"count(*) OVER () AS total {found} ORDER BY {at} DESC, run_key DESC LIMIT {int(limit)} OFFSET {int(offset)}",
         values,
     )
+    if not rows:  # a page after the last one
+        return [], int(look.value(f"SELECT count(*) {found}", values) or 0)
+    total = max(row.pop("total") for row in rows)
     for row in rows:
         if row["duration_ms"] is None and row["started_at"] and row["ended_at"]:
             row["duration_ms"] = (row["ended_at"] - row["started_at"]) / timedelta(milliseconds=1)

@@ -149,6 +149,12 @@ def test_an_answer_about_whole_tables_is_made_once_until_a_file_of_theirs_change
     assert (answer(), len(asked)) == (2, 2)
 
 
+def test_every_look_has_the_settings_of_its_reader(lake: Path) -> None:
+    wanted = {"TimeZone": "UTC", "prefetch_all_parquet_files": True, "enable_external_access": False, "threads": 1}
+    with Published(lake).look() as look:
+        assert {name: look.value(f"SELECT current_setting('{name}')") for name in wanted} == wanted
+
+
 def test_every_task_is_found_by_its_key_in_whatever_file_it_is(lake: Path) -> None:
     with Published(lake).look() as look:
         for n in range(0, 160, 9):
