@@ -19,7 +19,7 @@ from monitoring_pipelines.quality.change import Point
 from monitoring_pipelines.quality.figures import Figures
 from monitoring_pipelines.severity import rounded
 from monitoring_pipelines.warehouse.serving import TASK
-from monitoring_pipelines.warehouse.task_summaries import JUDGED, MISSING
+from monitoring_pipelines.warehouse.task_summaries import COUNTED, JUDGED, MISSING
 from monitoring_pipelines.warehouse.task_summaries import figures as judged
 
 #: Local days begin at a multiple of this in every zone.
@@ -88,7 +88,7 @@ def _counted(
     for start, end in spans:
         keys = index.partitions_ending_in(look, start, end)
         window = f"effective_end >= TIMESTAMP '{start}' AND effective_end < TIMESTAMP '{end}'"
-        parts += [f"SELECT * FROM {look.partition(TASK, keys)} WHERE {window}"] if keys else []
+        parts += [f"SELECT * FROM {look.partition(TASK, keys, columns=COUNTED)} WHERE {window}"] if keys else []
     if not parts:
         return {}
     rows = look.rows(

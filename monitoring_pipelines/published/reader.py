@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -87,12 +87,15 @@ class Look:
             compute: Answers it.
             state: What else it depends on, for example the end of a window.
         """
-        stamp = (*state, *(file for table in tables for file in self.files(table).values()))
-        return cast(Answer, self._known.get(question, stamp, compute))
+        return cast(Answer, self._known.get(question, (*state, *self.stamp(tables)), compute))
 
-    def partition(self, name: str, keys: Sequence[str], more: str = "") -> str:
-        """Only these partitions of ``name``, as a parenthesised sub-query; ``more`` as in ``Lake.select_partitions``."""
-        return f"({self.lake.select_partitions(name, keys, more)})"
+    def stamp(self, tables: Sequence[str]) -> tuple[str, ...]:
+        """What tells one state of these tables from another: their files."""
+        return tuple(file for table in tables for file in self.files(table).values())
+
+    def partition(self, name: str, keys: Sequence[str], more: str = "", columns: Collection[str] | None = None) -> str:
+        """Only these partitions of ``name``, as a parenthesised sub-query; the rest as in ``Lake.select_partitions``."""
+        return f"({self.lake.select_partitions(name, keys, more, columns)})"
 
     def summary(self, name: str, keys: Sequence[str]) -> str:
         """A summary of these files of tasks; of files published without one it is made from their tasks."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
 
 _LIST = ", ".join(LISTED)
+#: What a list shows and is filtered and sorted by.
+_READ = (*LISTED, "bucket_at")
 #: What happened to a task, as lists of rows.
 NESTED = ("attempt_list", "output_list", "event_list", "anomaly_list")
 #: Filters whose counts are remembered; those asked least recently are forgotten.
@@ -351,7 +353,7 @@ def _count(look: Look, wanted: TaskFilter, keys: Sequence[str], table: str) -> d
     where, values = wanted.where()
     files = look.files(TASK)
     rows = look.tuples(
-        f"SELECT filename, count(*) FROM {look.partition(table, keys, 'filename')} WHERE {where} GROUP BY filename",
+        f"SELECT filename, count(*) FROM {look.partition(table, keys, 'filename', _READ)} WHERE {where} GROUP BY filename",
         values,
     )
     by_path = {str(look.lake.path / look.files(table)[key]): files[key] for key in keys}
@@ -368,13 +370,14 @@ def _rows(
     where, values = wanted.where()
     if len(chosen) > 1:
         order = f"ORDER BY bucket_at DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(skip)}"
-        return look.rows(f"SELECT {_LIST} FROM {look.partition(table, chosen)} WHERE {where} {order}", values)
+        found = look.partition(table, chosen, columns=_READ)
+        return look.rows(f"SELECT {_LIST} FROM {found} WHERE {where} {order}", values)
     if table == TASK and first_count == look.manifest.tables[TASK].partitions[chosen[0]].rows:
-        numbered = look.partition(TASK, chosen, "file_row_number")
+        numbered = look.partition(TASK, chosen, "file_row_number", _READ)
         span = f"file_row_number >= {int(skip)} AND file_row_number < {int(skip) + int(limit)}"
         return look.rows(f"SELECT {_LIST} FROM {numbered} WHERE {span} ORDER BY file_row_number")
     page = f"LIMIT {int(limit)} OFFSET {int(skip)}"
-    return look.rows(f"SELECT {_LIST} FROM {look.partition(table, chosen)} WHERE {where} {page}", values)
+    return look.rows(f"SELECT {_LIST} FROM {look.partition(table, chosen, columns=_READ)} WHERE {where} {page}", values)
 
 
 def find(
@@ -397,11 +400,15 @@ def find(
         return []
     instants = ", ".join(f"TIMESTAMP '{at}'" for at in places)
     rows = look.rows(
-        f"SELECT {', '.join(columns)} FROM {look.partition(TASK, keys)} "
+        f"SELECT {', '.join(columns)} FROM {look.partition(TASK, keys, columns=(*columns, *_LOOKED_UP))} "
         f"WHERE bucket_at IN ({instants}) AND {some} AND task_key = $key",
         {"key": task_key},
     )
     return sorted(rows, key=lambda row: row["source_id"])
+
+
+#: What a task is looked up by.
+_LOOKED_UP = ("bucket_at", "task_hash", "task_key")
 
 
 def _holds(key: str, at: datetime) -> bool:

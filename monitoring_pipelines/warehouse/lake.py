@@ -11,7 +11,7 @@ therefore sees one state of all tables until it reads a newer one; superseded fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -253,38 +253,42 @@ class Lake:
         keys = [key for key in self.manifest.tables[name].partitions if _may_overlap(key, start, end)]
         return self.select_partitions(name, keys)
 
-    def select_partitions(self, name: str, keys: Iterable[str], more: str = "") -> str:
+    def select_partitions(
+        self, name: str, keys: Iterable[str], more: str = "", columns: Collection[str] | None = None
+    ) -> str:
         """``SELECT`` text over exactly these partitions of one table; KeyError for one that does not exist.
 
         Args:
             name: The table.
             keys: Its partitions.
             more: ``filename`` or ``file_row_number``: one more column that says where a row stands.
+            columns: Those that are wanted; None: all. Planning a statement costs a millisecond for forty of them.
         """
         table = self.manifest.tables[name]
+        wanted = tuple(pair for pair in table.columns if columns is None or pair[0] in columns)
         by_schema: dict[str, list[str]] = {}
         for key in keys:
             entry = table.partitions[key]
             by_schema.setdefault(entry.schema, []).append(_literal(str(self.path / entry.file)))
         parts = [
-            self._select_files(table.columns, self.manifest.schemas[schema], files, more)
+            self._select_files(wanted, table.columns, self.manifest.schemas[schema], files, more)
             for schema, files in sorted(by_schema.items())
         ]
         if not parts:
-            kinds = [*table.columns, *([(more, "VARCHAR" if more == "filename" else "BIGINT")] if more else [])]
+            kinds = [*wanted, *([(more, "VARCHAR" if more == "filename" else "BIGINT")] if more else [])]
             nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in kinds)
             return f"SELECT {nothing} WHERE false"
         return " UNION ALL ".join(parts)
 
     @staticmethod
-    def _select_files(wanted: Columns, stored: Columns, files: list[str], more: str) -> str:
-        """Read ``files``, written with the columns ``stored``, as a table with the columns ``wanted``."""
+    def _select_files(wanted: Columns, present: Columns, stored: Columns, files: list[str], more: str) -> str:
+        """Read ``files``, written with the columns ``stored``, as a table with the columns ``wanted`` of ``present``."""
         there = {column for column, _ in stored}
         columns = ", ".join(
             f'CAST("{column}" AS {kind}) AS "{column}"' if column in there else f'CAST(NULL AS {kind}) AS "{column}"'
             for column, kind in wanted
         )
-        if stored == wanted:
+        if stored == present:
             columns = ", ".join(f'"{column}"' for column, _ in wanted)
         columns, option = (f"{columns}, {more}", f", {more} = true") if more else (columns, "")
         return f"SELECT {columns} FROM read_parquet([{', '.join(files)}], hive_partitioning = false{option})"

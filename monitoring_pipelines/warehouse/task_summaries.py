@@ -46,6 +46,11 @@ FIGURES = (
     "total_tasks", "success_tasks", "pending_settle", "tasks_with_outputs", "total_outputs", "distinct_outputs",
     "invalid_outputs", "no_end_time",
 )  # fmt: skip
+#: Columns of a task that ``JUDGED`` and ``figures`` look at.
+COUNTED = (
+    "source_id", "status", "ended_at", "effective_end", "output_expected", "is_deleted", "deleted_at", "deleted_reason",
+    "outputs", "distinct_outputs", "outputs_invalid",
+)  # fmt: skip
 _SUCCEEDED = "status = 'succeeded'"
 #: Tasks people look for, which are few: those that did not succeed and those that lack an output.
 _APART = f"(NOT ({_SUCCEEDED}) OR (output_expected AND outputs = 0))"

@@ -53,7 +53,7 @@ def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[s
     """Jobs of the scope with figures, and the product's own switches; whoever asks shares the rows."""
     names, minute = chosen_scope(services, scope), services.minute()
     rows = services.newest(
-        ("jobs", *names), (look.lake.version, minute), lambda: _job_rows(services, look, names, minute)
+        ("jobs", *names), (*look.stamp(jobs.TABLES), minute), lambda: _job_rows(services, look, names, minute)
     )
     if jobs.SELF not in names:
         return rows
@@ -81,15 +81,16 @@ def _job_rows(services: Services, look: Look, names: list[str], minute: datetime
 def heatmap(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
     """M-505 of the scope's jobs."""
     end = services.moment()
-    return services.recall(
-        look.lake.version, ("heat map", scope, end), lambda: jobs.heatmap(look, job_rows(services, look, scope), end)
-    )
+    return services.newest(
+        ("heat map", scope), (*look.stamp((*jobs.TABLES, "raw.job_run")), end),
+        lambda: jobs.heatmap(look, job_rows(services, look, scope), end),
+    )  # fmt: skip
 
 
 def overview_of(services: Services, look: Look, scope: Scope | None) -> dict[str, Any]:
     """M-504 of the scope's jobs."""
-    return services.recall(
-        look.lake.version, ("overview of jobs", scope), lambda: jobs.overview(job_rows(services, look, scope))
+    return services.newest(
+        ("overview of jobs", scope), look.stamp(jobs.TABLES), lambda: jobs.overview(job_rows(services, look, scope))
     )
 
 
