@@ -75,6 +75,38 @@ def test_pages_of_any_size_put_together_are_the_whole_list(lake: Path, wanted: d
             assert (found, total) == (whole, len(whole)), size
 
 
+@pytest.mark.parametrize(
+    "text", ["Ab-1", "b-1", "-", "12", "AB", "K", "k-7", "é9", "É", "_a", "'", "数", "a数1", "@", "no", "[", "`", "{"]
+)
+def test_a_search_finds_what_has_the_text_in_any_case(text: str) -> None:
+    keys = [
+        "ab-1",
+        "AB-1",
+        "xAb-12",
+        "\u212a-7",
+        "k-7",
+        "É9",
+        "é-9",
+        "A_a",
+        "it's",
+        "a数1",
+        "A数12",
+        "@B",
+        "[B",
+        "`B",
+        "{b",
+    ]
+    where, values = tasks.TaskFilter(("shop",), text=text).where()
+    rows = ", ".join(f"($k{n}, NULL), (NULL, $k{n})" for n in range(len(keys)))
+    values |= {f"k{n}": key for n, key in enumerate(keys)}
+    sql = (
+        "SELECT coalesce(task_key, remote_id) FROM (SELECT 'shop' AS source_id, false AS is_deleted, task_key, remote_id "
+        f"FROM (VALUES {rows}) AS t(task_key, remote_id)) WHERE {where}"
+    )
+    found = sorted(key for (key,) in duckdb.connect().execute(with_values(sql, values)).fetchall())
+    assert found == sorted(key for key in keys for _ in range(2) if text.lower() in key.lower())
+
+
 @pytest.mark.parametrize("start", [timedelta(hours=24), timedelta(hours=71, minutes=7), timedelta(minutes=9)])
 @pytest.mark.parametrize("settled", [timedelta(0), timedelta(minutes=10), timedelta(hours=3)])
 def test_completeness_of_any_window_is_that_of_its_tasks(lake: Path, start: timedelta, settled: timedelta) -> None:
