@@ -172,16 +172,17 @@ def rollup_of() -> dict[str, str]:
 
 def statistics(
     look: Look, source_id: str, endpoint: str, grain: Grain, start: datetime, end: datetime, *, fill: bool,
-    floats: bool = False,
+    floats: bool = False, columns: Sequence[str] = ("*",),
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Stored rows of [start, end), oldest first; with ``fill`` closed buckets without row appear as known zeros.
 
+    ``columns``: those of stored rows that are needed besides the bucket; every one costs 50 µs in every file.
     With ``floats`` decimals come as the nearest float, which is what JSON writes: thousands of rows cost half as much.
     """
     table, column = table_of("endpoint", grain), COLUMN[grain]
     if not look.has(table):
         return []
-    wanted = "*"
+    wanted = ", ".join(columns if "*" in columns else (*columns, column))
     if floats and (digits := decimals(look, grain)):
         wanted = f"* REPLACE ({', '.join(f'CAST({name} AS DOUBLE) AS {name}' for name in digits)})"
     rows = look.rows(

@@ -73,6 +73,11 @@ def blind(look: Look, start: datetime, end: datetime) -> list[Span]:
     """
     if not look.has("raw.job_run"):
         return []
+    question = ("blind", str(end - start))
+    return look.once(question, ["raw.job_run"], lambda: _blind(look, start, end), start, end)
+
+
+def _blind(look: Look, start: datetime, end: datetime) -> list[Span]:
     rows = look.tuples(
         f"SELECT started_at, ended_at FROM {look.table('raw.job_run', start - timedelta(days=8), end)} "
         "WHERE source_id = '_self' AND job_id = $job AND outcome = 'success' AND started_at < $end ORDER BY started_at",

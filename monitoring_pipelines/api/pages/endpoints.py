@@ -119,6 +119,8 @@ RANGES = {
 Tab = Literal["charts", "workers", "tasks", "timeline", "rows"]
 TABS = ("charts", "workers", "tasks", "timeline", "rows")
 MOST_ROWS = 200
+#: What the card of the last closed minute shows.
+_LATEST = ("active_workers", "idle_workers")
 #: Order of workers: those at work, then the longest idle.
 _BY_STATE = ("busy", "idle", "offline")
 
@@ -161,7 +163,9 @@ def one(
         start = end - RANGES[range_]
         grain = endpoints.choose_grain("auto", start, end)
         rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True)
-        latest = endpoints.statistics(look, name, endpoint, "minute", end - timedelta(minutes=1), end, fill=True)
+        latest = endpoints.statistics(
+            look, name, endpoint, "minute", end - timedelta(minutes=1), end, fill=True, columns=_LATEST
+        )
         as_of = look.manifest.sources.get(name, {}).get("as_of")
         if tab == "charts":
             more["charts"] = charts(view, rows, grain, timeline.blind(look, start, end))
