@@ -46,10 +46,12 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: Every opener replays the log (10 ms a megabyte); merging it costs 0.2 s with a day stored and 0.7 s with ten, however
-#: little there is. Merging at close from 8 MB on (two or three ticks of a busy platform) keeps the sum small; a
-#: transaction that writes more merges when it commits.
-CLOSE_LOG_LIMIT = 8_000_000
+#: Every opener replays the log (28 ms a megabyte); merging it costs 0.15 s. From 4 MB on, which is every second tick of
+#: a busy platform, the sum is smallest. A transaction that writes more merges when it commits.
+CLOSE_LOG_LIMIT = 4_000_000
+#: Each merge leaves small row groups behind. Joining them rewrites the last rows of every table (1.5 s), so it waits until
+#: an hour's have come together, seconds; after a day of them looking for keys would cost ten times as much.
+TIDY_EVERY_S = 3600.0
 COMMIT_LOG_LIMIT = "128MB"
 #: A use that touches fewer rows than this runs on one thread.
 FEW_ROWS = 50_000
@@ -125,7 +127,8 @@ class Warehouse:
         clock: Where ``meta.schema_version.applied_at`` comes from.
         memory_limit: DuckDB's limit, e.g. ``1000MB``; larger work spills to ``<path>.tmp``.
         threads: Worker threads of DuckDB; default: the machine's cores, at most 4.
-        lingers: Leave the file open for the next writer of this process while nobody waits for it.
+        lingers: Leave the file open for the next use by this process while nobody waits for it. A reader then opens it
+            as a writer would, so that one opening serves a whole run.
     """
 
     def __init__(
@@ -188,7 +191,7 @@ class Warehouse:
         """
         if not self.path.exists():
             raise WarehouseMissing(f"there is no warehouse at {self.path}", "run the first extraction cycle")
-        with self._use(purpose, "read", timeout_s) as con:
+        with self._use(purpose, "read", timeout_s, lingers=self.lingers) as con:
             yield con
 
     @contextmanager
@@ -228,7 +231,8 @@ class Warehouse:
             return
         with ExitStack() as stack:
             watch = _Watch()
-            base, waited = self._hold(stack, purpose, mode, patience_s, watch)
+            base, waited, wrote = self._hold(stack, purpose, mode, patience_s, watch)
+            wrote = wrote or mode == "write"
             self._mine.purpose = purpose
             stays = False
             try:
@@ -241,33 +245,33 @@ class Warehouse:
             finally:
                 watch.closing = time.perf_counter()
                 if stays:
-                    lingering.leave(self.path, self._left(base, stack.pop_all()))
+                    lingering.leave(self.path, self._left(base, stack.pop_all(), wrote))
                 else:
-                    self._close(base, mode)
+                    self._close(base, wrote)
                 self._mine.purpose = None
                 self.stats.add(watch.use(purpose, mode, waited))
 
     def _hold(
         self, stack: ExitStack, purpose: str, mode: str, patience_s: float, watch: _Watch
-    ) -> tuple[duckdb.DuckDBPyConnection, float]:
-        """The open file, whose lock ``stack`` releases, and the seconds waited for it."""
-        if mode == "read":
+    ) -> tuple[duckdb.DuckDBPyConnection, float, bool]:
+        """The open file, whose lock ``stack`` releases, the seconds waited for it, and whether it was written to."""
+        if mode == "read" and not self.lingers:
             lingering.let_go(self.path)
         elif (left := lingering.take_over(self.path, self._config)) is not None:
             stack.push(left.lock.pop_all())
-            return left.con, 0.0
+            return left.con, 0.0, left.wrote
         waited = self._take_lock(stack, purpose, patience_s)
         watch.began = time.perf_counter()
-        return self._open(mode, max(patience_s - waited, 0.0)), waited
+        return self._open("write" if self.lingers else mode, max(patience_s - waited, 0.0)), waited, False
 
     def is_wanted(self) -> bool:
         """Whether somebody waits for the file, which the caller holds."""
         return self.lock.queue_length() > 1
 
-    def _left(self, base: duckdb.DuckDBPyConnection, lock: ExitStack) -> lingering.Left:
+    def _left(self, base: duckdb.DuckDBPyConnection, lock: ExitStack, wrote: bool) -> lingering.Left:
         return lingering.Left(
-            base, self._config, lock, lambda: self._close(base, "write"), self.is_wanted,
-            time.monotonic() + lingering.LINGER_S, os.getpid(),
+            base, self._config, lock, lambda: self._close(base, wrote), self.is_wanted,
+            time.monotonic() + lingering.LINGER_S, os.getpid(), wrote,
         )  # fmt: skip
 
     @contextmanager
@@ -329,6 +333,7 @@ class Warehouse:
         if not read_only:
             con.execute("PRAGMA disable_checkpoint_on_shutdown")
             con.execute(f"SET wal_autocheckpoint = '{COMMIT_LOG_LIMIT}'")
+            con.execute("SET max_vacuum_tasks = 0")  # see ``merge``
         return con
 
     def _settle(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -339,11 +344,11 @@ class Warehouse:
         con.execute("SET disabled_optimizers = 'top_n_window_elimination'")
         con.execute(f"SET threads = {self._config['threads']}")
 
-    def _close(self, con: duckdb.DuckDBPyConnection, mode: str) -> None:
+    def _close(self, con: duckdb.DuckDBPyConnection, wrote: bool) -> None:
         """Close; a writer first merges a log that has grown, since every later opener would have to replay it."""
         try:
-            if mode == "write" and self.log_bytes() >= CLOSE_LOG_LIMIT:
-                con.execute("CHECKPOINT")
+            if wrote and self.log_bytes() >= CLOSE_LOG_LIMIT:
+                self.merge(con, tidy=self._is_untidy())
                 self.stats.checkpoint_error = None
         except duckdb.Error as error:
             # The block's work is committed and safe in the log; the next writer tries again.
@@ -351,6 +356,26 @@ class Warehouse:
             log.warning("the log of %s could not be merged: %s", self.path, error)
         finally:
             con.close()
+
+    def merge(self, con: duckdb.DuckDBPyConnection, *, tidy: bool) -> None:
+        """Merge the log into the file; ``tidy`` also joins small row groups and gives the space of deleted rows back."""
+        con.execute("SET threads = 1")  # a second thread saves no time here and burns a quarter more CPU
+        con.execute(f"SET max_vacuum_tasks = {100 if tidy else 0}")
+        con.execute("CHECKPOINT")
+        if tidy:
+            con.execute("SET max_vacuum_tasks = 0")
+            self._tidied.touch()
+
+    @property
+    def _tidied(self) -> Path:
+        """An empty file whose age says when row groups were last joined."""
+        return self.path.with_name(self.path.name + ".tidied")
+
+    def _is_untidy(self) -> bool:
+        try:
+            return time.time() - self._tidied.stat().st_mtime >= TIDY_EVERY_S
+        except FileNotFoundError:
+            return True
 
     def log_bytes(self) -> int:
         """Size of the write-ahead log, bytes."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.warehouse import open_spans
 from monitoring_pipelines.warehouse.sql_models import sql_root
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ def not_before(column: str, instant: datetime | None) -> str:
     return "true" if instant is None else f"{column} >= TIMESTAMP '{instant.isoformat(sep=' ')}'"
 
 
-def attempts_since(instant: datetime) -> str:
+def attempts_since(con: duckdb.DuckDBPyConnection, instant: datetime) -> str:
     """A query of the attempts that are open or ended since then: two reads, because storage skips nothing for both."""
     return (
         f"(SELECT * FROM core.task_attempt WHERE {not_before('ended_at', instant)} "
-        "UNION ALL SELECT * FROM core.task_attempt WHERE ended_at IS NULL)"
+        f"UNION ALL SELECT * FROM core.task_attempt WHERE ended_at IS NULL AND {open_spans.since(con, 'core.task_attempt')})"
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from monitoring_pipelines.warehouse import open_spans
 from monitoring_pipelines.warehouse.connect import FEW_ROWS, on_one_thread
 from monitoring_pipelines.warehouse.core_claims import AT, attempts_since, not_before, prepare, scope, step, value
 from monitoring_pipelines.warehouse.core_tables import (
@@ -99,6 +100,7 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
         return result
     with transaction(con):
         prepare(con, source_id)
+        open_spans.tighten(con)
         _wake(con, source_id)
     if int(value(con, "SELECT count(*) FROM meta.dirty_task WHERE source_id = $1", [source_id])) < FEW_ROWS:
         on_one_thread(con)
@@ -180,7 +182,8 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
     con.execute(
         "INSERT INTO meta.dirty_task (source_id, task_key, marked_at) "
         "SELECT DISTINCT a.source_id, a.task_key, s.as_of FROM core.task_attempt AS a, claim_setting AS s "
-        "WHERE a.ended_at IS NULL AND a.source_id = ? AND s.as_of > a.timeout_at",
+        f"WHERE a.ended_at IS NULL AND {open_spans.since(con, 'core.task_attempt')} AND a.source_id = ? "
+        "AND s.as_of > a.timeout_at",
         [source_id],
     )
 
@@ -209,7 +212,7 @@ def _compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult, source_
         "AND is_idle IS NOT NULL AND origin IS DISTINCT FROM 'poll'",
     )  # fmt: skip
     scope(
-        con, "scope_attempt", attempts_since(earliest), source_id,
+        con, "scope_attempt", attempts_since(con, earliest), source_id,
         f"started_at < {until} AND NOT reversed AND {workers}",
     )  # fmt: skip
     step(con, "snapshot_contradiction", source_id)

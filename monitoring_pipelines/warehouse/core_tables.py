@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.entities import entities, raw_columns
+from monitoring_pipelines.warehouse import open_spans
 
 if TYPE_CHECKING:
     import duckdb
@@ -185,6 +186,8 @@ def replace_rows(con: duckdb.DuckDBPyConnection, table: str, new: str, old: str,
     change = Change(_count(con, f"gone_{short}"), _count(con, f"come_{short}"))
     if change.added:
         con.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM come_{short}")
+        if table in open_spans.SPANS:
+            open_spans.reach_back(con, table, f"come_{short}")
     return change
 
 

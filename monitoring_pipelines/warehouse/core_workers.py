@@ -255,7 +255,7 @@ def _mark_attempts(
         return
     con.execute(
         "INSERT INTO meta.dirty_task (source_id, task_key, marked_at) SELECT DISTINCT a.source_id, a.task_key, ?::TIMESTAMP "
-        f"FROM {attempts_since(earliest)} AS a INNER JOIN {table} AS w ON a.worker_key = w.worker_key AND ({condition}) "
+        f"FROM {attempts_since(con, earliest)} AS a INNER JOIN {table} AS w ON a.worker_key = w.worker_key AND ({condition}) "
         "WHERE a.source_id = ?",
         [as_of, source_id],
     )

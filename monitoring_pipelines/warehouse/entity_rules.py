@@ -296,10 +296,13 @@ def _inline_outputs(con: duckdb.DuckDBPyConnection, now: datetime, valid: bool) 
         "md5_number_lower(concat_ws(chr(31), i.source_id, 'inline ' || i.task_key)) AS key_hash "
         "FROM incoming AS i INNER JOIN changed AS c ON c.key_hash = i.key_hash"
     )
-    # One look over all stored outputs; the rest follows from what it finds.
+    # One look over stored outputs; the rest follows from what it finds. A new task has none, and those of a known one came
+    # with it or later (an hour for a clock of ours that was set back): older row groups are not read.
+    row = con.execute("SELECT min(first_seen_at) - INTERVAL 1 HOUR FROM changed WHERE NOT is_new").fetchone()
+    since = f"o.first_seen_at >= TIMESTAMP '{row[0]}'" if row and row[0] is not None else "false"
     con.execute(
         "CREATE OR REPLACE TEMP TABLE stored_inline AS SELECT o.rowid AS rid, o.key_hash, o.origin, o.valid, o.created_at "
-        "FROM raw.task_output AS o WHERE o.key_hash IN (SELECT key_hash FROM inline_output)"
+        f"FROM raw.task_output AS o WHERE {since} AND o.key_hash IN (SELECT key_hash FROM inline_output)"
     )
     con.execute("DELETE FROM stored_inline WHERE origin IS DISTINCT FROM 'inline'")
     con.execute(

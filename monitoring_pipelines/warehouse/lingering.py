@@ -43,6 +43,8 @@ class Left:
     is_wanted: Callable[[], bool]
     until: float
     pid: int
+    #: Whether anything was written since it was opened.
+    wrote: bool
 
     def end(self) -> None:
         """Close the file, then let others have it."""

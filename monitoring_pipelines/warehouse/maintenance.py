@@ -89,9 +89,9 @@ def maintain(
 
 
 def merge_log(warehouse: Warehouse) -> None:
-    """Merge the write-ahead log into the file, also when it is short."""
+    """Merge the write-ahead log into the file, also when it is short, and join small row groups."""
     with warehouse.writer("checkpoint") as con:
-        con.execute("CHECKPOINT")
+        warehouse.merge(con, tidy=True)
 
 
 def store_size(warehouse: Warehouse, lake: str | Path) -> StoreSize:
@@ -170,7 +170,7 @@ def rewrite_if_sparse(warehouse: Warehouse, *, share: float = REWRITE_SHARE, lea
     """
     fresh = warehouse.path.with_name(warehouse.path.name + ".rewrite")
     with warehouse.writer("rewrite") as con:
-        con.execute("CHECKPOINT")
+        warehouse.merge(con, tidy=True)
         row = con.execute("SELECT block_size, total_blocks, free_blocks FROM pragma_database_size()").fetchone()
         block, total, free = row if row else (0, 0, 0)
         if block * free < least_bytes or free < share * total:

@@ -67,6 +67,8 @@ _TABLES: dict[str, tuple[str, str]] = {
         ),
         "",
     ),
+    # No span of core.<table> that is still open began before this (see open_spans).
+    "meta.open_span": ('table_name VARCHAR, "since" TIMESTAMP', ""),
     # Minutes computed without a gap since the origin, and days whose hours changed since they were computed.
     "meta.window_progress": ("source_id VARCHAR, family VARCHAR, computed_through TIMESTAMP", ""),
     "meta.dirty_day": ('source_id VARCHAR, family VARCHAR, "day" TIMESTAMP, marked_at TIMESTAMP', ""),

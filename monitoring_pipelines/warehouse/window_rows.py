@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.errors import ProductError
+from monitoring_pipelines.warehouse import open_spans
 from monitoring_pipelines.warehouse.families import ACTIVE
 from monitoring_pipelines.warehouse.publish import mark_for_publish
 from monitoring_pipelines.warehouse.sql_models import Model, install_macros, window_parameters
@@ -67,6 +68,7 @@ def write_window(
     if not wanted:
         return WindowResult(model.name, source_id, start, end, 0, 0, 0, 0, 0, 0, 0.0, frozen=tuple(frozen))
     install_macros(con, model.sql)
+    open_spans.tell(con)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE window_new AS SELECT * FROM (\n{model.sql}\n) "
         f"WHERE source_id IN ({_literals(wanted)})",
