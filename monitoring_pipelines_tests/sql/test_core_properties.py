@@ -14,7 +14,7 @@ import duckdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring_pipelines.warehouse import core_workers
+from monitoring_pipelines.warehouse import core_workers, open_spans
 from monitoring_pipelines.warehouse.core_refresh import refresh_core
 from monitoring_pipelines_tests.sql.core_cases import SOURCE, add_rows, contents, new_warehouse
 from monitoring_pipelines_tests.sql.oracle_core import (
@@ -170,6 +170,17 @@ def _stored(world: World, order: random.Random | None = None) -> duckdb.DuckDBPy
 
 def _ms(span: timedelta | None) -> Decimal | None:
     return None if span is None else Decimal(span // timedelta(microseconds=1)) / 1000
+
+
+@given(st.integers(0, 10**6))
+@few
+def test_no_open_span_began_before_the_instant_that_is_kept_whatever_came_first(seed: int) -> None:
+    with _stored(_world(seed), random.Random(seed)) as con:
+        for table, (_, end) in open_spans.SPANS.items():
+            every = f"SELECT count(*) FROM {table} WHERE {end} IS NULL"
+            known = open_spans.since(con, table)
+            assert known != "true"
+            assert con.execute(f"{every} AND {known}").fetchone() == con.execute(every).fetchone()
 
 
 @given(st.integers(0, 10**6))

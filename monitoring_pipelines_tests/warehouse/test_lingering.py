@@ -43,6 +43,32 @@ def test_the_next_step_takes_the_open_file_over_and_sees_no_temporary_rows_of_th
     assert len(opened) == 1
 
 
+def test_a_look_before_the_first_step_opens_the_file_for_all_steps(run: Warehouse, monkeypatch: pytest.MonkeyPatch):
+    with run.writer("init", is_last=True) as con:
+        con.execute("CREATE TABLE counter AS SELECT 7 AS value")
+    opened = []
+    connect = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *args, **more: opened.append(args) or connect(*args, **more))
+    assert counted(run) == 7
+    with run.writer("step") as con:
+        con.execute("UPDATE counter SET value = 8")
+    assert counted(run) == 8
+    assert len(opened) == 1
+
+
+def test_a_look_alone_does_not_merge_the_log(run: Warehouse, monkeypatch: pytest.MonkeyPatch):
+    with run.writer("init", is_last=True) as con:
+        con.execute("CREATE TABLE counter AS SELECT 7 AS value")
+    monkeypatch.setattr("monitoring_pipelines.warehouse.connect.CLOSE_LOG_LIMIT", 1)
+    assert counted(run) == 7
+    lingering.let_go(run.path)
+    assert run.log_bytes() > 1
+    with run.writer("step"):
+        pass
+    lingering.let_go(run.path)
+    assert run.log_bytes() == 0
+
+
 def test_the_last_step_and_one_that_failed_close_the_file(run: Warehouse):
     with run.writer("one"):
         pass

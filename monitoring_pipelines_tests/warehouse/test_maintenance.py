@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.warehouse.connect import CLOSE_LOG_LIMIT, Warehouse
 from monitoring_pipelines.warehouse.lake import Lake, read_manifest
@@ -101,6 +103,36 @@ def test_a_long_log_is_merged_when_its_writer_closes(warehouse: Warehouse):
     assert warehouse.log_bytes() < CLOSE_LOG_LIMIT
     with warehouse.reader() as con:
         assert con.execute("SELECT count(*) FROM t").fetchone() == (2_000_000,)
+
+
+def row_groups(warehouse: Warehouse) -> int:
+    with warehouse.reader() as con:
+        return con.execute("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('t')").fetchone()[0]
+
+
+def add_and_merge(warehouse: Warehouse) -> None:
+    with warehouse.writer("w") as con:
+        con.execute("INSERT INTO t SELECT hash(random()) FROM range(5000)")
+
+
+def test_small_row_groups_are_joined_once_in_a_while_and_by_maintenance(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("monitoring_pipelines.warehouse.connect.CLOSE_LOG_LIMIT", 1)
+    with warehouse.writer("w") as con:
+        con.execute("CREATE TABLE t(a UBIGINT)")
+    for _ in range(4):
+        add_and_merge(warehouse)
+    assert warehouse.log_bytes() == 0
+    assert row_groups(warehouse) == 4
+    merge_log(warehouse)
+    assert row_groups(warehouse) == 1
+    for _ in range(3):
+        add_and_merge(warehouse)
+    assert row_groups(warehouse) == 4
+    monkeypatch.setattr("monitoring_pipelines.warehouse.connect.TIDY_EVERY_S", 0.0)
+    add_and_merge(warehouse)
+    assert row_groups(warehouse) < 4
 
 
 def test_space_of_deleted_rows_is_reused_and_can_be_given_back(
