@@ -81,7 +81,7 @@ def host_figures() -> dict[str, Any]:
 def python_figures() -> dict[str, int]:
     """Objects and collections of this process's interpreter."""
     return {
-        "objects": len(gc.get_objects()),
+        "objects": len(gc.get_objects()) + gc.get_freeze_count(),
         "gc_collections": sum(generation["collections"] for generation in gc.get_stats()),
     }
 

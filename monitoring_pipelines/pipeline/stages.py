@@ -112,7 +112,10 @@ def refresh_core(pipe: Pipeline) -> CoreRefresh:
     done = CoreRefresh()
     for source in pipe.sources:
         with pipe.warehouse.writer(f"core of {source.id}") as con:
-            done.results[source.id] = core_refresh.refresh_core(con, source.id)
+            result = done.results[source.id] = core_refresh.refresh_keys(con, source.id)
+        # A use of its own: others need not wait for both.
+        with pipe.warehouse.writer(f"samples of {source.id}") as con:
+            core_refresh.compare_samples(con, result)
     done.seconds = time.monotonic() - began
     return done
 

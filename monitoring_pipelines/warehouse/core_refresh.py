@@ -91,9 +91,15 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
     Raises:
         RuntimeError: Keys keep getting dirty, which would be a defect.
     """
+    result = refresh_keys(con, source_id, chunk_tasks=chunk_tasks)
+    compare_samples(con, result)
+    return result
+
+
+def refresh_keys(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks: int = CHUNK_TASKS) -> CoreResult:
+    """The first part of ``refresh_core``: everything but comparing samples with attempts."""
     ensure_core(con)
-    # The planner takes many filters for few rows, and a nested loop for "as of" joins of few rows.
-    con.execute("SET asof_loop_join_threshold = 0")
+    _plan_for_few(con)
     as_of = _as_of(con, source_id)
     result = CoreResult(source_id, as_of)
     if as_of is None:
@@ -107,11 +113,7 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
     first = True
     for _ in range(MAX_ROUNDS):
         if not first and not _dirty(con, source_id):
-            while True:
-                with transaction(con):
-                    compared = _compare_samples(con, result, source_id)
-                if not compared:
-                    return result
+            return result
         with transaction(con):
             begin = refresh_workers(con, result, source_id, as_of, with_open=first)
         first = False
@@ -121,6 +123,25 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
             if not done:
                 break
     raise RuntimeError(f"core keys of {source_id} do not settle")
+
+
+def compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult) -> None:
+    """The second part of ``refresh_core``, which makes no key dirty: name samples that contradict attempts (M-211)."""
+    if result.as_of is None:
+        return
+    _plan_for_few(con)
+    if result.tasks < FEW_ROWS:
+        on_one_thread(con)
+    while True:
+        with transaction(con):
+            compared = _compare_samples(con, result, result.source_id)
+        if not compared:
+            return
+
+
+def _plan_for_few(con: duckdb.DuckDBPyConnection) -> None:
+    # The planner takes many filters for few rows, and a nested loop for "as of" joins of few rows.
+    con.execute("SET asof_loop_join_threshold = 0")
 
 
 def _as_of(con: duckdb.DuckDBPyConnection, source_id: str) -> datetime | None:
