@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,19 @@ def run_job(now: str) -> dict[str, Any]:
     }
 
 
+def wait_often(path: str, seconds: str) -> list[float]:
+    """Ask for the warehouse every 50 ms while a tick runs, as sensors and checks do; seconds waited each time."""
+    from monitoring_pipelines.warehouse.connect import Warehouse
+
+    warehouse = Warehouse(path)
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+        with warehouse.reader("benchmark waits"):
+            pass
+        time.sleep(0.05)
+    return [use.wait_s for use in warehouse.stats.uses]
+
+
 def main() -> None:
     """Build stores, run ticks, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,7 +87,7 @@ def main() -> None:
         name, *arguments = given.child
         functions = {
             "build_day": build_day, "build_history": build_history, "copy_days": copy_days, "run_job": run_job,
-            "publish_all": publish_all,
+            "publish_all": publish_all, "wait_often": wait_often,
         }  # fmt: skip
         measure(lambda: functions[name](*arguments))
         return
@@ -136,7 +150,27 @@ def _ticks(root: Path, database: Any, days: int, minutes: int) -> list[Sample]:
             sample = in_child(MODULE, ["--child", "run_job", (now + timedelta(seconds=5)).isoformat()], env)
             if minute >= warm_up:
                 samples.append(sample)
+    if days:
+        _say_waits(database, platform, path, MIDNIGHT + timedelta(minutes=warm_up + minutes), env)
     return samples
+
+
+def _say_waits(database: Any, platform: Platform, path: Path, start: datetime, env: dict[str, str]) -> None:
+    """Three more ticks, during which another process asks for the warehouse all the time."""
+    waits: list[float] = []
+    holds: list[list[Any]] = []
+    for minute in range(3):
+        now = start + timedelta(minutes=minute + 1)
+        _advance(database, platform, now - timedelta(minutes=1), now, first=False)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(in_child, MODULE, ["--child", "wait_often", str(path), "9"])
+            done = in_child(MODULE, ["--child", "run_job", (now + timedelta(seconds=5)).isoformat()], env)
+            waits += asked.result().value
+        holds += done.value["holds"]
+    holds.sort(key=lambda hold: -hold[1])
+    print(
+        f"{path.parent.parent.name}: longest waits of another process: {[round(s, 2) for s in sorted(waits)[-5:]]} s; holds: {holds[:5]}"
+    )
 
 
 def _advance(database: Any, platform: Platform, start: datetime, end: datetime, first: bool) -> None:

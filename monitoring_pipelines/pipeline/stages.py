@@ -112,8 +112,12 @@ def refresh_core(pipe: Pipeline) -> CoreRefresh:
     done = CoreRefresh()
     for source in pipe.sources:
         with pipe.warehouse.writer(f"core of {source.id}") as con:
-            result = done.results[source.id] = core_refresh.refresh_keys(con, source.id)
-        # A use of its own: others need not wait for both.
+            result = core_refresh.refresh_keys(con, source.id, gives_way=pipe.warehouse.is_wanted)
+        if result.is_unfinished:
+            with pipe.warehouse.writer(f"core of {source.id}: tasks") as con:
+                result = core_refresh.refresh_keys(con, source.id, begun=result)
+        done.results[source.id] = result
+        # Uses of their own: who waits need not wait for all.
         with pipe.warehouse.writer(f"samples of {source.id}") as con:
             core_refresh.compare_samples(con, result)
     done.seconds = time.monotonic() - began

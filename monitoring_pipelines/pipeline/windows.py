@@ -182,7 +182,7 @@ def _work_off(
     begin: Callable[[Connection], None] | None = None,
     finish: Callable[[Connection], None] | None = None,
 ) -> Iterator[list[WindowDone]]:
-    """Compute the queue in batches, giving the warehouse to others every ``SLICE_S`` seconds.
+    """Compute the queue in batches, giving the warehouse to others every ``SLICE_S`` seconds, and at once to who waits.
 
     Small buckets are computed several at a time, because planning the queries costs as much as a thousand rows; the
     size of a batch follows the time the last one took. ``begin`` may fill the queue and ``finish`` look at the result;
@@ -196,7 +196,9 @@ def _work_off(
             if begin:
                 begin(con)
                 begin = None
-            while queue and (not done or time.monotonic() < until):
+                if pipe.warehouse.is_wanted():
+                    continue
+            while queue and (not done or (time.monotonic() < until and not pipe.warehouse.is_wanted())):
                 started = time.monotonic()
                 done += compute(con, [queue.popleft() for _ in range(min(size, len(queue)))])
                 size = _next_size(size, time.monotonic() - started)

@@ -11,6 +11,7 @@ rows arrived nor how they were batched matters. Workers come first, because the 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from monitoring_pipelines.warehouse.core_tables import (
     replace_rows,
 )
 from monitoring_pipelines.warehouse.core_tasks import refresh_tasks
-from monitoring_pipelines.warehouse.core_workers import refresh_workers
+from monitoring_pipelines.warehouse.core_workers import refresh_workers, scope_dirty_tasks
 from monitoring_pipelines.warehouse.family_marks import mark_due
 from monitoring_pipelines.warehouse.schema import transaction
 
@@ -50,6 +51,7 @@ class CoreResult:
         workers: Workers recomputed.
         dirty_hours: Hours newly marked for the statistics.
         changes: Rows removed and added per core table.
+        is_unfinished: Workers are done, tasks are not: somebody waited for the warehouse.
     """
 
     source_id: str
@@ -58,6 +60,7 @@ class CoreResult:
     workers: int = 0
     dirty_hours: int = 0
     changes: dict[str, Change] = field(default_factory=dict)
+    is_unfinished: bool = False
 
     def add(self, table: str, change: Change) -> None:
         """Count a change of ``core.<table>``."""
@@ -96,12 +99,30 @@ def refresh_core(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
     return result
 
 
-def refresh_keys(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks: int = CHUNK_TASKS) -> CoreResult:
-    """The first part of ``refresh_core``: everything but comparing samples with attempts."""
+def refresh_keys(
+    con: duckdb.DuckDBPyConnection,
+    source_id: str,
+    *,
+    chunk_tasks: int = CHUNK_TASKS,
+    gives_way: Callable[[], bool] = lambda: False,
+    begun: CoreResult | None = None,
+) -> CoreResult:
+    """The first part of ``refresh_core``: everything but comparing samples with attempts.
+
+    Args:
+        con: As for ``refresh_core``.
+        source_id: As for ``refresh_core``.
+        chunk_tasks: As for ``refresh_core``.
+        gives_way: Asked between workers and tasks; when it is true, the result ``is_unfinished``.
+        begun: Such a result, to go on with, on any connection.
+    """
     ensure_core(con)
     _plan_for_few(con)
     as_of = _as_of(con, source_id)
-    result = CoreResult(source_id, as_of)
+    result = begun or CoreResult(source_id, as_of)
+    # Workers judged at another instant are judged again.
+    resumes = result.is_unfinished and result.as_of == as_of
+    result.as_of, result.is_unfinished = as_of, False
     if as_of is None:
         return result
     with transaction(con):
@@ -110,13 +131,19 @@ def refresh_keys(con: duckdb.DuckDBPyConnection, source_id: str, *, chunk_tasks:
         _wake(con, source_id)
     if int(value(con, "SELECT count(*) FROM meta.dirty_task WHERE source_id = $1", [source_id])) < FEW_ROWS:
         on_one_thread(con)
-    first = True
-    for _ in range(MAX_ROUNDS):
-        if not first and not _dirty(con, source_id):
+    for number in range(MAX_ROUNDS):
+        if number and not _dirty(con, source_id):
             return result
-        with transaction(con):
-            begin = refresh_workers(con, result, source_id, as_of, with_open=first)
-        first = False
+        if resumes:
+            with transaction(con):
+                begin = scope_dirty_tasks(con, source_id, as_of)
+        else:
+            with transaction(con):
+                begin = refresh_workers(con, result, source_id, as_of, with_open=not number)
+            if not number and gives_way():
+                result.is_unfinished = True
+                return result
+        resumes = False
         while True:
             with transaction(con):
                 done = refresh_tasks(con, result, source_id, as_of, begin, chunk_tasks)

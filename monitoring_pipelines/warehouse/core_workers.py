@@ -100,7 +100,7 @@ def _claim_workers(
     Returns:
         Where the hot window of the dirty tasks begins, and in how many parts the workers are derived.
     """
-    hot_since = _scope_dirty_tasks(con, source_id, as_of)
+    hot_since = scope_dirty_tasks(con, source_id, as_of)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE claim_worker AS "
         "SELECT source_id, worker_key, min(since) AS since FROM meta.dirty_worker "
@@ -136,7 +136,7 @@ def _claim_workers(
     return hot_since, 1 + rows // EVIDENCE_ROWS
 
 
-def _scope_dirty_tasks(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime) -> datetime:
+def scope_dirty_tasks(con: duckdb.DuckDBPyConnection, source_id: str, as_of: datetime) -> datetime:
     """``scope_claimed_event`` and ``scope_claimed_task``: rows of all dirty tasks, for the evidence they give.
 
     Returns:

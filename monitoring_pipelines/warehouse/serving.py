@@ -101,8 +101,7 @@ attempt AS (
             'queue_wait_ms': queue_wait_ms, 'execution_ms': execution_ms, 'late_event_count': late_event_count,
             'executor_ended_at': executor_ended_at})) AS attempt_list
     FROM core.task_attempt
-    WHERE task_hash IN (SELECT own_hash FROM subject)
-        AND (started_at IS NULL OR started_at >= {start} - INTERVAL 1 DAY)
+    WHERE task_hash IN (SELECT own_hash FROM subject) AND started_at >= {start} - INTERVAL 1 DAY
     GROUP BY task_hash
 ),
 output AS (
