@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 #: Every opener replays the log (28 ms a megabyte); merging it costs 0.15 s. From 4 MB on, which is every second tick of
 #: a busy platform, the sum is smallest. A transaction that writes more merges when it commits.
 CLOSE_LOG_LIMIT = 4_000_000
-#: Each merge leaves small row groups behind. Joining them rewrites the last rows of every table (1.5 s), so it waits until
+#: Each merge leaves small row groups behind. Joining them rewrites the last rows of every table (1.4 s), so it waits until
 #: an hour's have come together, seconds; after a day of them looking for keys would cost ten times as much.
 TIDY_EVERY_S = 3600.0
 COMMIT_LOG_LIMIT = "128MB"
@@ -368,6 +368,7 @@ class Warehouse:
         if tidy:
             con.execute("SET max_vacuum_tasks = 0")
             self._tidied.touch()
+        con.execute(f"SET threads = {self._config['threads']}")
 
     @property
     def _tidied(self) -> Path:

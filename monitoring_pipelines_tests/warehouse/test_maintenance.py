@@ -95,6 +95,13 @@ def test_merging_empties_the_log(warehouse: Warehouse):
     assert warehouse.log_bytes() == 0
 
 
+def test_work_after_a_merge_has_all_threads_again(warehouse: Warehouse):
+    with warehouse.writer("w") as con:
+        before = con.execute("SELECT current_setting('threads')").fetchone()
+        warehouse.merge(con, tidy=True)
+        assert con.execute("SELECT current_setting('threads')").fetchone() == before
+
+
 def test_a_long_log_is_merged_when_its_writer_closes(warehouse: Warehouse):
     with warehouse.writer("w") as con:
         con.execute("CREATE TABLE t(a UBIGINT)")
