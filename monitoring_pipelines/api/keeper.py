@@ -51,7 +51,7 @@ def _watch(services: Services, stop: threading.Event) -> None:
 
 
 def prepare(services: Services) -> None:
-    """Ask what everybody asks: counts of files, the overview, the families of a scrape."""
+    """Ask what everybody asks: counts and keys of files, the overview, the families of a scrape."""
     from monitoring_pipelines.api import summaries
     from monitoring_pipelines.api.routes.metrics import collector_of
 
@@ -59,6 +59,7 @@ def prepare(services: Services) -> None:
         for source_id in services.source_ids:
             summaries.task_totals(services, look, source_id)
             summaries.live_totals(services, look, source_id)
+        summaries.index_of(services).bits.read(look)
     summaries.overview(services, services.source_ids)
     collector_of(services).read_ahead()
     trim()

@@ -7,6 +7,7 @@ parameters and envelopes, completeness (``completeness``).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import threading
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monitoring_pipelines.entities import TASK_STATUSES
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.published.key_bits import KeyBits
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import partition_span
@@ -171,8 +173,13 @@ class _Counts:
 
 @dataclass
 class TaskIndex:
-    """What is remembered of files; one per process, shared by threads."""
+    """What is remembered of files; one per process, shared by threads.
 
+    Attributes:
+        bits: Which files may hold a task, for ``find``.
+    """
+
+    bits: KeyBits = field(default_factory=KeyBits)
     _facts: dict[str, _FileFacts] = field(default_factory=dict)
     _counts: OrderedDict[TaskFilter, _Counts] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -397,19 +404,28 @@ def _rows(
 
 
 def find(
-    look: Look, sources: Sequence[str], task_key: str, columns: Sequence[str] = (*LISTED, *NESTED)
+    look: Look,
+    sources: Sequence[str],
+    task_key: str,
+    columns: Sequence[str] = (*LISTED, *NESTED),
+    bits: KeyBits | None = None,
 ) -> list[dict[str, Any]]:
     """The task of this key in each source that has it, by source; with attempts, events, outputs and anomalies.
 
-    ``columns``: those that are needed, ``source_id`` among them; every nested one costs milliseconds.
+    Args:
+        look: The version to read.
+        sources: Where the key may be.
+        task_key: Compared byte by byte.
+        columns: Those that are needed, ``source_id`` among them; every nested one costs milliseconds.
+        bits: What is known of the files; without it the key is looked for in all of them.
     """
     if not look.has(TASK) or not sources:
         return []
-    hashes = [f"md5_number_lower(concat_ws(chr(31), $s{n}, $key))" for n in range(len(sources))]
-    values: dict[str, Any] = {f"s{n}": source for n, source in enumerate(sources)} | {"key": task_key}
-    numbers = look.tuples(f"SELECT {', '.join(hashes)}", values)[0]
-    some = f"task_hash IN ({', '.join(str(number) for number in numbers)})"
-    files = list(look.files(TASK))
+    numbers = [_hash(source, task_key) for source in sources]
+    some = f"task_hash IN ({', '.join(map(str, numbers))})"
+    files = list(look.files(TASK)) if bits is None else bits.partitions(look, numbers)
+    if not files:
+        return []
     places = [at for (at,) in look.tuples(f"SELECT DISTINCT bucket_at FROM {look.summary(PLACE, files)} WHERE {some}")]
     keys = [key for key in files if any(_holds(key, at) for at in places)]
     if not keys:
@@ -421,6 +437,12 @@ def find(
         {"key": task_key},
     )
     return sorted(rows, key=lambda row: row["source_id"])
+
+
+def _hash(source_id: str, task_key: str) -> int:
+    """``task_hash`` as the warehouse makes it: the lower half of a digest of source and key."""
+    digest = hashlib.md5(f"{source_id}\x1f{task_key}".encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+    return int.from_bytes(digest[8:], "little")
 
 
 #: What a task is looked up by.

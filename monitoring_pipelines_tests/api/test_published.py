@@ -13,7 +13,7 @@ import pytest
 
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config.schema import Settings
-from monitoring_pipelines.published import completeness, tasks
+from monitoring_pipelines.published import completeness, key_bits, tasks
 from monitoring_pipelines.published.reader import Look, Published, with_values
 from monitoring_pipelines.quality.figures import Figures
 from monitoring_pipelines.warehouse.task_summaries import APART, JUDGED
@@ -187,12 +187,47 @@ def test_every_look_has_the_settings_of_its_reader(lake: Path) -> None:
         assert {name: look.value(f"SELECT current_setting('{name}')") for name in wanted} == wanted
 
 
-def test_every_task_is_found_by_its_key_in_whatever_file_it_is(lake: Path) -> None:
+@pytest.mark.parametrize("most", [0, 60, key_bits.MOST_TASKS])
+def test_every_task_is_found_by_its_key_in_whatever_file_it_is(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(key_bits, "MOST_TASKS", most)  # older tasks are not remembered, and found all the same
     with Published(lake).look() as look:
-        for n in range(0, 160, 9):
-            (row,) = tasks.find(look, ["shop"], f"t{n:03}")
-            assert (row["task_key"], row["outputs"]) == (f"t{n:03}", n % 3)
-        assert tasks.find(look, ["shop"], "t1") == []
+        for bits in (None, tasks.TaskIndex().bits):
+            for n in range(160):
+                (row,) = tasks.find(look, ["other", "shop"], f"t{n:03}", bits=bits)
+                assert (row["task_key"], row["outputs"]) == (f"t{n:03}", n % 3)
+            assert tasks.find(look, ["shop"], "t1", bits=bits) == []
+
+
+def test_a_look_up_opens_the_file_of_the_task_and_hardly_another(lake: Path) -> None:
+    with Published(lake).look() as look:
+        files, bits, opened = look.files(tasks.TASK), tasks.TaskIndex().bits, 0
+        rows = look.tuples(f"SELECT task_hash, filename FROM {look.partition(tasks.TASK, list(files), 'filename')}")
+        for number, path in rows:
+            chosen = [str(lake / files[key]) for key in bits.partitions(look, [number])]
+            assert path in chosen
+            opened += len(chosen)
+        assert len(files) > 20
+        assert opened / len(rows) < 1 + len(files) / 10
+
+
+def test_bits_of_files_that_are_gone_are_forgotten(serve: Serve) -> None:
+    client: Client = serve({})
+    world = World(client.settings, client.clock)
+    world.source()
+    published, bits = Published(world.lake), tasks.TaskIndex().bits
+    for key in "ab":
+        world.task(key)
+        world.publish()
+        with published.look() as look:
+            assert bits.read(look).keys() == set(look.files(tasks.TASK).values())
+
+
+@pytest.mark.parametrize("key", ["a", "it's", "\x1f", "数据", "\U0001f600", "a\0b", ""])
+def test_a_key_is_hashed_as_the_warehouse_does(key: str) -> None:
+    sql = with_values("SELECT md5_number_lower(concat_ws(chr(31), ?, ?))", ["shop", key])
+    assert duckdb.connect().execute(sql).fetchone() == (tasks._hash("shop", key),)
 
 
 def test_lists_answer_the_same_from_files_without_summaries(lake: Path) -> None:

@@ -89,9 +89,8 @@ def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Resp
 def found_task(services: Services, look: Look, task_key: str, source: str | None) -> dict[str, Any]:
     """The task with all its nested rows; 404 when unknown, 400 when several sources have the key."""
     known = [name for name in chosen_sources(services, source) if name != "_self"]
-    # Each source more is another look-up in all files.
     able = [name for name in known if services.settings.source(name).mapped("task")]
-    rows = tasks.find(look, able, task_key)
+    rows = tasks.find(look, able, task_key, bits=index_of(services).bits)
     name = one_source((row["source_id"] for row in rows), source, "this task key")
     if name is None:
         raise missing("unknown task")
