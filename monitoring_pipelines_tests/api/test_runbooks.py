@@ -23,6 +23,30 @@ def test_index_and_every_runbook_are_served_and_link_only_to_what_exists(serve) 
     assert client.get("/runbooks/..%2f..%2fREADME").status_code == 404
 
 
+def test_a_runbook_is_shown_in_the_language_of_the_reader(serve) -> None:
+    client = serve()
+    chinese = client.get("/runbooks/orphans?lang=zh-CN").text
+    english = client.get("/runbooks/orphans?lang=en").text
+    assert 'class="panel prose" lang="zh-CN"' in chinese
+    assert "不属于任何已知任务的输出" in chinese
+    assert 'class="panel prose" lang="en"' in english
+    assert "outputs of tasks nobody knows" in english
+    assert "不属于任何已知任务的输出" in client.get("/runbooks?lang=zh-CN").text
+
+
+def test_a_runbook_without_translation_is_shown_in_english(serve, tmp_path, monkeypatch) -> None:
+    (tmp_path / "own.md").write_text("# own: a rule of this site\n\nDo this.\n")
+    monkeypatch.setattr(runbooks, "folder", lambda: tmp_path)
+    runbooks.names.cache_clear()
+    try:
+        answer = serve().get("/runbooks/own?lang=zh-CN")
+    finally:
+        runbooks.names.cache_clear()
+    assert answer.status_code == 200
+    assert 'class="panel prose" lang="en"' in answer.text
+    assert "Do this." in answer.text
+
+
 def test_default_links_of_messages_lead_to_the_page() -> None:
     settings = Settings()
     address = runbook_address(settings, "orphans")

@@ -21,7 +21,10 @@ from monitoring_pipelines.warehouse.core_tables import ensure_core
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 PAGES = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.md")) if path.stem != "README"}
+#: Their counterparts in the other language of the pages.
+CHINESE = {path.stem: path.read_text("utf-8") for path in sorted((FOLDER / "zh-CN").glob("*.md"))}
 SECTIONS = ["Symptom", "Causes", "Diagnosis", "Fix", "Verification", "Prevention"]
+CHINESE_SECTIONS = ["症状", "原因", "诊断", "处置", "验证", "预防"]
 #: Alerts that no rule of the configuration raises.
 OTHERS = {
     "monitoring_error",
@@ -69,6 +72,42 @@ def test_links_between_pages_lead_somewhere_and_the_index_has_all():
         for target in re.findall(r"\]\(([\w.]+)\.md\)", text):
             assert target in PAGES, f"{name} → {target}"
     assert set(re.findall(r"\]\(([\w.]+)\.md\)", index)) == set(PAGES)
+
+
+def test_every_page_and_the_index_exist_in_chinese():
+    assert set(CHINESE) == {*PAGES, "README"}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "README"])
+def test_a_page_tells_the_same_in_both_languages(page: str):
+    """Same structure, code, names and links; what is said about them is translated."""
+    english = PAGES.get(page) or (FOLDER / f"{page}.md").read_text("utf-8")
+    chinese = CHINESE[page]
+    # the comments inside a block are translated with the rest
+    assert code(chinese) == code(english)
+    assert sorted(inline(chinese)) == sorted(inline(english))
+    assert re.findall(r"\]\(([^)]+)\)", chinese) == re.findall(r"\]\(([^)]+)\)", english)
+    shape = r"^(#+|\*) "
+    assert re.findall(shape, chinese, re.MULTILINE) == re.findall(shape, english, re.MULTILINE)
+    assert english.splitlines()[0].partition(":")[0] == chinese.splitlines()[0].partition(":")[0] or page == "README"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_section_of_a_chinese_page_is_chinese(page: str):
+    text = CHINESE[page]
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == CHINESE_SECTIONS
+    parts = [text.splitlines()[0], *(section(text, name) for name in CHINESE_SECTIONS)]
+    said = [re.sub(r"```.*?```", "", part, flags=re.DOTALL).strip() for part in parts]
+    assert all(re.search(r"[\u4e00-\u9fff]{2}", part) for part in said if part)
+
+
+def code(text: str) -> list[str]:
+    found = re.findall(r"```(\w*\n.*?)```", text, re.DOTALL)
+    return [re.sub(r"\s+# .*", "", block) for block in found]
+
+
+def inline(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
 def commands() -> list[str]:

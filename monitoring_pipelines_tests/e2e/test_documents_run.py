@@ -19,7 +19,10 @@ from monitoring_pipelines_tests.support.mysql_server import TestDatabase
 from monitoring_pipelines_tests.support.source_tables import WAVERLESS
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/operations.md", "docs/runbooks/README.md")
+DOCUMENTS = (
+    "README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/operations.md", "docs/runbooks/README.md",
+    "docs/runbooks/zh-CN/README.md",
+)  # fmt: skip
 #: They serve until they are ended: ``test_dagster_ui`` and ``test_load_test`` run them.
 SERVING = {"up", "serve", "demo"}
 #: What stands for something of the reader's own → what it is here.

@@ -36,7 +36,7 @@ STRINGS = {
     "alerts.value": ("当前值 / 阈值", "Value / threshold"),
     "alerts.scope": ("范围", "Scope"),
     "alerts.tasks": ("任务", "Tasks"),
-    "alerts.runbook": ("处理手册", "Runbook"),
+    "alerts.runbook": ("处置手册", "Runbook"),
     "alerts.history": ("历史", "History"),
     "alerts.messages": ("通知", "Notifications"),
     "alerts.samples": ("明细", "Details"),

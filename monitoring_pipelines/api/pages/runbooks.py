@@ -1,6 +1,7 @@
 """Runbooks: what to do about an alert, from the files that travel with the product (A-309).
 
-What belongs here: finding and showing ``<id>.md``. What does not: the texts (``docs/runbooks``).
+What belongs here: finding and showing ``<id>.md`` in the reader's language. What does not: the texts (``docs/runbooks``
+in English, each further language in a folder of its name).
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.config.schema import Settings
 
 STRINGS = {
-    "runbooks.title": ("处理手册", "Runbooks"),
+    "runbooks.title": ("处置手册", "Runbooks"),
     "runbooks.all": ("全部手册", "All runbooks"),
     "runbooks.alerts": ("此类告警", "Alerts of this kind"),
 }
 router = APIRouter(include_in_schema=False, prefix="/runbooks")
 _PACKAGE = Path(__file__).resolve().parents[2]
 INDEX = "README"
+#: Language of the texts that every runbook has.
+FIRST_LANGUAGE = "en"
 #: Addresses a runbook may lead to; anything else becomes plain text.
 _KNOWN_LINK = re.compile(r"^(https?://|/(?!/)|#)")
 
@@ -70,11 +73,19 @@ def one(request: Request, runbook_id: Annotated[str, PathParam(pattern=r"^[A-Za-
 
 def _page(request: Request, name: str) -> Response:
     view = View(request)
-    title, body = rendered((folder() / f"{name}.md").read_text(encoding="utf-8"))
-    heading = view.t("runbooks.title") if name == INDEX else title
+    path, language = text_of(name, view.language)
+    title, body = rendered(path.read_text(encoding="utf-8"))
+    is_index = name == INDEX
+    heading = view.t("runbooks.title") if is_index else title
     return render(
-        request, "runbook.html", title=heading, view=view, refresh=None, body=body, name=name, is_index=name == INDEX
+        request, "runbook.html", title=heading, view=view, refresh=None, body=body, language=language, is_index=is_index
     )
+
+
+def text_of(name: str, language: str) -> tuple[Path, str]:
+    """File of a runbook and its language: the reader's where there is one (S-801), else the first."""
+    own = folder() / language / f"{name}.md"
+    return (own, language) if own.is_file() else (folder() / f"{name}.md", FIRST_LANGUAGE)
 
 
 @cache

@@ -16,7 +16,7 @@ COMMON: dict[str, tuple[str, str]] = {
     "nav.ingest": ("业务采集", "Ingest"),
     "nav.self": ("自监控", "Self-monitoring"),
     "nav.partitions": ("统计分区", "Statistics"),
-    "nav.runbooks": ("处理手册", "Runbooks"),
+    "nav.runbooks": ("处置手册", "Runbooks"),
     "common.skip": ("跳到内容", "Skip to content"),
     "common.language": ("语言", "Language"),
     "common.theme": ("外观", "Theme"),
