@@ -32,13 +32,16 @@ def channel_counters(state: StateStore, look: Look | None) -> dict[str, tuple[in
         for (channel, ok), n in counters.ATTEMPTS.total(con).items():
             add(channel, *((n, 0) if ok else (0, n)))
     if look is not None and look.has(_TABLE):
-        mapped = look.tuples(
-            "SELECT channel, coalesce(sum(attempts_ok), 0)::BIGINT, coalesce(sum(attempts_failed), 0)::BIGINT "
-            f"FROM {look.table(_TABLE)} WHERE source_id <> '_self' GROUP BY channel"
-        )
-        for channel, ok, failed in mapped:
+        for channel, ok, failed in look.once(("mapped notifications",), (_TABLE,), lambda: _mapped(look)):
             add(channel, int(ok), int(failed))
     return dict(sorted(counts.items()))
+
+
+def _mapped(look: Look) -> list[tuple[str, int, int]]:
+    return look.tuples(
+        "SELECT channel, coalesce(sum(attempts_ok), 0)::BIGINT, coalesce(sum(attempts_failed), 0)::BIGINT "
+        f"FROM {look.table(_TABLE)} WHERE source_id <> '_self' GROUP BY channel"
+    )
 
 
 #: Latency figures look at so many successful posts (S-330).

@@ -238,11 +238,17 @@ def test_the_timeline_of_a_task_is_told_in_words(shop: tuple[Client, World]) -> 
     assert "attempt" not in text
 
 
-def test_jobs_of_the_product_have_names_in_the_readers_language(shop: tuple[Client, World]) -> None:
-    client, world = shop
+def test_jobs_of_the_product_have_names_in_the_readers_language(serve: Serve) -> None:
+    client = serve({"sources": [SHOP, SCHEDULER]})
+    world = World(client.settings, client.clock)
+    world.source("sched")
+    world.job("zebra", source="sched")
     world.publish()
     for language, name in (("en", "Full check"), ("zh-CN", "完整检查")):
         assert name in text_of(client, "/scheduler-monitoring?scope=self", lang=language)
+        both = text_of(client, "/scheduler-monitoring?scope=all", lang=language)
+        assert name in both
+        assert "zebra" in both
         assert name in text_of(client, "/scheduler-monitoring/jobs/full_check_job?source=_self", lang=language)
 
 

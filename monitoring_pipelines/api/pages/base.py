@@ -71,6 +71,8 @@ class View:
         self.theme = _choice(request, "mp_theme", "theme", THEMES, "auto")
         self.zone = services.settings.timezone
         self.now = services.clock.now()
+        self._zone = ZoneInfo(self.zone)
+        self._this_year = self.now.replace(tzinfo=UTC).astimezone(self._zone).year
         #: Whether something of the state store is missing on the page.
         self.lacks_state = False
 
@@ -85,8 +87,7 @@ class View:
 
     def t(self, key: str, **values: Any) -> str:
         """The text of ``key`` in the reader's language."""
-        pair = all_strings()[key]
-        text = pair[LANGUAGES.index(self.language)]
+        text = strings_in(self.language)[key]
         return text.format(**values) if values else text
 
     def knows(self, key: str) -> bool:
@@ -147,10 +148,9 @@ class View:
             return UNKNOWN
         if isinstance(instant, date) and not isinstance(instant, datetime):
             return instant.isoformat()
-        shown = instant.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone))
+        shown = instant.replace(tzinfo=UTC).astimezone(self._zone)
         if pattern is None:
-            this_year = shown.year == self.now.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone)).year
-            pattern = "%m-%d %H:%M:%S" if this_year else "%Y-%m-%d %H:%M:%S"
+            pattern = "%m-%d %H:%M:%S" if shown.year == self._this_year else "%Y-%m-%d %H:%M:%S"
         return f"{shown:{pattern}}"
 
     def ago(self, instant: datetime | None) -> str:
@@ -168,7 +168,8 @@ class View:
         """An instant as a ``time`` element, local text with the UTC value behind it."""
         if instant is None:
             return UNKNOWN
-        return Markup('<time datetime="{0}Z" title="{0}Z">{1}</time>').format(instant.isoformat(), self.local(instant))
+        text = instant.isoformat()  # neither text has a character that means something in HTML
+        return Markup(f'<time datetime="{text}Z" title="{text}Z">{self.local(instant)}</time>')
 
     def url(self, path: str, **query: Any) -> str:
         """A link with only the parameters that have a value."""
@@ -210,10 +211,17 @@ def all_strings() -> dict[str, tuple[str, str]]:
 
 
 @cache
+def strings_in(language: str) -> dict[str, str]:
+    """Every text of every page in one language."""
+    place = LANGUAGES.index(language)
+    return {key: pair[place] for key, pair in all_strings().items()}
+
+
+@cache
 def _environment() -> Environment:
     env = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     env.tests["drawable"] = lambda spec: any(value is not None for line in spec["series"] for value in line["values"])
     env.filters["part"] = lambda text: quote(str(text), safe="")

@@ -169,7 +169,7 @@ def listed(
 
 def called(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows, the product's own jobs by their names in the reader's language; others are called what their source says."""
-    if all(row["source_id"] != jobs.SELF for row in rows):
+    if not rows or rows[-1]["source_id"] != jobs.SELF:  # its own come last (``with_own``)
         return rows
     own = product_jobs(view.services.settings)
     return [
