@@ -47,7 +47,7 @@ def _check(
     return {"run_id": run.run_id}
 
 
-def _plan(settings: Any, state: Any, clock: Any, actor: str, **request: Any) -> dict[str, Any]:
+def _plan(settings: Any, state: Any, clock: Any, actor: str, new_plan_id: str, **request: Any) -> dict[str, Any]:
     from monitoring_pipelines.compensation.model import PlanRequest
     from monitoring_pipelines.compensation.plan import Planner
 
@@ -55,7 +55,7 @@ def _plan(settings: Any, state: Any, clock: Any, actor: str, **request: Any) -> 
         request[name] = datetime.fromisoformat(request[name]) if request[name] else None
     if request["task_ids"] is not None:
         request["task_ids"] = tuple(request["task_ids"])
-    plan = Planner(settings, state, clock).make(PlanRequest(**request), actor)
+    plan = Planner(settings, state, clock).make(PlanRequest(**request), actor, plan_id=new_plan_id)
     return {"plan_id": plan["plan_id"]}
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,36 +20,68 @@ from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing
 from monitoring_pipelines.clock import NOW_VARIABLE, FixedClock
 from monitoring_pipelines.quality.model import CheckRun
 from monitoring_pipelines.state import checks as stored
+from monitoring_pipelines.state import repair as repair_store
 from monitoring_pipelines.state.ids import new_id
 
 if TYPE_CHECKING:
     from monitoring_pipelines.api.services import Services
 
 log = logging.getLogger(__name__)
-#: Longest wait for a started check to store that it runs, seconds.
+#: Longest wait for a started action to store that it runs, seconds.
 _STORED_WITHIN_S = 30.0
+#: What a request waits that is to be answered at once, seconds: bad requests are refused within it.
+_AT_ONCE_S = 0.05
+#: A repair is refused this soon after it is stored; one that still goes on then is under way, seconds.
+_REFUSED_WITHIN_S = 2.0
 #: Exit codes of surfaces §7 that are conflicts: locked, refused, paused.
 _CONFLICTS = (4, 5, 6)
 
 
 def start(
-    services: Services, action: str, timeout_s: float, **request: Any
-) -> tuple[subprocess.Popen[str], dict[str, Any] | None]:
-    """Start an action; its answer, or None when it goes on after ``timeout_s`` seconds."""
+    services: Services, action: str, timeout_s: float, goes_on: Callable[[], bool], **request: Any
+) -> dict[str, Any] | None:
+    """Start an action.
+
+    Args:
+        services: What the server has.
+        action: Name in ``child.ACTIONS``.
+        timeout_s: Seconds to wait for its answer.
+        goes_on: Whether it can be asked for elsewhere; until then the wait lasts, ``_STORED_WITHIN_S`` at most.
+        request: Its arguments.
+
+    Returns:
+        Its answer, or None when it goes on.
+
+    Raises:
+        ApiError: 503 when it ended without an answer.
+    """
     process = subprocess.Popen(  # noqa: S603 - a fixed command of this product
         [sys.executable, "-m", "monitoring_pipelines.api.child", json.dumps({"action": action} | request)],
         env=_environment(services), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    try:
-        output, errors = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        threading.Thread(target=process.communicate, daemon=True).start()
-        return process, None
+    until = time.monotonic() + timeout_s + _STORED_WITHIN_S
+    while True:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+            break
+        except subprocess.TimeoutExpired:
+            if goes_on() or time.monotonic() > until:
+                threading.Thread(target=_follow, args=(action, process), daemon=True).start()
+                return None
+            timeout_s = 0.05
     answer = _answer(output)
     if not answer:
         log.error("%s ended with code %s: %s", action, process.returncode, errors.strip()[-2000:])
         raise ApiError(503, f"the {action} could not be run; the log says why", "failed")
-    return process, answer
+    return answer
+
+
+def _follow(action: str, process: subprocess.Popen[str]) -> None:
+    """Log how an action ended that nobody waits for any more."""
+    output, errors = process.communicate()
+    if process.returncode:
+        said = _answer(output).get("message") or errors.strip()[-2000:]
+        log.error("%s ended with code %s: %s", action, process.returncode, said)
 
 
 def refuse(answer: dict[str, Any], what: str) -> None:
@@ -102,25 +135,70 @@ def check(
         ApiError: 409 when one of the type is running already; 503 when it could not be started.
     """
     run_id = new_id(services.clock.now())
-    limit = services.settings.api.sync_check_timeout_s if wait else 0.05
-    process, answer = start(
-        services, "check", limit, run_type=run_type, hours_back=hours_back, source=source, new_run_id=run_id
-    )
+
+    def is_stored() -> bool:
+        return stored.load(services.state, run_id) is not None
+
+    answer = start(
+        services, "check", services.settings.api.sync_check_timeout_s if wait else _AT_ONCE_S, is_stored,
+        run_type=run_type, hours_back=hours_back, source=source, new_run_id=run_id,
+    )  # fmt: skip
     if answer is None:
-        _until_stored(services, run_type, run_id, process)
+        if not is_stored():
+            raise ApiError(503, "the check was started and has not reported back", "check_failed")
         return Started(run_id, None)
     refuse(answer, f"{run_type} check")
     return Started(run_id, stored.load(services.state, run_id))
 
 
-def _until_stored(services: Services, run_type: str, run_id: str, process: subprocess.Popen[str]) -> None:
-    """Wait until the run that was just started can be asked for."""
-    until = time.monotonic() + _STORED_WITHIN_S
-    while time.monotonic() < until:
-        ended = process.poll() is not None
-        if stored.load(services.state, run_id) is not None:
-            return
-        if ended:
-            raise conflict(f"a {run_type} check is already running or could not be started", "check_running")
-        time.sleep(0.05)
-    raise ApiError(503, "the check was started and has not reported back", "check_failed")
+def plan(services: Services, *, wait: bool, **request: Any) -> tuple[str, bool]:
+    """Make a repair plan and wait for it up to ``api.sync_check_timeout_s``.
+
+    Args:
+        services: What the server has.
+        wait: Whether to wait for its end, or only until it can be asked for.
+        request: Arguments of the action.
+
+    Returns:
+        Id of the plan, and whether it is made. A plan is stored once its tasks are read: where that takes longer than
+        ``_STORED_WITHIN_S``, its id is unknown to other routes until then.
+
+    Raises:
+        ApiError: 400, 404, 409 or 503 when it cannot be made.
+    """
+    plan_id = new_id(services.clock.now())
+
+    def is_stored() -> bool:
+        with services.state.read() as con:
+            return repair_store.has_plan(con, plan_id)
+
+    limit = services.settings.api.sync_check_timeout_s if wait else _AT_ONCE_S
+    answer = start(services, "plan", limit, is_stored, new_plan_id=plan_id, **request)
+    if answer is not None:
+        refuse(answer, "plan")
+    return plan_id, answer is not None
+
+
+def repair(services: Services, action: str, new_run_id: str, **request: Any) -> None:
+    """Begin a repair run; it goes on when this returns (S-260).
+
+    Args:
+        services: What the server has.
+        action: apply, resume, verify or rollback.
+        new_run_id: Id of the new run.
+        request: Arguments of the action.
+
+    Raises:
+        ApiError: 409 with the reason word when it is refused; 400, 404 or 503 when it cannot begin.
+    """
+    stored_at: list[float] = []
+
+    def is_under_way() -> bool:
+        with services.state.read() as con:
+            if not stored_at and repair_store.run_state(con, new_run_id) is not None:
+                stored_at.append(time.monotonic())
+        return bool(stored_at) and time.monotonic() - stored_at[0] > _REFUSED_WITHIN_S
+
+    answer = start(services, action, _AT_ONCE_S, is_under_way, new_run_id=new_run_id, **request)
+    if answer is not None:
+        refuse(answer, action)

@@ -52,7 +52,7 @@ def _strict_day(value: Any) -> Any:
 Integer = Annotated[int, BeforeValidator(_strict_integer)]
 Flag = Annotated[bool, BeforeValidator(_strict_flag)]
 #: Whether to answer 202 at once instead of waiting (S-102).
-AsyncParam = Annotated[Flag, Query(alias="async", description="Answer 202 with the run's id at once")]
+AsyncParam = Annotated[Flag, Query(alias="async", description="Answer 202 with the id of the run or plan at once")]
 Day = Annotated[date, BeforeValidator(_strict_day)]
 Instant = Annotated[
     str | None, Query(json_schema_extra=_INSTANT, description="RFC 3339 time or date; without offset it is UTC")

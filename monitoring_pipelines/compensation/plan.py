@@ -63,13 +63,16 @@ class Planner:
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
 
-    def make(self, request: PlanRequest, actor: str, progress: Progress | None = None) -> dict[str, Any]:
+    def make(
+        self, request: PlanRequest, actor: str, progress: Progress | None = None, plan_id: str | None = None
+    ) -> dict[str, Any]:
         """Make a plan and store it; nothing is written to the source (R-301).
 
         Args:
             request: What to look at.
             actor: Who asks.
             progress: Called with (items done, candidates).
+            plan_id: Id of the new plan, where the caller has to know it before.
 
         Returns:
             The stored row of ``repair_plan``; its state is ready, approved (by policy), aborted or paused.
@@ -87,7 +90,8 @@ class Planner:
             ctx.before_call = Pacer(self.settings.repair.rate_per_s, self.sleep, self.monotonic).wait
             recoverers = build_recoverers(ctx, request.recoverers)
             scope = self._read(source, request, now)
-            plan = self._begin(request, source, scope, actor, now, [name for name, _ in recoverers])
+            names = [name for name, _ in recoverers]
+            plan = self._begin(plan_id or new_id(now), request, source, scope, actor, now, names)
             building = _Building(self, plan, scope, Asker(recoverers, self.settings.repair, self.sleep), ctx)
             try:
                 items = building.run(self._candidates(scope, request), progress)
@@ -136,10 +140,11 @@ class Planner:
         return chosen[: request.max_tasks]
 
     def _begin(
-        self, request: PlanRequest, source: SourceSettings, scope: Scope, actor: str, now: datetime, ids: list[str]
-    ) -> dict[str, Any]:
+        self, plan_id: str, request: PlanRequest, source: SourceSettings, scope: Scope, actor: str, now: datetime,
+        ids: list[str],
+    ) -> dict[str, Any]:  # fmt: skip
         plan = {
-            "plan_id": new_id(now), "source_id": source.id, "created_at": now, "created_by": actor,
+            "plan_id": plan_id, "source_id": source.id, "created_at": now, "created_by": actor,
             "mode": request.mode, "window_from": request.window_from, "window_to": request.window_to,
             "task_ids": list(request.task_ids) if request.task_ids is not None else None,
             "unknown_ids": scope.unknown_ids, "rejected_ids": scope.rejected_ids, "max_tasks": request.max_tasks,

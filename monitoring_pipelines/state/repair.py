@@ -31,6 +31,11 @@ def get_plan(con: Connection, plan_id: str) -> Row:
     return found[0]
 
 
+def run_state(con: Connection, run_id: str) -> str | None:
+    """State of a run; None when it is not stored."""
+    return con.execute(select(t.repair_run.c.state).where(t.repair_run.c.run_id == run_id)).scalar_one_or_none()
+
+
 def get_run(con: Connection, run_id: str) -> Row:
     """The run; UsageError when there is none of this id."""
     found = _rows(con, select(t.repair_run).where(t.repair_run.c.run_id == run_id))
@@ -59,6 +64,11 @@ def count_plans(con: Connection, source_id: str | None = None, states: Sequence[
     if states:
         query = query.where(t.repair_plan.c.state.in_(states))
     return int(con.execute(query).scalar_one())
+
+
+def has_plan(con: Connection, plan_id: str) -> bool:
+    """Whether the plan is stored."""
+    return con.execute(select(t.repair_plan.c.state).where(t.repair_plan.c.plan_id == plan_id)).first() is not None
 
 
 def save_plan(con: Connection, plan: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing, responses, v1
-from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, list_of, window, words
+from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources, list_of, window, words
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.compensation import approve as approvals
 from monitoring_pipelines.compensation.model import CLASSES, RepairRefused
@@ -27,8 +27,6 @@ Admin = Annotated[Principal, Depends(needs("admin"))]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
 PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partially_applied",
                "rolled_back")  # fmt: skip
-#: Refusals come at once; a run that still goes on after this is under way, seconds.
-_REFUSED_WITHIN_S = 4.0
 
 
 @router.get("/plans", responses=responses("v1"))
@@ -72,8 +70,8 @@ class PlanBody(BaseModel):
 
 
 @router.post("/plans", responses=responses("v1", 202, 404, 409))
-def make_plan(request: Request, body: PlanBody, who: Operator) -> Response:
-    """Make a plan; nothing is written to the source."""
+def make_plan(request: Request, body: PlanBody, who: Operator, at_once: AsyncParam = False) -> Response:
+    """Make a plan: the plan, or 202 and its id with ``async`` or after ``api.sync_check_timeout_s``; writes nothing."""
     services = services_of(request)
     chosen_sources(services, body.source)
     if body.source == "_self":
@@ -89,23 +87,14 @@ def make_plan(request: Request, body: PlanBody, who: Operator) -> Response:
         first, last = window(body.start, now.isoformat(), now)
     if body.task_ids is None and first is None:
         raise bad("from: give from (with or without to), hours, or task_ids")
-    known = _newest_plan(services)
-    _, answer = children.start(
-        services, "plan", services.settings.api.sync_check_timeout_s, actor=who.name, source_id=body.source,
+    plan_id, is_made = children.plan(
+        services, wait=not at_once, actor=who.name, source_id=body.source,
         window_from=first.isoformat() if first else None, window_to=last.isoformat() if last else None,
         task_ids=body.task_ids, max_tasks=body.max_tasks, mode=body.mode, alert_id=body.alert_id,
     )  # fmt: skip
-    if answer is None:
-        newest = _newest_plan(services)
-        return v1(request, {"plan_id": newest if newest != known else None, "state": "building"}, status=202)
-    children.refuse(answer, "plan")
-    return v1(request, whole_plan(services, answer["plan_id"]))
-
-
-def _newest_plan(services: Services) -> str | None:
-    with services.state.read() as con:
-        rows = stored.list_plans(con, limit=1)
-    return rows[0]["plan_id"] if rows else None
+    if not is_made:
+        return v1(request, {"plan_id": plan_id, "state": "building"}, status=202)
+    return v1(request, whole_plan(services, plan_id))
 
 
 def whole_plan(services: Services, plan_id: str) -> dict[str, Any]:
@@ -201,18 +190,10 @@ def apply(request: Request, plan_id: ObjectId, who: Admin) -> Response:
 
 def _begin(request: Request, services: Services, action: str, who: Principal, **more: Any) -> Response:
     run_id = new_id(services.clock.now())
-    _, answer = children.start(services, action, _REFUSED_WITHIN_S, actor=who.name, new_run_id=run_id, **more)
-    if answer is not None:
-        children.refuse(answer, action)
-    return v1(request, {"run_id": run_id, "state": _state_of(services, run_id)}, status=202)
-
-
-def _state_of(services: Services, run_id: str) -> str:
-    try:
-        with services.state.read() as con:
-            return str(stored.get_run(con, run_id)["state"])
-    except UsageError:
-        return "starting"
+    children.repair(services, action, run_id, actor=who.name, **more)
+    with services.state.read() as con:
+        state = stored.run_state(con, run_id)
+    return v1(request, {"run_id": run_id, "state": state or "starting"}, status=202)
 
 
 def found_run(services: Services, run_id: str) -> dict[str, Any]:

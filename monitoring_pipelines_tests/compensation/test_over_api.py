@@ -1,0 +1,125 @@
+"""Repair over the JSON API as its users have it: tokens, roles, answers at once, refusals with their word (S-002, S-260).
+
+What belongs here: the way through the server and its processes. What does not: what is written (``test_apply``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+
+from monitoring_pipelines.cli.serve import make_server
+from monitoring_pipelines.clock import NOW_VARIABLE
+from monitoring_pipelines_tests.compensation.platform import NOW, Shop
+
+TOKENS = {"viewer": "viewer-secret-1", "operator": "operator-secret-2", "admin": "admin-secret-3"}
+HEAD = "api:\n  tokens:\n" + "".join(
+    f"    - {{name: {role}-name, token_env: TOKEN_{role.upper()}, roles: [{role}]}}\n" for role in TOKENS
+)
+
+
+@dataclass
+class Api:
+    """Requests to the server of one shop."""
+
+    url: str
+
+    def __call__(self, role: str, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
+        session = requests.Session()
+        session.trust_env = False
+        headers = {"Authorization": f"Bearer {TOKENS[role]}"}
+        answer = session.request(method, f"{self.url}/api/v1/repair{path}", json=body, headers=headers, timeout=120)
+        if status is not None:
+            assert answer.status_code == status, (path, answer.status_code, answer.text)
+            return answer.json()["data"] if status < 400 else answer.json()["message"]
+        return answer
+
+    def until(self, path: str, *states: str) -> dict[str, Any]:
+        """The object once its state is one of ``states``."""
+        deadline = time.monotonic() + 120
+        while True:
+            answer = self("viewer", "GET", path)
+            found = answer.json()["data"] if answer.status_code == 200 else {"state": "starting"}
+            if found["state"] in states:
+                return found
+            assert found["state"] in ("starting", "building", "running"), found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def served(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    for role, secret in TOKENS.items():
+        monkeypatch.setenv(f"TOKEN_{role.upper()}", secret)
+    monkeypatch.setenv(NOW_VARIABLE, f"{NOW.isoformat()}Z")
+    shop.configure(head=HEAD)
+    server = make_server(shop.settings, shop.clock, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield Api(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
+    server.should_exit = True
+    thread.join(timeout=20)
+
+
+def test_a_plan_asked_for_with_async_is_202_and_can_be_asked_for_at_once(shop: Shop, served: Api) -> None:
+    """S-102: the id of the answer is the id of the plan."""
+    shop.task("a")
+    begun = served("operator", "POST", "/plans?async=true", {"source": "shop", "hours": 12}, 202)
+    assert set(begun) == {"plan_id", "state"}
+    assert begun["state"] == "building"
+    served("viewer", "GET", f"/plans/{begun['plan_id']}", status=200)
+    plan = served.until(f"/plans/{begun['plan_id']}", "ready")
+    assert (plan["counters"]["eligible"], plan["created_by"]) == (1, "operator-name")
+    assert served("viewer", "GET", "/plans", status=200)["total"] == 1
+
+
+def test_a_plan_that_cannot_begin_is_refused_with_async_as_without(shop: Shop, served: Api) -> None:
+    shop.configure(head=HEAD, source="strict_readonly: true")  # the account of this test may write
+    for query in ("", "?async=true"):
+        answer = served("operator", "POST", f"/plans{query}", {"source": "shop", "hours": 12})
+        assert answer.status_code == 409, answer.text
+        assert answer.json()["message"].startswith("plan: ")
+    assert served("viewer", "GET", "/plans", status=200)["total"] == 0
+    assert served("operator", "POST", "/plans?async=1", {"source": "shop", "hours": 12}).status_code == 400
+
+
+def test_each_step_of_a_repair_needs_its_role_and_says_what_is_in_its_way(shop: Shop, served: Api) -> None:
+    for key in ("a", "b"):
+        shop.task(key)
+    body = {"source": "shop", "hours": 12}
+    served("viewer", "POST", "/plans", body, 403)
+    plan = served("operator", "POST", "/plans", body, 200)
+    path = f"/plans/{plan['plan_id']}"
+    served("operator", "POST", f"{path}/approve", {"plan_hash": plan["plan_hash"]}, 403)
+    assert served("admin", "POST", f"{path}/apply", None, 409) == "apply: not_approved"
+    assert served("admin", "POST", f"{path}/approve", {"plan_hash": "0" * 64}, 409).startswith("approve: ")
+    approved = served("admin", "POST", f"{path}/approve", {"plan_hash": plan["plan_hash"]}, 200)
+    assert approved["approval"]["approver"] == "admin-name"
+    served("operator", "POST", f"{path}/apply", None, 403)
+    assert shop.rows() == []
+
+    run = served("admin", "POST", f"{path}/apply", None, 202)["run_id"]
+    assert served.until(f"/runs/{run}", "finished")["counters"]["rows_inserted"] == 2
+    assert len(shop.rows()) == 2
+    again = served("admin", "POST", f"{path}/apply", None, 202)["run_id"]  # R-407: it finds nothing left to do
+    assert served.until(f"/runs/{again}", "finished")["counters"]["rows_inserted"] == 0
+    served("admin", "POST", f"{path}/reject", {}, 409)
+
+    served("operator", "POST", f"/runs/{run}/rollback", {"dry_run": False}, 403)
+    dry = served("operator", "POST", f"/runs/{run}/rollback", {"dry_run": True}, 202)["run_id"]
+    served.until(f"/runs/{dry}", "finished")
+    assert len(shop.rows()) == 2
+    back = served("admin", "POST", f"/runs/{run}/rollback", {}, 202)["run_id"]
+    served.until(f"/runs/{back}", "finished")
+    assert shop.rows() == []
+    for unknown in ("/plans/nope", "/runs/nope", "/runs/nope/journal"):
+        served("viewer", "GET", unknown, status=404)
