@@ -44,6 +44,12 @@ def _mapped(look: Look) -> list[tuple[str, int, int]]:
     )
 
 
+#: Statistics of messages from coarse to fine: table, its bucket, format of the keys of its partitions.
+_LEVELS = (
+    (_TABLE, "stat_date", None),
+    ("mart.notification_hourly_stats", "stat_hour", "%Y-%m-%d"),
+    ("mart.notification_minute_stats", "stat_minute", "%Y-%m-%dT%H"),
+)
 #: Latency figures look at so many successful posts (S-330).
 LATENCY_OF = 100
 
@@ -75,4 +81,46 @@ def gateways(con: Connection) -> dict[str, Gateway]:
         values = sorted(con.execute(newest).scalars())
         mean = sum(values) / len(values) if values else None
         found[channel] = Gateway(mean, values[-(-95 * len(values) // 100) - 1] if values else None, last_at)
+    return found
+
+
+def mapped_gateways(look: Look) -> dict[str, Gateway]:
+    """Channel in upper case → figures of what sources tell of their own messages.
+
+    Answer times are those of its newest day that has any; the last attempt is known to its minute, and to its hour or day
+    once the minute is past retention.
+    """
+    tables = tuple(table for table, *_ in _LEVELS)
+    return look.once(("gateways of sources",), tables, lambda: _mapped_gateways(look))
+
+
+def _mapped_gateways(look: Look) -> dict[str, Gateway]:
+    if not look.has(_TABLE):
+        return {}
+    # The percentile of several sources together cannot be told from theirs.
+    times = look.tuples(
+        "SELECT channel, sum(latency_sum_ms) / sum(latency_n), CASE WHEN count(*) = 1 THEN max(p95_latency_ms) END "
+        f"FROM {look.table(_TABLE)} WHERE source_id <> '_self' AND latency_n > 0 GROUP BY channel, stat_date "
+        "QUALIFY row_number() OVER (PARTITION BY channel ORDER BY stat_date DESC) = 1"
+    )
+    known = {channel: (float(mean), p95 if p95 is None else float(p95)) for channel, mean, p95 in times}
+    return {channel: Gateway(*known.get(channel, (None, None)), at) for channel, at in _last_attempts(look).items()}
+
+
+def _last_attempts(look: Look) -> dict[str, datetime]:
+    """Channel → start of the finest stored bucket with its newest attempt."""
+    found: dict[str, datetime] = {}
+    for table, bucket, pattern in _LEVELS:
+        if pattern is None:
+            rows = look.table(table)
+        else:
+            keys = sorted({f"{at:{pattern}}" for at in found.values()} & set(look.files(table)))
+            if not keys:
+                break
+            rows = look.partition(table, keys)
+        newest = look.tuples(
+            f"SELECT channel, max({bucket})::TIMESTAMP FROM {rows} "
+            "WHERE source_id <> '_self' AND attempts_ok + attempts_failed > 0 GROUP BY channel"
+        )
+        found |= {channel: max(at, found.get(channel, at)) for channel, at in newest}
     return found

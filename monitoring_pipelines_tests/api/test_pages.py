@@ -297,3 +297,27 @@ def test_checks_that_do_not_apply_stand_apart_from_those_that_were_made(serve: S
     assert "not mapped" not in judged
     assert "(2)" in apart
     assert apart.count("not mapped") == 2
+
+
+def test_channels_of_a_source_show_their_newest_attempt_and_how_fast_their_gateway_was(
+    shop: tuple[Client, World],
+) -> None:
+    """S-815: to the minute, or to the day once minutes are past retention; NULL where nothing arrived."""
+    client, world = shop
+    now = client.clock.now()
+    today, yesterday = now.replace(hour=4, minute=31), now.replace(hour=5, minute=7) - timedelta(days=1)
+    world.messages("EMAIL", yesterday, ok=2, latency_ms=250, p95_ms=400)
+    world.messages("EMAIL", today, ok=0, failed=1)
+    world.messages("WECHAT", yesterday - timedelta(days=60), ok=1, grains=["day"])
+    world.publish()
+    page = client.request("GET", "/scheduler-monitoring", params={"lang": "en"}).text
+    rows = {
+        cells[0]: cells[1:]
+        for row in re.findall(r"<tr>(.*?)</tr>", page)
+        if len(cells := [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)]) == 7
+    }
+    seen = set(re.findall(r'<time datetime="([^"]+)Z"', page))
+    assert rows["EMAIL"][:5] == ["2", "1", "–", "–", "250 ms (P95 400 ms)"]
+    assert rows["WECHAT"][:5] == ["1", "0", "–", "–", "–"]
+    assert {today.isoformat(), (yesterday - timedelta(days=60)).replace(hour=0, minute=0).isoformat()} <= seen
+    assert yesterday.isoformat() not in seen

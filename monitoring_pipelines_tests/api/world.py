@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,27 @@ class World:
             ),
             self._changed(table, at.replace(minute=0)),
         )
+
+    def messages(
+        self, channel: str, at: datetime, *, ok: int, failed: int = 0, latency_ms: float | None = None,
+        p95_ms: float | None = None, source: str = "shop", grains: Sequence[str] = ("minute", "hour", "day"),
+    ) -> None:  # fmt: skip
+        """Attempts of a source's own messages in one minute, in the statistics of these grains."""
+        tables = {"minute": ("notification_minute_stats", "stat_minute", at.replace(second=0)),
+                  "hour": ("notification_hourly_stats", "stat_hour", at.replace(minute=0, second=0)),
+                  "day": ("notification_daily_stats", "stat_date", at.replace(hour=0, minute=0, second=0))}  # fmt: skip
+        for table, bucket, start in (tables[grain] for grain in grains):
+            self.write(
+                (
+                    (
+                        f"INSERT INTO mart.{table} (source_id, channel, {bucket}, attempts_ok, attempts_failed, latency_n, "
+                        "latency_sum_ms, p95_latency_ms, state) VALUES ($s, $c, $b, $ok, $bad, $n, $sum, $p95, 'closed')"
+                    ),
+                    {"s": source, "c": channel, "b": start, "ok": ok, "bad": failed, "n": ok if latency_ms else 0,
+                     "sum": ok * (latency_ms or 0), "p95": p95_ms},
+                ),
+                self._changed(f"mart.{table}", start),
+            )  # fmt: skip
 
     def sample(self, process: str, at: datetime, *, source: str = "shop") -> None:
         """One sample of a process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     why_not_startable,
 )
 from monitoring_pipelines.api.services import Services, services_of
-from monitoring_pipelines.metrics.delivery import channel_counters, gateways
+from monitoring_pipelines.metrics.delivery import Gateway, channel_counters, gateways, mapped_gateways
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.self_jobs import product_jobs
@@ -48,7 +49,10 @@ STRINGS = {
     "jobs.ok": ("成功次数", "Successes"),
     "jobs.failed": ("失败次数", "Failures"),
     "jobs.latency": ("网关响应时间", "Gateway latency"),
-    "jobs.latency_note": ("最近 100 次成功发送", "last 100 successful posts"),
+    "jobs.latency_note": (
+        "最近 100 次成功发送；数据源的通道为最近一天",
+        "last 100 successful posts; of a source's channel, its newest day",
+    ),
     "jobs.pick": ("选择 {job}", "Select {job}"),
     "jobs.pick_all": ("全选本页", "Select all on this page"),
     "jobs.picked": ("已选任务：", "Selected jobs:"),
@@ -139,6 +143,7 @@ def listed(
     texts: list[str] = []
     categories: list[str] = []
     as_of, channels, totals = None, {}, jobs.overview([])
+    latency: dict[str, Gateway] = {}
     runs_now: bool | None = None
     try:
         with services.published.look() as look:
@@ -151,10 +156,11 @@ def listed(
             totals = overview_of(services, look, scope)
             runs_now = view.stored(partial(is_running, services, look), None)
             channels = view.stored(partial(channel_counters, services.state, look), {})
+            latency = mapped_gateways(look)
     except LakeMissing:
         rows = []
     found = ordered(matching(rows, q, category, texts), sort, COLUMNS)
-    latency = view.stored(lambda: latencies(services), {})
+    latency = view.stored(partial(latencies, services, latency), latency)
     return render(
         request, "scheduler.html", title=view.t("jobs.title"), as_of=as_of, view=view, page=page.cut(found), tones=TONES,
         overview=totals, heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
@@ -179,10 +185,15 @@ def called(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def latencies(services: Services) -> dict[str, Any]:
-    """Figures of the gateway behind each channel, by its name in upper case."""
+def latencies(services: Services, mapped: dict[str, Gateway]) -> dict[str, Gateway]:
+    """Figures of the gateway behind each channel, by its name in upper case; the product's own posts come first."""
+    found = dict(mapped)
     with services.state.read() as con:
-        return {name.upper(): figures for name, figures in gateways(con).items()}
+        for name, own in gateways(con).items():
+            other = mapped.get(name.upper())
+            latest = max((one.last_at for one in (own, other) if one and one.last_at), default=None)
+            found[name.upper()] = replace(other if own.mean_ms is None and other else own, last_at=latest)
+    return found
 
 
 def why_not(view: View, row: dict[str, Any]) -> str | None:
