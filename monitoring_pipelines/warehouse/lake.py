@@ -29,6 +29,7 @@ KEEP_RETIRED_S = 900.0
 KEEP_RETIRED_VERSIONS = 3
 #: Name of the partition of an ISO week.
 WEEK_KEY = "%G-W%V"
+QUARTER_DAY = timedelta(hours=6)
 
 Columns = tuple[tuple[str, str], ...]
 
@@ -271,7 +272,7 @@ class Lake:
             entry = table.partitions[key]
             by_schema.setdefault(entry.schema, []).append(_literal(str(self.path / entry.file)))
         parts = [
-            self._select_files(wanted, table.columns, self.manifest.schemas[schema], files, more)
+            self._select_files(wanted, self.manifest.schemas[schema], files, more)
             for schema, files in sorted(by_schema.items())
         ]
         if not parts:
@@ -281,23 +282,25 @@ class Lake:
         return " UNION ALL ".join(parts)
 
     @staticmethod
-    def _select_files(wanted: Columns, present: Columns, stored: Columns, files: list[str], more: str) -> str:
-        """Read ``files``, written with the columns ``stored``, as a table with the columns ``wanted`` of ``present``."""
-        there = {column for column, _ in stored}
+    def _select_files(wanted: Columns, stored: Columns, files: list[str], more: str) -> str:
+        """Read ``files``, written with the columns ``stored``, as a table with the columns ``wanted``."""
+        there = dict(stored)
+        own = {column: f'"{column}"' if column in there else "NULL" for column, _ in wanted}
         columns = ", ".join(
-            f'CAST("{column}" AS {kind}) AS "{column}"' if column in there else f'CAST(NULL AS {kind}) AS "{column}"'
+            own[column] if there.get(column) == kind else f'CAST({own[column]} AS {kind}) AS "{column}"'
             for column, kind in wanted
         )
-        if stored == present:
-            columns = ", ".join(f'"{column}"' for column, _ in wanted)
         columns, option = (f"{columns}, {more}", f", {more} = true") if more else (columns, "")
         return f"SELECT {columns} FROM read_parquet([{', '.join(files)}], hive_partitioning = false{option})"
 
 
 def partition_span(key: str) -> tuple[datetime, datetime] | None:
-    """The time [from, to) of a partition key: ``2026-02-01T1010`` (ten minutes), ``2026-02-01T10``, ``2026-02-01``,
-    ``2026-W05`` (an ISO week) or ``2026-02``; None for ``all``.
+    """The time [from, to) of a partition key: ``2026-02-01T1010`` (ten minutes), ``2026-02-01T10``, ``2026-02-01Q2`` (the
+    second six hours), ``2026-02-01``, ``2026-W05`` (an ISO week) or ``2026-02``; None for ``all``.
     """
+    if len(key) == 12:
+        start = datetime.strptime(key[:10], "%Y-%m-%d") + (int(key[11]) - 1) * QUARTER_DAY
+        return start, start + QUARTER_DAY
     if len(key) == 8:
         monday = datetime.strptime(f"{key}-1", f"{WEEK_KEY}-%u")
         return monday, monday + timedelta(days=7)

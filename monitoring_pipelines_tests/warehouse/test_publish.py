@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -49,13 +50,13 @@ def test_published_rows_equal_the_warehouse(warehouse: Warehouse, fill: Fill, la
         assert len(stored) == 3 * 3 * 60
 
 
-def test_partitions_are_hours_then_days_then_weeks_of_hours_and_months_of_days(
+def test_partitions_are_hours_then_six_hours_then_days_then_weeks_of_hours_and_months_of_days(
     warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
 ):
     for hour in (TODAY, YESTERDAY, OLD):
         fill(hour, 1, 1)
     tables = push(warehouse, lake_path, clock).tables
-    assert sorted(tables["mart.t_minute_stats"].partitions) == ["2026-01-20", "2026-02-02T07", "2026-02-03T09"]
+    assert sorted(tables["mart.t_minute_stats"].partitions) == ["2026-01-20", "2026-02-02Q2", "2026-02-03T09"]
     assert sorted(tables["mart.t_hour_stats"].partitions) == ["2026-02-02", "2026-02-03", "2026-W04"]
     assert sorted(tables["mart.t_date_stats"].partitions) == ["2026-01", "2026-02"]
 
@@ -200,6 +201,50 @@ def test_hourly_files_become_one_file_a_day_with_the_same_rows(
     manifest = push(warehouse, lake_path, clock)
     assert list(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-02"]
     assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats WHERE value = 99") == [120]
+
+
+def test_hours_become_one_file_once_their_six_hours_are_over_for_two_hours(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock
+):
+    clock.advance(-3 * 3600)  # 07:30
+    for hour in (3, 4, 5, 6):
+        fill(TODAY.replace(hour=hour), 2, hour)
+    hours = ["2026-02-03T03", "2026-02-03T04", "2026-02-03T05", "2026-02-03T06"]
+    assert sorted(push(warehouse, lake_path, clock).tables["mart.t_minute_stats"].partitions) == hours
+    rows = column(Lake(lake_path), "SELECT hash(t) FROM mart.t_minute_stats AS t ORDER BY 1")
+    clock.advance(1799)
+    assert sorted(push(warehouse, lake_path, clock).tables["mart.t_minute_stats"].partitions) == hours
+    clock.advance(1)
+    manifest = push(warehouse, lake_path, clock)
+    assert sorted(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-03Q1", "2026-02-03T06"]
+    assert column(Lake(lake_path), "SELECT hash(t) FROM mart.t_minute_stats AS t ORDER BY 1") == rows
+    assert push(warehouse, lake_path, clock).version == manifest.version
+    fill(TODAY.replace(hour=5), 2, 99)
+    manifest = push(warehouse, lake_path, clock)
+    assert sorted(manifest.tables["mart.t_minute_stats"].partitions) == ["2026-02-03Q1", "2026-02-03T06"]
+    assert column(Lake(lake_path), "SELECT count(*) FROM mart.t_minute_stats WHERE value = 99") == [120]
+    chosen = Lake(lake_path).select("mart.t_minute_stats", TODAY.replace(hour=5), TODAY.replace(hour=6))
+    assert "2026-02-03Q1" in chosen
+    assert "2026-02-03T06" not in chosen
+
+
+def test_six_hours_have_a_name_of_their_own():
+    assert partition_span("2026-02-01Q1") == (datetime(2026, 2, 1), datetime(2026, 2, 1, 6))
+    assert partition_span("2026-02-01Q4") == (datetime(2026, 2, 1, 18), datetime(2026, 2, 2))
+
+
+@pytest.mark.parametrize("value", ["0.125", "-999999999999999.999", "1000000000000000.001", "99999999999999999.999"])
+def test_decimals_of_any_length_are_published_exactly(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock, value: str
+):
+    fill(TODAY, 1, 1)
+    with warehouse.writer("add") as con:
+        con.execute("ALTER TABLE mart.t_minute_stats ADD COLUMN long DECIMAL(20,3)")
+        con.execute(f"UPDATE mart.t_minute_stats SET long = {value} WHERE minute(stat_minute) = 5")
+    push(warehouse, lake_path, clock)
+    with Lake(lake_path).connect() as con:
+        found = con.execute("SELECT typeof(long), long FROM mart.t_minute_stats WHERE long IS NOT NULL").fetchall()
+    assert found == [("DECIMAL(20,3)", Decimal(value))]
 
 
 def test_days_of_hours_become_one_file_a_week_with_the_same_rows(
