@@ -103,8 +103,10 @@ def _mapped_gateways(look: Look) -> dict[str, Gateway]:
         f"FROM {look.table(_TABLE)} WHERE source_id <> '_self' AND latency_n > 0 GROUP BY channel, stat_date "
         "QUALIFY row_number() OVER (PARTITION BY channel ORDER BY stat_date DESC) = 1"
     )
-    known = {channel: (float(mean), p95 if p95 is None else float(p95)) for channel, mean, p95 in times}
-    return {channel: Gateway(*known.get(channel, (None, None)), at) for channel, at in _last_attempts(look).items()}
+    means = {channel: float(mean) for channel, mean, _ in times}
+    p95s = {channel: None if p95 is None else float(p95) for channel, _, p95 in times}
+    newest = _last_attempts(look)
+    return {channel: Gateway(means.get(channel), p95s.get(channel), at) for channel, at in newest.items()}
 
 
 def _last_attempts(look: Look) -> dict[str, datetime]:
