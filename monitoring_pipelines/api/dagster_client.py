@@ -12,6 +12,8 @@ from monitoring_pipelines.api.answers import ApiError, conflict, missing
 
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 15
+#: Starting a run asks the code server; on a busy machine that takes longer than any question.
+_LAUNCH_TIMEOUT_S = 60
 _LOCATION = "monitoring_pipelines"
 _REPOSITORY = "__repository__"
 _UNFINISHED = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
@@ -54,14 +56,20 @@ class DagsterClient:
         """Start the job once, without touching its schedule; the id of the run.
 
         Raises:
-            ApiError: 404 when Dagster does not know the job, 503 when it cannot start it.
+            ApiError: 404 when Dagster does not know the job; 503 when it cannot start it, or does not say in time whether
+                it did.
         """
         params = {
             "selector": {"jobName": job, "repositoryName": _REPOSITORY, "repositoryLocationName": _LOCATION},
             "runConfigData": {}, "mode": "default",
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }  # fmt: skip
-        answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
+        answer = self._ask(
+            _LAUNCH,
+            {"params": params},
+            _LAUNCH_TIMEOUT_S,
+            "Dagster does not say whether it started the job; see its runs",
+        )["launchRun"]
         if answer["__typename"] == "LaunchRunSuccess":
             return str(answer["run"]["runId"])
         log.error("Dagster did not start %s: %s %s", job, answer["__typename"], answer.get("message"))
@@ -76,17 +84,21 @@ class DagsterClient:
         statuses = self._ask(_STATE, {})["instance"]["daemonHealth"]["allDaemonStatuses"]
         return all(one["healthy"] for one in statuses if one["daemonType"] == "SCHEDULER")
 
-    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def _ask(
+        self, query: str, variables: dict[str, Any], timeout_s: float = _TIMEOUT_S, when_late: str | None = None
+    ) -> dict[str, Any]:
         import requests
 
         session = requests.Session()
         session.trust_env = False  # a proxy never knows this address
         try:
-            answer = session.post(self._url, json={"query": query, "variables": variables}, timeout=_TIMEOUT_S)
+            answer = session.post(self._url, json={"query": query, "variables": variables}, timeout=timeout_s)
             answer.raise_for_status()
             document = answer.json()
         except (requests.RequestException, ValueError) as error:
             log.warning("the Dagster web server did not answer: %s", error)
+            if when_late is not None and isinstance(error, requests.ReadTimeout):  # it has the request
+                raise ApiError(503, when_late, "outcome_unknown") from None
             raise ApiError(503, "the Dagster web server does not answer", "dagster_unavailable") from None
         finally:
             session.close()

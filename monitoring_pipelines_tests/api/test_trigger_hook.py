@@ -1,14 +1,17 @@
-"""Starting a job of a mapped scheduler through its source's hook (S-425, S-426).
+"""Starting a job of a mapped scheduler through its source's hook (S-425, S-426), and a Dagster that does not answer.
 
-What belongs here: what the hook gets, and what its answers mean. What does not: the product's own jobs.
+What belongs here: what the hook gets, and what its answers mean. What does not: the product's own jobs in Dagster.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 from typing import Any
 
 import pytest
 
+from monitoring_pipelines.api import dagster_client
 from monitoring_pipelines_tests.support.receiver import Receiver
 
 from .conftest import Client, Serve
@@ -67,3 +70,27 @@ def test_a_hook_without_an_address_is_a_configuration_error(serve: Serve) -> Non
 
     with pytest.raises(ConfigError, match="trigger_hook"):
         serve({"sources": [SOURCE | {"trigger_hook": {}}]})
+
+
+def test_a_start_that_dagster_has_and_does_not_confirm_is_not_called_a_failure(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run may well be there: who asks is told to look, not that Dagster is away."""
+    monkeypatch.setattr(dagster_client, "_LAUNCH_TIMEOUT_S", 0.2)
+    release = threading.Event()
+
+    def answer(request: Any) -> tuple[int, bytes, dict[str, str]]:
+        if "launchRun" in request.json["query"]:
+            release.wait(30)
+        return 200, json.dumps({"data": {"runsOrError": {"results": []}}}).encode(), {}
+
+    with Receiver(None, answer) as receiver:  # type: ignore[arg-type]
+        receiver.clock = (client := serve(dagster_url=receiver.url)).clock
+        rows = World(client.settings, client.clock)
+        rows.source()
+        rows.publish()
+        late = client.post("/api/v1/scheduler/jobs/quick_check_job/trigger")
+        release.set()
+    assert (late.status_code, late.json()["reason"]) == (503, "outcome_unknown")
+    away = client.post("/api/v1/scheduler/jobs/quick_check_job/trigger")
+    assert (away.status_code, away.json()["reason"]) == (503, "dagster_unavailable")
