@@ -52,20 +52,35 @@ class _Member:
     computed: Family
     family: Family
     dropped: int | None = None
-    texts: dict[bool, str] = field(default_factory=dict)
+    texts: dict[bool, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Compressing of the texts of some members, as far as they go."""
+
+    members: list[_Member]
+    beginning: bytes
+    state: Any
+
+    def then(self, members: list[_Member], text: bytes) -> _Begun:
+        """The same with further members."""
+        state = self.state.copy()
+        return _Begun([*self.members, *members], self.beginning + state.compress(text), state)
 
 
 @dataclass
 class _Part:
     """Families of one version of the files, and their text in the formats that were asked for.
 
-    A family that was computed for the version before and still holds keeps its text.
+    A family that was computed for the version before and still holds keeps its text; what begins as in the version before,
+    which is nearly all of a large answer, is not compressed again. ``first``: so many members change with jobs alone.
     """
 
     version: int
     members: list[_Member]
-    texts: dict[bool, bytes] = field(default_factory=dict)
-    _begun: dict[bool, tuple[bytes, Any]] = field(default_factory=dict)
+    first: int = 0
+    _begun: dict[bool, tuple[_Begun, _Begun]] = field(default_factory=dict)
 
     @property
     def families(self) -> list[Family]:
@@ -77,24 +92,42 @@ class _Part:
         """How many series of which family were left out."""
         return {one.family.name: one.dropped for one in self.members if one.dropped is not None}
 
-    def text(self, openmetrics: bool) -> bytes:
-        """The families as text; made once."""
-        if openmetrics not in self.texts:
-            write, labels = as_openmetrics if openmetrics else as_text, Labels()
-            for member in self.members:
-                if openmetrics not in member.texts:
-                    member.texts[openmetrics] = write([member.family], labels)
-            self.texts[openmetrics] = "".join(member.texts[openmetrics] for member in self.members).encode()
-        return self.texts[openmetrics]
+    @property
+    def formats(self) -> list[bool]:
+        """Those that were asked for."""
+        return list(self._begun)
 
-    def compressed(self, rest: bytes, openmetrics: bool) -> bytes:
-        """The text and what follows it, with gzip; of the text, which is nearly all, compressing is begun once."""
+    def text(self, openmetrics: bool) -> bytes:
+        """The families as text."""
+        return _text_of(self.members, openmetrics)
+
+    def compressed(self, rest: bytes, openmetrics: bool, before: _Part | None = None) -> bytes:
+        """The text and what follows it, with gzip; compressing the text is begun once, or by the part ``before``."""
         if openmetrics not in self._begun:
-            fresh = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-            self._begun[openmetrics] = fresh.compress(self.text(openmetrics)), fresh
-        beginning, begun = self._begun[openmetrics]
-        mine = begun.copy()
-        return beginning + mine.compress(rest) + mine.flush()
+            first, others = self.members[: self.first], self.members[self.first :]
+            known = before._begun.get(openmetrics) if before else None
+            if known is None or not _same(known[0].members, first):
+                head = _Begun([], b"", zlib.compressobj(1, zlib.DEFLATED, _GZIP)).then(
+                    first, _text_of(first, openmetrics)
+                )
+            else:
+                head = known[0]
+            self._begun[openmetrics] = head, head.then(others, _text_of(others, openmetrics))
+        begun = self._begun[openmetrics][1]
+        mine = begun.state.copy()
+        return bytes(begun.beginning + mine.compress(rest) + mine.flush())
+
+
+def _text_of(members: list[_Member], openmetrics: bool) -> bytes:
+    write, labels = as_openmetrics if openmetrics else as_text, Labels()
+    for member in members:
+        if openmetrics not in member.texts:
+            member.texts[openmetrics] = write([member.family], labels).encode()
+    return b"".join(member.texts[openmetrics] for member in members)
+
+
+def _same(some: list[_Member], others: list[_Member]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
 @dataclass(frozen=True)
@@ -131,6 +164,7 @@ class Collector:
     clock: Clock
     index: TaskIndex
     _parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
+    _of_state: tuple[Any, Families] | None = None
     _ahead: bool = False
     _newest: tuple[int, float] = (0, 0.0)
     _exported: dict[str, float] | None = None
@@ -152,7 +186,7 @@ class Collector:
     def scheduler_text(self, names: Sequence[str], openmetrics: bool = False) -> Text:
         """S-424: families under their own names, jobs of these sources only."""
         with self.published.look() as look:
-            part = self._part(("jobs", *names), look, lambda: self._jobs(look, base_units=False, names=names))
+            part = self._part(("jobs", *names), look, lambda: (*self._jobs(look, base_units=False, names=names), 0))
             families, _ = self._bounded(from_state.delivery_families(self.state, look))
         return _text(part, families, openmetrics)
 
@@ -162,24 +196,35 @@ class Collector:
         with self.published.look() as look:
             before = self._parts.get(())
             part = self._part((), look, lambda: self._of_lake(look), at_once=True)
-            for openmetrics in (before.texts if before else {}) or {False: b""}:
-                part.compressed(b"", openmetrics)
+            for openmetrics in (before.formats if before else ()) or (False,):
+                part.compressed(b"", openmetrics, before)
         self.keep()
 
     def _everything(self) -> tuple[_Part, list[Family], dict[str, int]]:
         try:
             with self.published.look() as look:
                 part = self._part((), look, lambda: self._of_lake(look))
-                families = [*from_state.collect(self.settings, self.state, look), *self._lags(look)]
+                families, dropped = self._stored(look)
+                bounded, more = self._bounded([*self._lags(look), *self._own()])
         except LakeMissing:
             part = _Part(0, [])
-            families = from_state.collect(self.settings, self.state, None)
-        bounded, dropped = self._bounded([*families, *self._own()])
-        return part, bounded, part.dropped | dropped
+            families, dropped = self._stored(None)
+            bounded, more = self._bounded(self._own())
+        return part, [*families, *bounded], part.dropped | dropped | more
+
+    def _stored(self, look: Look | None) -> Families:
+        """Families of the state store, bounded; computed anew when something was committed there or published."""
+        stamp = self.state.stamp()
+        now = (stamp, look.lake.version if look else None)
+        known = self._of_state
+        if known is None or stamp is None or known[0] != now:
+            known = self._of_state = now, self._bounded(from_state.collect(self.settings, self.state, look))
+        return known[1]
 
     def _part(
-        self, name: tuple[str, ...], look: Look, build: Callable[[], Families], *, at_once: bool = False
-    ) -> _Part:
+        self, name: tuple[str, ...], look: Look, build: Callable[[], tuple[list[Family], dict[str, int], int]], *,
+        at_once: bool = False,
+    ) -> _Part:  # fmt: skip
         """The part of this version; while somebody else builds it, or is about to, that of the version before."""
         known = self._parts.get(name)
         if known is not None and known.version == look.lake.version:
@@ -192,7 +237,8 @@ class Collector:
         try:
             found = self._parts.get(name)
             if found is None or found.version != look.lake.version:
-                found = _Part(look.lake.version, self._members(*build(), found))
+                families, dropped, first = build()
+                found = _Part(look.lake.version, self._members(families, dropped, found), first)
                 self._parts[name] = found
             return found
         finally:
@@ -206,10 +252,10 @@ class Collector:
             self._newest = (version, time.monotonic())
         return time.monotonic() - self._newest[1] < _AHEAD_WITHIN_S
 
-    def _of_lake(self, look: Look) -> Families:
-        families = from_lake.collect(self.settings, look, self.index)
+    def _of_lake(self, look: Look) -> tuple[list[Family], dict[str, int], int]:
+        """Families, what was left out, and how many of the first follow from jobs."""
         of_jobs, dropped = self._jobs(look, base_units=True, names=None)
-        return [*families, *of_jobs], dropped
+        return [*of_jobs, *from_lake.collect(self.settings, look, self.index)], dropped, len(of_jobs)
 
     def _jobs(self, look: Look, *, base_units: bool, names: Sequence[str] | None) -> Families:
         """Bounded: of ten thousand jobs only those series stay in memory that are exported."""

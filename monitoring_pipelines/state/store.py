@@ -45,6 +45,7 @@ class StateStore:
         self.url = make_url(url)
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._watching: tuple[int, sqlite3.Connection] | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> StateStore:
@@ -93,6 +94,33 @@ class StateStore:
             yield con
             con.rollback()
 
+    def stamp(self) -> tuple[int, int] | None:
+        """What tells one state of the store from another; None where that cannot be told without reading it.
+
+        Take it before reading: what was read is then at least as new. SQLite counts commits of all other connections.
+        """
+        if self.dialect != "sqlite" or not self.url.database or self.url.database == ":memory:":
+            return None
+        self.engine()
+        with self._opening:
+            try:
+                file = Path(self.url.database).stat().st_ino
+                if self._watching is not None and self._watching[0] != file:
+                    self._forget()
+                if self._watching is None:
+                    timeout = BUSY_TIMEOUT_MS / 1000
+                    con = sqlite3.connect(self.url.database, timeout, isolation_level=None, check_same_thread=False)
+                    self._watching = file, con
+                return file, self._watching[1].execute("PRAGMA data_version").fetchone()[0]
+            except (OSError, sqlite3.Error):
+                self._forget()
+                return None
+
+    def _forget(self) -> None:
+        if self._watching is not None:
+            self._watching[1].close()
+            self._watching = None
+
     @contextmanager
     def _said(self) -> Iterator[None]:
         """A store that is gone is said as such; what a statement did wrong is not."""
@@ -106,6 +134,7 @@ class StateStore:
     def dispose(self) -> None:
         """Close all connections."""
         with self._opening:
+            self._forget()
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None

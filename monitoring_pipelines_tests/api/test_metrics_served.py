@@ -10,7 +10,9 @@ from datetime import timedelta
 
 import pytest
 
-from .conftest import Client, Serve
+from monitoring_pipelines.state import StateStore, heartbeats
+
+from .conftest import NOW, Client, Serve
 from .world import World
 
 SOURCES = [
@@ -90,6 +92,34 @@ def test_compressed_answers_are_the_plain_ones_for_every_version_of_the_files(
         before = whole.text
         rows.job_run("nightly", "failure", 10.0 * n, source="sched")
         rows.publish()
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_a_version_that_leaves_jobs_alone_is_compressed_whole_all_the_same(client: Client, accept: str) -> None:
+    def scraped(encoding: str) -> str:
+        return client.request("GET", "/metrics", headers={"Accept": accept, "Accept-Encoding": encoding}).text
+
+    rows = World(client.settings, client.clock)
+    for n in range(3):
+        until = time.monotonic() + 20
+        while f'mp_tasks_active{{source="shop"}} {n}\n' not in scraped("gzip"):
+            assert time.monotonic() < until, f"{n} open tasks were not served within 20 s"
+            time.sleep(0.05)
+        text = scraped("gzip")
+        assert text == scraped("identity")
+        assert text.count("# TYPE scheduler_job_success") == 1
+        rows.task(f"open{n}", "running")
+        rows.publish()
+
+
+def test_a_scrape_shows_what_was_just_written_to_the_state_store(client: Client) -> None:
+    state = StateStore.of(client.settings)
+    for second in (1, 2, 3):
+        with state.begin() as con:
+            heartbeats.beat(con, f"extract{second}", 60.0, NOW)
+        text = client.get("/metrics").text
+        assert f'mp_component_heartbeat_timestamp_seconds{{component="extract{second}"}} ' in text
+    state.dispose()
 
 
 def test_figures_of_jobs_are_304_for_whoever_has_them_and_new_after_a_message(client: Client) -> None:

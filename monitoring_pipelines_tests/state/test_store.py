@@ -99,6 +99,39 @@ def test_microseconds_keys_and_json_come_back_as_they_were_written(store):
     assert (row.value, row.updated_at, row.updated_by) == (detail, AT, None)
 
 
+def test_a_stamp_changes_with_every_commit_and_with_nothing_else(store, url):
+    first = store.stamp()
+    if store.dialect != "sqlite":
+        assert first is None
+        return
+    with store.read() as con:
+        con.execute(select(tables.component_heartbeat)).all()
+    assert store.stamp() == first
+    seen = {first}
+    other = StateStore(url)
+    for number, writer in enumerate((store, other, store, other)):
+        with writer.begin() as con:
+            upsert(con, tables.component_heartbeat, [HEARTBEAT | {"component": f"c{number}"}])
+        assert store.stamp() not in seen
+        seen.add(store.stamp())
+    other.dispose()
+
+
+def test_a_stamp_of_a_removed_file_is_none_and_of_its_successor_another(tmp_path):
+    url = f"sqlite:///{tmp_path}/state.sqlite3"
+    store, successor = StateStore(url), StateStore(url)
+    before = store.stamp()
+    assert before is not None
+    for path in tmp_path.glob("state.sqlite3*"):
+        path.unlink()
+    assert store.stamp() is None
+    (tmp_path / "room").touch()  # so that the next file cannot have the number of the removed one
+    successor.engine()
+    assert store.stamp() not in (None, before)
+    store.dispose()
+    successor.dispose()
+
+
 def test_upsert_twice_leaves_one_row_with_the_newer_values(store):
     for period in (60.0, 30.0):
         with store.begin() as con:
