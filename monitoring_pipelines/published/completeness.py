@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -42,7 +43,7 @@ def figures(look: Look, index: TaskIndex, source_id: str, start: datetime, end: 
     """
     whole, rest = _cut(start, end, settled)
     found = sum((quarters.total(*whole) for quarters in _quarters(look, index, source_id, *whole)), Figures())
-    return sum(_counted(look, index, source_id, rest, settled).values(), found)
+    return sum(_counted_rest(look, index, source_id, rest, end, settled).values(), found)
 
 
 def daily(
@@ -50,7 +51,7 @@ def daily(
 ) -> dict[date, Figures]:
     """The same by local day (E-307), ascending; days without task are absent."""
     whole, rest = _cut(start, end, settled)
-    days = local_days(_counted(look, index, source_id, rest, settled), zone)
+    days = local_days(_counted_rest(look, index, source_id, rest, end, settled), zone)
     remembered = _quarters(look, index, source_id, *whole)
     at = whole[0]
     while at < whole[1]:
@@ -80,21 +81,27 @@ def _quarters(look: Look, index: TaskIndex, source_id: str, start: datetime, end
     return [facts[key].quarters[source_id] for key in keys if source_id in facts[key].quarters]
 
 
-def _counted(
-    look: Look, index: TaskIndex, source_id: str, spans: Sequence[Span], settled: datetime
+def _counted_rest(
+    look: Look, index: TaskIndex, source_id: str, rest: Sequence[Span], end: datetime, settled: datetime
 ) -> dict[datetime, Figures]:
-    """Figures of these spans by quarter of an hour, counted from tasks."""
-    parts = []
-    for start, end in spans:
-        keys = index.partitions_ending_in(look, start, end)
-        window = f"effective_end >= TIMESTAMP '{start}' AND effective_end < TIMESTAMP '{end}'"
-        parts += [f"SELECT * FROM {look.partition(TASK, keys, columns=COUNTED)} WHERE {window}"] if keys else []
-    if not parts:
+    """Figures of what is left of a window that ends at ``end``; most windows end now, and those share what is left there."""
+    found: dict[datetime, Figures] = {}
+    for span in rest:
+        count = partial(_counted, look, index, source_id, span, settled)
+        found |= look.once(("rest", source_id), (TASK,), count, *span, settled) if span[1] == end else count()
+    return found
+
+
+def _counted(look: Look, index: TaskIndex, source_id: str, span: Span, settled: datetime) -> dict[datetime, Figures]:
+    """Figures of tasks that ended within a span, by quarter of an hour, counted from tasks."""
+    keys = index.partitions_ending_in(look, *span)
+    if not keys:
         return {}
     rows = look.rows(
         f'SELECT time_bucket(INTERVAL 15 MINUTE, effective_end) AS "at", {judged("effective_end <= $settled")} '
-        f"FROM ({' UNION ALL '.join(parts)}) WHERE source_id = $source AND {JUDGED} GROUP BY 1",
-        {"source": source_id, "settled": settled},
+        f"FROM {look.partition(TASK, keys, columns=COUNTED)} WHERE source_id = $source AND {JUDGED} "
+        "AND effective_end >= $start AND effective_end < $end GROUP BY 1",
+        {"source": source_id, "settled": settled, "start": span[0], "end": span[1]},
     )
     return {row.pop("at"): Figures(**row) for row in rows}
 

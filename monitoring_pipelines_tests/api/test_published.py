@@ -114,7 +114,7 @@ def test_completeness_of_any_window_is_that_of_its_tasks(lake: Path, start: time
     with Published(lake).look() as look:
         for end in (NOW, NOW - timedelta(minutes=22)):
             first, limit = NOW - start - timedelta(minutes=22), NOW - settled
-            counted = completeness._counted(look, index, "shop", [(first, end)], limit)
+            counted = completeness._counted(look, index, "shop", (first, end), limit)
             whole = sum(counted.values(), Figures())
             assert completeness.figures(look, index, "shop", first, end, limit) == whole
             for zone in ("UTC", "Asia/Shanghai", "Asia/Kathmandu"):
