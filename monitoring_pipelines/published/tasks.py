@@ -433,8 +433,8 @@ def find(
     instants = ", ".join(f"TIMESTAMP '{at}'" for at in places)
     rows = look.rows(
         f"SELECT {', '.join(columns)} FROM {look.partition(TASK, keys, columns=(*columns, *_LOOKED_UP))} "
-        f"WHERE bucket_at IN ({instants}) AND {some} AND task_key = $key",
-        {"key": task_key},
+        f"WHERE bucket_at IN ({instants}) AND source_id IN $sources AND task_key = $key",
+        {"key": task_key, "sources": tuple(sources)},
     )
     return sorted(rows, key=lambda row: row["source_id"])
 
@@ -445,8 +445,8 @@ def _hash(source_id: str, task_key: str) -> int:
     return int.from_bytes(digest[8:], "little")
 
 
-#: What a task is looked up by.
-_LOOKED_UP = ("bucket_at", "task_hash", "task_key")
+#: What a task is looked up by in the file that has it; the column of its hash costs more to unpack than that of its source.
+_LOOKED_UP = ("bucket_at", "source_id", "task_key")
 
 
 def _holds(key: str, at: datetime) -> bool:

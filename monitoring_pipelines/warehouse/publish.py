@@ -667,9 +667,8 @@ def _served_tables(con: duckdb.DuckDBPyConnection) -> dict[str, _Table]:
         name: _Table(name, _describe(con, served.query(datetime.min, datetime.min)), None, served)
         for name, served in SERVED.items()
     }
-    tasks = SERVED[TASK].query(datetime.min, datetime.min)
     for name, summary in SUMMARIES.items():
-        tables[name] = _Table(name, columns_of(con, summary, tasks), None, summary=summary)
+        tables[name] = _Table(name, columns_of(con, summary, tables[TASK].columns), None, summary=summary)
     return tables
 
 

@@ -72,7 +72,8 @@ _JOB_RUN_AT = "coalesce(started_at, scheduled_at, ended_at, first_seen_at)"
 
 #: Instant that chooses the file of a task.
 _TASK_AT = "coalesce(created_at, first_seen_at, started_at, ended_at)"
-#: Lists are sorted whole, by the first fields of their rows: ordered aggregates cost many times as much.
+#: Lists are sorted whole, by the first fields of their rows: ordered aggregates cost many times as much. Most tasks have one attempt
+#: and one output, and sorting one row costs as much as reading it.
 _TASK_SELECT = """
 WITH subject AS MATERIALIZED (
     SELECT *, key_hash AS own_hash, created_at AS bucket_at FROM core.task WHERE created_at >= {start} AND created_at < {end}
@@ -96,10 +97,10 @@ attempt AS (
         cast(sum(execution_ms) AS DECIMAL(20, 3)) AS execution_sum_ms,
         max(started_at) AS last_started_at,
         arg_max(worker_key, attempt_no) AS last_worker_key,
-        list_sort(list({'attempt_no': attempt_no, 'worker_key': worker_key, 'enqueued_at': enqueued_at, 'started_at': started_at,
+        list({'attempt_no': attempt_no, 'worker_key': worker_key, 'enqueued_at': enqueued_at, 'started_at': started_at,
             'ended_at': ended_at, 'outcome': outcome, 'end_source': end_source, 'counted': counted,
             'queue_wait_ms': queue_wait_ms, 'execution_ms': execution_ms, 'late_event_count': late_event_count,
-            'executor_ended_at': executor_ended_at})) AS attempt_list
+            'executor_ended_at': executor_ended_at}) AS attempt_list
     FROM core.task_attempt
     WHERE task_hash IN (SELECT own_hash FROM subject) AND started_at >= {start} - INTERVAL 1 DAY
     GROUP BY task_hash
@@ -110,9 +111,9 @@ output AS (
         count(*) FILTER (WHERE is_live AND valid AND origin IS DISTINCT FROM 'placeholder') AS outputs,
         len(list_distinct(list(natural_key) FILTER (WHERE is_live AND valid AND origin IS DISTINCT FROM 'placeholder')))
             AS distinct_outputs,
-        list_sort(list({'created_at': created_at, 'output_key': output_key, 'node_key': node_key, 'name': name, 'uri': uri,
+        list({'created_at': created_at, 'output_key': output_key, 'node_key': node_key, 'name': name, 'uri': uri,
             'media_type': media_type, 'size_bytes': size_bytes, 'version': version, 'origin': origin, 'valid': valid,
-            'live': is_live})) AS output_list
+            'live': is_live}) AS output_list
     FROM (
         SELECT *, NOT coalesce(is_deleted, false) AND (deleted_at IS NULL OR deleted_reason = 'retention') AS is_live
         FROM raw.task_output
@@ -148,7 +149,9 @@ SELECT
     coalesce(a.cancelled, 0) AS cancelled, coalesce(a.lost, 0) AS lost,
     coalesce(a.late_events, 0) AS late_events, coalesce(a.execution_n, 0) AS execution_n,
     coalesce(a.execution_sum_ms, 0) AS execution_sum_ms,
-    a.attempt_list, o.output_list, e.event_list, d.anomaly_list
+    CASE WHEN a.attempts > 1 THEN list_sort(a.attempt_list) ELSE a.attempt_list END AS attempt_list,
+    CASE WHEN len(o.output_list) > 1 THEN list_sort(o.output_list) ELSE o.output_list END AS output_list,
+    e.event_list, d.anomaly_list
 FROM subject AS s
 LEFT JOIN attempt AS a ON a.task_hash = s.own_hash
 LEFT JOIN output AS o ON o.task_hash = s.own_hash

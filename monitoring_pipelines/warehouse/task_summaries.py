@@ -124,7 +124,11 @@ SUMMARIES: dict[str, Summary] = {
 }
 
 
-def columns_of(con: duckdb.DuckDBPyConnection, summary: Summary, task_query: str) -> tuple[tuple[str, str], ...]:
-    """Columns and types of a summary of the rows of ``task_query``."""
-    described = con.execute(f"DESCRIBE {summary.query(f'({task_query})')}").fetchall()
+def columns_of(
+    con: duckdb.DuckDBPyConnection, summary: Summary, tasks: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Columns and types of a summary of tasks with the columns ``tasks``."""
+    # Of typed columns, not of the statement that makes tasks: planning that costs as much as copying a thousand of them.
+    none = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in tasks)
+    described = con.execute(f"DESCRIBE {summary.query(f'(SELECT {none})')}").fetchall()
     return tuple((row[0], row[1]) for row in described)

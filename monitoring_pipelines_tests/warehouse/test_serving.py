@@ -80,6 +80,25 @@ def test_a_task_carries_its_attempts_and_what_they_add_up_to(store: Store) -> No
     assert sorted(found) == [("again", "failed", 2, 1, 1, 0, 2), ("bare", "queued", 0, 0, 0, 0, None)]
 
 
+def test_attempts_and_outputs_of_a_task_are_in_order_in_whatever_order_they_were_read(store: Store) -> None:
+    at = store.clock.now() - timedelta(minutes=5)
+    for key, numbers in (("three", (2, 3, 1)), ("one", (1,))):
+        store.task(key, at)
+        for number in numbers:
+            store.attempt(key, number, at + timedelta(seconds=number), "completed")
+            with store.warehouse.writer("output") as con:
+                con.execute(
+                    "INSERT INTO raw.task_output (source_id, output_key, task_key, created_at, valid, natural_key, "
+                    f"first_seen_at, task_hash) VALUES ('s', ?, ?, ?, true, ?, ?, {HASH})",
+                    [f"o{number}", key, at + timedelta(seconds=number), f"o{number}", at, key],
+                )
+    store.push()
+    found = store.rows(
+        "SELECT task_key, [a.attempt_no FOR a IN attempt_list], [o.output_key FOR o IN output_list], outputs FROM core.task"
+    )
+    assert sorted(found) == [("one", [1], ["o1"], 1), ("three", [1, 2, 3], ["o1", "o2", "o3"], 3)]
+
+
 def test_events_of_a_task_are_published_however_wrong_the_clock_of_its_source_is(store: Store) -> None:
     read = store.clock.now() - timedelta(minutes=20)
     for key, created in (("ahead", read + timedelta(days=3)), ("right", read), ("behind", read - timedelta(days=3))):
