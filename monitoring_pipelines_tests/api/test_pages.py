@@ -6,7 +6,7 @@ import html
 import json
 import re
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +321,55 @@ def test_channels_of_a_source_show_their_newest_attempt_and_how_fast_their_gatew
     assert rows["WECHAT"][:5] == ["1", "0", "–", "–", "–"]
     assert {today.isoformat(), (yesterday - timedelta(days=60)).replace(hour=0, minute=0).isoformat()} <= seen
     assert yesterday.isoformat() not in seen
+
+
+@pytest.mark.parametrize(
+    ("show", "output", "expected"),
+    [("active", "all", "e"), ("failed", "all", "cd"), ("all", "no", "bcde"), ("all", "yes", "a")],
+)
+def test_the_api_call_of_the_task_monitor_is_of_the_rows_it_shows(
+    shop: tuple[Client, World], show: str, output: str, expected: str
+) -> None:
+    client, world = shop
+    for key, status, outputs in (("a", "succeeded", 1), ("b", "succeeded", 0), ("c", "failed", 0), ("d", "timed_out", 0),
+                                 ("e", "running", 0)):  # fmt: skip
+        world.task(key, status, outputs=outputs)
+    world.publish()
+    page = client.request("GET", "/tasks", params={"lang": "en", "show": show, "output": output}).text
+    shown = set(re.findall(r'href="/tasks/(\w)\?source=shop"', page))
+    call = html.unescape(re.findall(r'href="(/api/v1/tasks[^"]*)"', page)[0])
+    assert {row["task_key"] for row in client.get(call).json()["data"]["items"]} == shown
+    assert shown == set(expected)
+
+
+def test_figures_of_cards_lead_to_the_rows_they_are_of(shop: tuple[Client, World]) -> None:
+    client, world = shop
+    world.task("a")
+    world.minute("e", client.clock.now() - MINUTE)
+    world.hour("e", client.clock.now().replace(minute=0) - timedelta(hours=1))
+    world.job("nightly")
+    world.job_run("nightly", "failure", 10)
+    world.publish()
+    for path in ("/tasks?show=all", "/endpoints/e?source=shop", "/scheduler-monitoring?scope=mapped", "/self"):
+        page = client.request("GET", path, params={"lang": "en"}).text
+        leading = [html.unescape(one) for one in re.findall(r'<div class="value"><a href="([^"]+)">', page)]
+        assert leading, path
+        for address in leading:
+            assert client.request("GET", address, headers={"Accept": "text/html"}).status_code == 200, address
+
+
+def test_charts_of_a_process_show_when_this_monitor_did_not_run(shop: tuple[Client, World]) -> None:
+    client, world = shop
+    now = client.clock.now()
+    for minutes in (90, 60, 5):
+        world.sample("p", now - minutes * MINUTE)
+    for minutes in (80, 79, 20, 19):
+        world.job_run("minute_tick_job", "success", 1000, ago=minutes * MINUTE, source="_self")
+    world.publish()
+    page = client.request("GET", "/resources", params={"lang": "en", "source": "shop", "process": "p"}).text
+    specs = [json.loads(html.unescape(found)) for found in re.findall(r'data-chart="([^"]+)"', page)]
+    zero = int(now.replace(tzinfo=UTC).timestamp())
+    for spec in specs:
+        ((first, last),) = spec["blind"]
+        assert (first, last) == (zero - 79 * 60, zero - 20 * 60 - 1)
+    assert "this monitor did not run" in page

@@ -271,6 +271,11 @@ def chart(x: list[Any], series: Sequence[Line], zone: str, **more: Any) -> dict[
     return {"x": [_seconds(at) for at in x], "series": lines, "zone": zone} | more
 
 
+def spans_of(spans: Sequence[tuple[datetime, datetime]]) -> list[list[int]]:
+    """Spans as ``chart`` takes them: seconds of their first and last instant."""
+    return [[_seconds(first), _seconds(last)] for first, last in spans]
+
+
 def _seconds(at: Any) -> Any:
     if isinstance(at, datetime):
         return int(at.replace(tzinfo=UTC).timestamp())

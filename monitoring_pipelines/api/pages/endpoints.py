@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.pages.tasks import TONES
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, ordered
 from monitoring_pipelines.api.routes.endpoints import COLUMNS, EndpointName, SortParam, endpoint_rows, owner
@@ -228,8 +228,7 @@ def charts(
         for at, row in zip(common["x"], rows, strict=True)
         if (row.get("revision") or 1) > 1 and row.get("restated_at")
     ]
-    common["blind"] = chart([at for span in blind for at in span], [], "UTC")["x"]
-    common["blind"] = [list(pair) for pair in zip(common["blind"][::2], common["blind"][1::2], strict=True)]
+    common["blind"] = spans_of(blind)
 
     def line(title: str, *parts: tuple[Any, ...], **more: Any) -> tuple[str, dict[str, Any], str]:
         series = [(view.t(f"endpoints.{part[0]}") if f"endpoints.{part[0]}" in STRINGS else part[0], _values(rows, part[1]),

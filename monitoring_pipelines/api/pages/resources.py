@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.published import processes
+from monitoring_pipelines.published import processes, timeline
+from monitoring_pipelines.published.workers import Span
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.warehouse.lake import LakeMissing
@@ -60,6 +61,7 @@ STRINGS = {
     "trend.slowly_decreasing": ("缓慢下降", "Slowly decreasing"),
     "trend.rapidly_decreasing": ("快速下降", "Rapidly decreasing"),
     "trend.insufficient_data": ("样本不足", "Too few samples"),
+    "resources.blind": ("红色斜线：监控自身没有运行", "Red stripes: this monitor did not run"),
 }
 router = APIRouter(include_in_schema=False)
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(hours=24), "7d": timedelta(days=7),
@@ -83,6 +85,7 @@ def resources(
     services = services_of(request)
     known: list[dict[str, Any]] = []
     charts: list[tuple[str, dict[str, Any], str]] = []
+    unseen: list[Span] = []
     chosen, as_of, limits = None, None, processes.thresholds(services.settings)
     rates: list[dict[str, Any]] = []
     try:
@@ -96,7 +99,8 @@ def resources(
                 found = processes.curve(
                     look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, POINTS
                 )
-                charts = _charts(view, found)
+                unseen = timeline.blind(look, end - RANGES[range_], end)
+                charts = _charts(view, found, unseen)
                 rates = [
                     row for row in processes.ingest(look, [chosen["source_id"]])
                     if row["process_id"] == chosen["process_id"]
@@ -106,6 +110,7 @@ def resources(
     return render(
         request, "resources.html", title=view.t("resources.title"), as_of=as_of, view=view, refresh="charts", known=known,
         chosen=chosen, charts=charts, ranges=tuple(RANGES), range=range_, source=source, trend_tones=TREND_TONES,
+        has_blind=bool(unseen),
         fresh=chosen is not None and (view.now - chosen["at"]).total_seconds() <= FRESH_S,
         tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
         rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,
@@ -125,8 +130,8 @@ def _tone(levels: list[dict[str, Any]], value: Any) -> str:
     return "bad" if worst >= rank("high") else "warning"
 
 
-def _charts(view: View, rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], str]]:
-    x = [row["at"] for row in rows]
+def _charts(view: View, rows: list[dict[str, Any]], unseen: list[Span]) -> list[tuple[str, dict[str, Any], str]]:
+    x, blind = [row["at"] for row in rows], spans_of(unseen)
 
     def values(name: str, scale: float = 1.0) -> list[float | None]:
         return [None if row[name] is None else float(row[name]) / scale for row in rows]
@@ -138,7 +143,7 @@ def _charts(view: View, rows: list[dict[str, Any]]) -> list[tuple[str, dict[str,
             f"{label} {view.number(next((v for v in reversed(found) if v is not None), None))}"
             for label, found, _ in parts
         )
-        return view.t(title), chart(x, parts, view.zone, **more), text
+        return view.t(title), chart(x, parts, view.zone, blind=blind, **more), text
 
     return [
         line("resources.memory_trend", [("RSS", values("rss_bytes", 1024**3), "--s1"),

@@ -129,6 +129,7 @@ def listed(
     return render(
         request, "tasks.html", title=view.t("tasks.title"), as_of=as_of, view=view, refresh="tasks", tones=TONES,
         page=page.wrap(found, total), cards=cards, source=source, show=show, output=output, endpoint=endpoint or "", q=q or "",
+        statuses=SHOWN[show], has_output=None if has_output is None else str(has_output).lower(),
         query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q, "sort": sort}, sort=sort,
     )  # fmt: skip
 
