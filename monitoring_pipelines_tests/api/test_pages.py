@@ -373,3 +373,12 @@ def test_charts_of_a_process_show_when_this_monitor_did_not_run(shop: tuple[Clie
         ((first, last),) = spec["blind"]
         assert (first, last) == (zero - 79 * 60, zero - 20 * 60 - 1)
     assert "this monitor did not run" in page
+
+
+def test_tables_and_components_are_called_by_words_of_the_readers_language(shop: tuple[Client, World]) -> None:
+    client, world = shop
+    world.hour("e", client.clock.now().replace(minute=0) - timedelta(hours=1))
+    world.publish()
+    for language, table, component in (("zh-CN", "端点 · 小时", "状态库"), ("en", "Endpoints · hour", "State store")):
+        assert table in text_of(client, "/partitions", lang=language)
+        assert f"{component} state_store" in text_of(client, "/self", lang=language)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -36,6 +37,15 @@ STRINGS = {
     "partitions.revision": ("修订 {n}", "revision {n}"),
     "partitions.complete": ("{done}/{total} 有输出", "{done} of {total} with outputs"),
     "partitions.none_checked": ("没有检查", "no check"),
+    "family.endpoint": ("端点", "Endpoints"),
+    "family.output": ("输出", "Outputs"),
+    "family.job": ("作业", "Jobs"),
+    "family.resource": ("资源", "Resources"),
+    "family.ingest": ("采集", "Ingest"),
+    "family.notification": ("通知", "Notifications"),
+    "grain.minute": ("分钟", "minute"),
+    "grain.hourly": ("小时", "hour"),
+    "grain.daily": ("天", "day"),
     "cellstate.closed": ("已计算", "computed"),
     "cellstate.empty": ("零", "zero"),
     "cellstate.partial": ("未完成", "unfinished"),
@@ -76,7 +86,7 @@ def page(request: Request, source: SourceParam = None, hours: Literal["24", "48"
     ]
     return render(
         request, "partitions.html", title=view.t("partitions.title"), as_of=as_of, view=view, rows=rows, shown=shown,
-        source=source, hours=hours, checks=check_cells(view, services, shown), asset=asset_path, short=short_name,
+        source=source, hours=hours, checks=check_cells(view, services, shown), asset=asset_path, short=partial(short_name, view),
     )  # fmt: skip
 
 
@@ -107,9 +117,10 @@ def asset_path(table: str) -> str:
     return table.replace(".", "/")
 
 
-def short_name(table: str) -> str:
-    """``mart.output_hourly_stats`` as ``output hourly``."""
-    return table.removeprefix("mart.").removesuffix("_stats").replace("_", " ")
+def short_name(view: View, table: str) -> str:
+    """``mart.output_hourly_stats`` as ``Outputs · hour``, in the reader's language."""
+    family, _, grain = table.removeprefix("mart.").removesuffix("_stats").rpartition("_")
+    return f"{view.word('family', family)} · {view.word('grain', grain)}"
 
 
 def check_cells(view: View, services: Services, shown: list[datetime]) -> list[dict[str, Any]]:
