@@ -120,7 +120,11 @@ def _cause_of(error: ProductError) -> str:
     if error.__cause__ is not None:
         first = str(error.__cause__).strip().splitlines()
         return f"{type(error.__cause__).__name__}: {first[0] if first else ''}"
-    return _CAUSES.get(error.code, f"{error.code.replace('_', ' ')}; nothing more is known")
+    if error.code in _CAUSES:
+        return _CAUSES[error.code]
+    word = error.code.replace("_", " ")
+    general = next((_CAUSES[kind.code] for kind in type(error).__mro__ if getattr(kind, "code", None) in _CAUSES), None)
+    return f"{word}; {general or 'nothing more is known'}"
 
 
 class _MaskingFormatter(logging.Formatter):

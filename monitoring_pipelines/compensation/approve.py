@@ -40,7 +40,10 @@ def approve(
     with state.begin() as con:
         plan = store.get_plan(con, plan_id)
         if plan["state"] != "ready":
-            raise RepairRefused("not_ready", f"plan {plan_id} is {plan['state']}, only a ready plan can be approved")
+            raise RepairRefused(
+                "not_ready", f"plan {plan_id} is {plan['state']}, only a ready plan can be approved",
+                "`mp repair plan` makes a new one",
+            )  # fmt: skip
         if plan_hash is not None and plan_hash != plan["plan_hash"]:
             raise RepairRefused("hash_differs", f"plan {plan_id} is not the one that was looked at", "look at it again")
         if settings.repair.two_person and approver == plan["created_by"]:

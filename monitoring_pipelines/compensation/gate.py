@@ -49,7 +49,9 @@ def refuse_plan(
     digest = plan_hash(plan, [{name: item[name] for name in HASHED_ITEM_COLUMNS} for item in items])
     planned = sum(len(item["rows"]) for item in items if item["class"] == "eligible")
     if not digest == plan["plan_hash"] == approval["plan_hash"] or planned != approval["rows_planned"]:
-        raise RepairRefused("plan_changed", f"plan {plan_id} is not what {approval['approver']} approved")
+        raise RepairRefused(
+            "plan_changed", f"plan {plan_id} is not what {approval['approver']} approved", "make a new plan"
+        )
     if config_hash(settings, source) != plan["config_hash"]:
         raise RepairRefused(
             "config_changed", f"the mapping of {source.id} changed after plan {plan_id} was made", "make a new plan"

@@ -147,7 +147,11 @@ class Rollbacker:
         source = self.settings.source(run["source_id"])
         dsn = source.rollback_dsn()
         if dsn is None:
-            raise RepairRefused("repair_dsn_missing", f"{source.id}: no repair account is configured")
+            raise RepairRefused(
+                "repair_dsn_missing",
+                f"{source.id}: no repair account is configured",
+                "set `repair_dsn_env` of the source",
+            )
         with ExitStack() as stack:
             session = open_session(dsn, self.settings, read_only=run["dry_run"])
             stack.callback(session.close)

@@ -150,7 +150,10 @@ def inspect_target(connection: Queryable, settings: Settings, source: SourceSett
     else:
         columns, key, engine = _mysql_table(connection, mapping.table)
     if not columns:
-        raise RepairRefused("no_output_table", f"{source.id}: table {mapping.table} does not exist or cannot be seen")
+        raise RepairRefused(
+            "no_output_table", f"{source.id}: table {mapping.table} does not exist or cannot be seen",
+            "check its name in the mapping and what the repair account may read",
+        )  # fmt: skip
     if not key:
         raise RepairRefused(
             "no_primary_key", f"{source.id}: table {mapping.table} has no primary key",

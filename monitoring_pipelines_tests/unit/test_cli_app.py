@@ -115,3 +115,16 @@ def test_tables_align_numbers_to_the_right() -> None:
     assert table(["name", "n"], [["a", 5], ["bb", None], ["c", 1200]]).splitlines() == [
         "name     n", "----  ----", "a        5", "bb       -", "c     1200",
     ]  # fmt: skip
+
+
+def test_a_refusal_with_a_word_of_its_own_still_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    """What, cause and hint: a reason word nobody listed is explained by the kind of error it is."""
+    from monitoring_pipelines.cli.output import write_error
+    from monitoring_pipelines.compensation.model import RepairRefused
+
+    write_error(RepairRefused("not_ready", "plan P is applied", "make a new plan"), as_json=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "error: plan P is applied",
+        "cause: not ready; a safety rule does not allow it; nothing was done",
+        "hint:  make a new plan",
+    ]
