@@ -51,7 +51,9 @@ def examine(settings: Settings, source: SourceSettings) -> Doctor:
     try:
         mapping = output_mapping(source)
     except ProductError as error:
-        found.problems.append(error.message)
+        # Without an account that writes it was never meant to be repaired, and nothing is wrong.
+        is_meant = bool(source.repair_dsn_env or source.repair_dsn_file)
+        (found.problems if is_meant else found.notes).append(error.message)
         return found
     tables = [m.table for m in source.mapped("task")] + [mapping.table]
     children: list[Reference] = []

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Dialect = Literal["mysql", "mariadb", "sqlite"]
 #: The server ended a statement at its limit: MySQL 3024, MariaDB 1969, "interrupted" 1317.
 _TOO_SLOW = (3024, 1969, 1317)
+#: Nobody answered at all: no socket, no server, no such host.
+_NOBODY = (2002, 2003, 2005)
 #: How long a silent connection is kept beyond the statement limit, seconds.
 _READ_GRACE_S = 30
 
@@ -185,6 +187,8 @@ def _translated() -> Iterator[None]:
         text = mask(str(error.args[1] if len(error.args) > 1 else error))
         if number in _TOO_SLOW:
             raise QueryTooSlow("the source ended a statement at its time limit", cause=f"{number}: {text}") from None
+        if number in _NOBODY:
+            raise SourceUnavailable(f"the source cannot be reached: {number}: {text}") from None
         raise SourceUnavailable(f"the source answered with an error: {number}: {text}") from None
     except sqlite3.Error as error:
         raise SourceUnavailable(f"the source answered with an error: {error}") from None

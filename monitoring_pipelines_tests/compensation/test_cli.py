@@ -173,6 +173,20 @@ def test_doctor_prints_grants_that_suffice_and_init_is_repeatable(shop, cli, mon
     assert cli("repair", "init", "--dsn-env", "INIT_DSN")[0] == 0
 
 
+def test_a_source_without_repair_account_is_no_problem_to_doctor(shop, cli):
+    """Its outputs stand in the task's own row, so nothing could be inserted; nobody asked for that."""
+    file = shop.directory / "monitoring.yaml"
+    other = "  - id: gpu\n    preset: waverless\n    read_dsn_env: SHOP_READ\n"
+    file.write_text(file.read_text() + other)
+    code, found = cli("repair", "doctor")
+    assert [(one["source_id"], bool(one["problems"])) for one in found] == [("shop", False), ("gpu", False)]
+    assert found[1]["notes"]
+    assert code == 0
+    file.write_text(file.read_text() + "    repair_dsn_env: SHOP_REPAIR\n")
+    code, found = cli("repair", "doctor")
+    assert (code, bool(found[1]["problems"])) == (1, True)
+
+
 def test_the_audit_log_tells_who_did_what_and_a_changed_entry_shows(shop, cli):
     from sqlalchemy import text
 

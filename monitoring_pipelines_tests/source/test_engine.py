@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.config.expressions import parse
 from monitoring_pipelines.config.schema import ColumnMapping, SourceSettings, TableMapping
 from monitoring_pipelines.errors import ConfigError, SchemaDrift, SourceUnavailable
@@ -130,3 +131,13 @@ def test_an_absent_column_is_drift_unless_the_table_is_optional() -> None:
 def test_names_cannot_break_out_of_their_quotes() -> None:
     """E-504: quoting doubles the quote."""
     assert "`a``b`" in _plan({"remote_id": ColumnMapping(column="a`b")}, **{"a`b": "varchar"}).render()
+
+
+def test_a_server_that_is_not_there_is_not_said_to_have_answered(tmp_path) -> None:
+    (tmp_path / "monitoring.yaml").write_text("version: 1\n")
+    settings = load_settings(tmp_path / "monitoring.yaml")
+    with (
+        pytest.raises(SourceUnavailable, match="cannot be reached: 2003"),
+        connect("mysql://u:p@127.0.0.1:1/x", settings),
+    ):
+        pass
