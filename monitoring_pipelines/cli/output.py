@@ -123,8 +123,9 @@ def _cause_of(error: ProductError) -> str:
     if error.code in _CAUSES:
         return _CAUSES[error.code]
     word = error.code.replace("_", " ")
-    general = next((_CAUSES[kind.code] for kind in type(error).__mro__ if getattr(kind, "code", None) in _CAUSES), None)
-    return f"{word}; {general or 'nothing more is known'}"
+    kinds = (getattr(kind, "code", "") for kind in type(error).__mro__)
+    general = next((_CAUSES[code] for code in kinds if code in _CAUSES), "nothing more is known")
+    return f"{word}; {general}"
 
 
 class _MaskingFormatter(logging.Formatter):
