@@ -62,9 +62,12 @@ class Look:
         """Names of the columns of ``table``; empty when it is not published."""
         return [name for name, _ in self.manifest.tables[table].columns] if self.has(table) else []
 
-    def table(self, name: str, start: datetime | None = None, end: datetime | None = None) -> str:
-        """The files of ``name`` that may hold rows of [start, end), as a parenthesised sub-query."""
-        return f"({self.lake.select(name, start, end)})"
+    def table(
+        self, name: str, start: datetime | None = None, end: datetime | None = None,
+        columns: Collection[str] | None = None, *, floats: bool = False,
+    ) -> str:  # fmt: skip
+        """The files of ``name`` that may hold rows of [start, end), as a parenthesised sub-query; see ``Lake.select``."""
+        return f"({self.lake.select(name, start, end, columns, floats=floats)})"
 
     def files(self, name: str) -> dict[str, str]:
         """Partition key → immutable file name, newest partition first."""

@@ -244,7 +244,10 @@ def test_decimals_of_any_length_are_published_exactly(
     push(warehouse, lake_path, clock)
     with Lake(lake_path).connect() as con:
         found = con.execute("SELECT typeof(long), long FROM mart.t_minute_stats WHERE long IS NOT NULL").fetchall()
+        as_floats = Lake(lake_path).select("mart.t_minute_stats", columns=("stat_minute", "long"), floats=True)
+        floats = con.execute(f"SELECT typeof(long), long FROM ({as_floats}) WHERE long IS NOT NULL").fetchall()
     assert found == [("DECIMAL(20,3)", Decimal(value))]
+    assert floats == [("DOUBLE", float(value))]
 
 
 def test_days_of_hours_become_one_file_a_week_with_the_same_rows(
