@@ -78,7 +78,7 @@ FEW_PARTITIONS = 60
 #: Bucket column -> length of what one mark covers.
 _MARK_SPAN = {"stat_minute": HOUR, "stat_hour": DAY, "stat_date": DAY}
 #: A day of minutes of many endpoints is several row groups, so that one endpoint's are read without the others'.
-_STATISTICS_ROW_GROUP = 24_576
+_STATISTICS_ROW_GROUP = 12_288
 _SERVED_OPTIONS = f"{SMALL}, ROW_GROUP_SIZE {ROW_GROUP}"
 #: Ninety columns of a few rows: without dictionaries a file is smaller, with this compression and plain encodings it is read in
 #: half the time.
