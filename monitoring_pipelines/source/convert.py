@@ -9,6 +9,7 @@ Any DuckDB connection will do, also one in memory: the tail converts before it t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -186,6 +187,20 @@ def convert(
         read_at=read_at,
         inline_valid=source.min_output_bytes is None,
     )  # fmt: skip
+
+
+def typing_of(con: duckdb.DuckDBPyConnection, plan: SelectPlan, source: SourceSettings, stage: str) -> str:
+    """A word for the way ``convert`` types rows: another one after any change of the mapping or of the product.
+
+    Args:
+        con: As for ``convert``.
+        plan: As for ``convert``.
+        source: As for ``convert``.
+        stage: As for ``convert``.
+    """
+    # The instant stands for all: a literal of the reading must not make a difference.
+    sql = _Converter(con, plan, source, stage, datetime(1970, 1, 1), 0.0).sql()
+    return hashlib.sha256(f"{sql}{source.min_output_bytes}".encode()).hexdigest()[:16]
 
 
 def derives_from_outputs(source: SourceSettings) -> bool:

@@ -33,6 +33,7 @@ class Mark:
         seen: (instant, highest id then), as far back as the overlap reaches.
         times: Greatest instant seen per time column; never one from the future (E-306).
         columns: Types of the columns read, by name: the schema fingerprint (E-701).
+        typed: How the rows were typed (``convert.typing_of``); under another mapping they must be read again.
         rows_total: Rows read so far.
     """
 
@@ -45,6 +46,7 @@ class Mark:
     seen: tuple[tuple[datetime, int], ...] = ()
     times: dict[str, datetime] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
+    typed: str = ""
     rows_total: int = 0
 
     def id_conditions(self, column: str) -> str:
@@ -124,13 +126,14 @@ def _from_row(row: tuple[Any, ...]) -> Mark:
         seen=tuple((datetime.fromisoformat(t), i) for t, i in ids.get("seen", ())),
         times={name: datetime.fromisoformat(value) for name, value in json.loads(row[7] or "{}").items()},
         columns=json.loads(row[11] or "{}"),
+        typed=ids.get("typed", ""),
         rows_total=row[12] or 0,
     )
 
 
 def store_mark(con: duckdb.DuckDBPyConnection, source_id: str, mark: Mark, began: datetime) -> None:
     """Replace the mark of a table; in the transaction that writes its rows (E-602)."""
-    ids = {"gaps": mark.gaps, "seen": [(t.isoformat(), i) for t, i in mark.seen]}
+    ids = {"gaps": mark.gaps, "seen": [(t.isoformat(), i) for t, i in mark.seen], "typed": mark.typed}
     con.execute(
         "DELETE FROM meta.extract_mark WHERE source_id = ? AND src_table = ? AND entity = ?",
         [source_id, mark.table, mark.entity],

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from monitoring_pipelines.config.expr_sql import quote_text
 from monitoring_pipelines.entities import OPEN_WORDS, entities
 from monitoring_pipelines.errors import ProductError
-from monitoring_pipelines.source import drift
-from monitoring_pipelines.source.convert import Staged, convert, create_stage, load_stage
+from monitoring_pipelines.source import drift, peek
+from monitoring_pipelines.source.convert import Staged, convert, create_stage, load_stage, typing_of
+from monitoring_pipelines.source.digest import STORE_COLUMN
 from monitoring_pipelines.source.engine import SourceConnection, clock_offset, connect
 from monitoring_pipelines.source.inspect import TableInfo, inspect_tables
 from monitoring_pipelines.source.load import LoadGuard
@@ -64,6 +65,8 @@ class TableCycle:
     strategy: str
     mark: Mark
     open_keys: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Digests the store knows of rows that may be asked for, by row id.
+    known: dict[int, int] = field(default_factory=dict)
     batches: list[Staged] = field(default_factory=list)
     arrow: list[Any] = field(default_factory=list)
     rows_read: int = 0
@@ -121,7 +124,8 @@ def extract_cycle(
     started = time.monotonic()
     result = CycleResult(source.id, began)
     try:
-        marks, open_keys = _stored(warehouse, source)
+        stored = _stored(settings, source, warehouse, began)
+        marks = stored.marks
         with ExitStack() as stack:
             if not marks:
                 result.first_load = True
@@ -132,9 +136,10 @@ def extract_cycle(
             result.clock_offset_s = clock_offset(connection, clock)
             tables = _tables(source, connection, marks)
             for table in tables:
-                table.open_keys = open_keys.get((table.mapping.table, table.mapping.entity), [])
+                name = (table.mapping.table, table.mapping.entity)
+                table.open_keys, table.known = stored.open_keys.get(name, []), stored.known.get(name, {})
                 _read(settings, source, connection, table, began)
-                result.tables[table.mapping.table, table.mapping.entity] = table
+                result.tables[name] = table
         with warehouse.writer(f"extract {source.id}") as con, transaction(con):
             if sum(table.rows_read for table in result.tables.values()) < FEW_ROWS:
                 on_one_thread(con)
@@ -153,27 +158,39 @@ def extract_cycle(
 # -- what the store knows ---------------------------------------------------------------------------------------------
 
 
-def _stored(
-    warehouse: Warehouse, source: SourceSettings
-) -> tuple[dict[tuple[str, str], Mark], dict[tuple[str, str], list[tuple[Any, ...]]]]:
-    """Marks and the keys of open rows, by (table, entity)."""
-    open_keys: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+@dataclass
+class _Stored:
+    """What the store knows of a source, by (table, entity)."""
+
+    marks: dict[tuple[str, str], Mark] = field(default_factory=dict)
+    #: (row id, key) of the rows believed open.
+    open_keys: dict[tuple[str, str], list[tuple[Any, ...]]] = field(default_factory=dict)
+    #: Digests of rows that are open or changed lately, by row id.
+    known: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+
+
+def _stored(settings: Settings, source: SourceSettings, warehouse: Warehouse, began: datetime) -> _Stored:
+    stored = _Stored()
+    lately = began - 2 * timedelta(seconds=settings.extract.overlap_s)
     try:
         with warehouse.reader(f"marks of {source.id}") as con:
-            marks = load_marks(con, source.id)
-            for name in OPEN_WORDS:
-                if name not in source.tables or not marks:
+            stored.marks = load_marks(con, source.id)
+            for name in {entity for _, entity in stored.marks if entities()[entity].mutable} & source.tables.keys():
+                for table, row_id, digest in peek.known_digests(con, name, source.id, lately):
+                    stored.known.setdefault((table, name), {})[row_id] = digest
+                if name not in OPEN_WORDS:
                     continue
                 key = entities()[name].key[0]
-                for table, row_id, value in con.execute(
-                    f'SELECT src_table, row_id, "{key}" FROM raw."{name}" WHERE source_id = ? AND {open_rows(name)} '
-                    "AND deleted_at IS NULL",
+                for table, row_id, value, digest in con.execute(
+                    f'SELECT src_table, row_id, "{key}", {STORE_COLUMN} FROM raw."{name}" WHERE source_id = ? '
+                    f"AND {open_rows(name)} AND deleted_at IS NULL",
                     [source.id],
                 ).fetchall():
-                    open_keys.setdefault((table, name), []).append((row_id, value))
+                    stored.open_keys.setdefault((table, name), []).append((row_id, value))
+                    stored.known.setdefault((table, name), {})[row_id] = digest
     except WarehouseMissing:
-        return {}, {}
-    return marks, open_keys
+        return _Stored()
+    return stored
 
 
 def _record(warehouse: Warehouse, source_id: str, began: datetime, error: ProductError) -> None:
@@ -386,9 +403,17 @@ def _read(
                 load_stage(memory, "stage", columns, rows)
             table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - asked)
 
-        for condition in _conditions(table, overlap):
-            take(condition)
+        typed = typing_of(memory, table.plan, source, "stage")
+        conditions = _conditions(table, overlap)
+        if _may_peek(table, typed) and unique:
+            take(conditions[0])
+            for differing in _changed(settings, connection, table, conditions[1:], set(_ids(memory, "stage"))):
+                take(differing)
+        else:
+            for condition in conditions:
+                take(condition)
         flush()
+        table.mark = replace(table.mark, typed=typed)
         if table.open_keys and table.strategy != "full":
             for condition in _open_conditions(table, seen):
                 take(condition)
@@ -396,6 +421,31 @@ def _read(
     if table.plan.row_id_sql is not None:
         table.mark = table.mark.advanced(ids, began, overlap)
     table.mark = replace(table.mark, rows_total=table.mark.rows_total + table.rows_read)
+
+
+def _may_peek(table: TableCycle, typed: str) -> bool:
+    """Whether digests can tell which rows are news: ids name the rows, and those stored were typed like this."""
+    changes = entities()[table.plan.entity].mutable and table.strategy in ("append", "updated")
+    return changes and table.plan.row_id_sql is not None and table.mark.max_id is not None and table.mark.typed == typed
+
+
+def _changed(
+    settings: Settings, connection: SourceConnection, table: TableCycle, conditions: list[str | None], read: set[int]
+) -> Iterator[str]:
+    """Conditions of the rows that differ from the stored ones: those of the overlap, and open ones (E-606).
+
+    Open rows that were looked at leave ``open_keys``. ``read`` are the ids of rows this cycle has read already.
+    """
+    began = time.monotonic()
+    opened = {key[0] for key in table.open_keys if key[0] is not None}
+    seen, changed = peek.differing(
+        connection, table.plan, [c for c in conditions if c], table.known, settings.extract.batch_rows
+    )
+    rest = peek.by_ids(table.plan, opened - seen - read)
+    changed |= peek.differing(connection, table.plan, rest, table.known, settings.extract.batch_rows)[1]
+    table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - began)
+    table.open_keys = [key for key in table.open_keys if key[0] is None]
+    yield from peek.by_ids(table.plan, changed - read)
 
 
 def _ids(memory: duckdb.DuckDBPyConnection, relation: str) -> list[int]:
