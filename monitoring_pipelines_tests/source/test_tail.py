@@ -124,6 +124,52 @@ def test_repeating_a_cycle_changes_nothing(platform: Platform) -> None:
     assert platform.rows("select * from meta.dirty_task") == []
 
 
+def test_rows_of_the_overlap_are_fetched_only_where_they_differ(platform: Platform) -> None:
+    """E-605 to E-607: a final row that changed is found within the overlap; what the store has is not fetched again."""
+    platform.db.execute("alter table tasks modify task_id varchar(64) collate utf8mb4_bin not null")
+    for key in ("same", "other", "gone"):
+        platform.task(key, created="2026-03-08 06:28:00", ended="2026-03-08 06:29:00")
+    platform.task("waits", "RUN", created="2026-03-08 01:00:00", ended=None)
+    platform.cycle()
+    platform.cycle(1)
+    platform.db.execute("update tasks set status = 'BAD' where task_id = 'other'")
+    with platform.warehouse.writer("test") as con:
+        con.execute("update raw.task set deleted_at = changed_at, deleted_reason = 'hard' where task_key = 'gone'")
+    platform.task("new", created="2026-03-08 06:30:00", ended="2026-03-08 06:31:00")
+    result = platform.cycle(2)
+    assert platform.rows("select task_key, status, deleted_at from raw.task order by 1") == [
+        ("gone", "succeeded", None), ("new", "succeeded", None), ("other", "failed", None), ("same", "succeeded", None),
+        ("waits", "running", None),
+    ]  # fmt: skip
+    assert result.tables["tasks", "task"].rows_read == 3
+    assert platform.cycle(3).tables["tasks", "task"].rows_read == 0
+
+
+def test_another_mapping_types_the_rows_of_the_overlap_again(platform: Platform, tmp_path: Path) -> None:
+    """E-202, E-606: open rows and those of the overlap follow a changed status map, though the source did not change."""
+    platform.db.execute("alter table tasks modify task_id varchar(64) collate utf8mb4_bin not null")
+    platform.task("odd", "NEWWORD", created="2026-03-08 01:00:00", ended=None)
+    platform.task("late", "NEWWORD", created="2026-03-08 06:28:00", ended="2026-03-08 06:29:00")
+    platform.cycle()
+    platform.cycle(1)
+    assert platform.rows("select distinct status from raw.task") == [("unknown",)]
+    path = tmp_path / "known.yaml"
+    path.write_text(MAPPING.replace("BAD: failed", "BAD: failed, NEWWORD: cancelled"))
+    platform.settings = load_settings(path)
+    platform.cycle(2)
+    assert platform.rows("select distinct status from raw.task") == [("cancelled",)]
+
+
+def test_tasks_that_share_a_key_keep_the_newest_row(platform: Platform) -> None:
+    """E-602: without a unique key an older row of a key, read again alone, would replace the newer one."""
+    platform.db.execute("alter table tasks drop key task_id")
+    platform.task("twice", "BAD", created="2026-03-08 06:28:00", ended="2026-03-08 06:29:00")
+    platform.task("twice", "DONE", created="2026-03-08 06:28:00", ended="2026-03-08 06:29:30")
+    for minute in range(3):
+        platform.cycle(minute)
+        assert platform.rows("select task_key, status from raw.task") == [("twice", "succeeded")]
+
+
 def test_late_rows_with_old_times_are_found_by_their_new_ids(platform: Platform) -> None:
     """E-604: a late row carries an old time and a new id; its task is marked."""
     platform.event("e1")
