@@ -41,26 +41,23 @@ def known_digests(
 
 
 def differing(
-    connection: SourceConnection, plan: SelectPlan, conditions: Iterable[str], known: dict[int, int], batch_rows: int
+    connection: SourceConnection, plan: SelectPlan, condition: str, known: dict[int, int], batch_rows: int
 ) -> tuple[set[int], set[int]]:
-    """Ids of the rows under any of the conditions: all of them, and those whose digest is not the known one.
+    """Ids of the rows under a condition: all of them, and those whose digest is not the known one.
 
     Raises:
-        SourceUnavailable: A query failed.
+        SourceUnavailable: The query failed.
     """
     digest = plan.field(DIGEST_ALIAS)
     assert digest is not None
     assert plan.row_id_sql is not None
     names = [quote_name(name, plan.dialect) for name in ("row_id", DIGEST_ALIAS)]
+    sql = f"select {plan.row_id_sql} as {names[0]}, {digest.sql} as {names[1]} from {plan.from_sql} where {condition}"
     asked: set[int] = set()
     changed: set[int] = set()
-    for condition in conditions:
-        sql = (
-            f"select {plan.row_id_sql} as {names[0]}, {digest.sql} as {names[1]} from {plan.from_sql} where {condition}"
-        )
-        for rows in connection.stream(sql, batch_rows):
-            asked.update(row[0] for row in rows)
-            changed.update(row[0] for row in rows if known.get(row[0]) != row[1])
+    for rows in connection.stream(sql, batch_rows):
+        asked.update(row[0] for row in rows)
+        changed.update(row[0] for row in rows if known.get(row[0]) != row[1])
     return asked, changed
 
 

@@ -436,14 +436,21 @@ def _changed(
 
     Open rows that were looked at leave ``open_keys``. ``read`` are the ids of rows this cycle has read already.
     """
-    began = time.monotonic()
-    opened = {key[0] for key in table.open_keys if key[0] is not None}
-    seen, changed = peek.differing(
-        connection, table.plan, [c for c in conditions if c], table.known, settings.extract.batch_rows
-    )
-    rest = peek.by_ids(table.plan, opened - seen - read)
-    changed |= peek.differing(connection, table.plan, rest, table.known, settings.extract.batch_rows)[1]
-    table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - began)
+    found: set[int] = set()
+    changed: set[int] = set()
+
+    def ask(condition: str) -> None:
+        asked = time.monotonic()
+        there, other = peek.differing(connection, table.plan, condition, table.known, settings.extract.batch_rows)
+        table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - asked)
+        found.update(there)
+        changed.update(other)
+
+    for condition in conditions:
+        if condition is not None:
+            ask(condition)
+    for condition in peek.by_ids(table.plan, {key[0] for key in table.open_keys if key[0] is not None} - found - read):
+        ask(condition)
     table.open_keys = [key for key in table.open_keys if key[0] is None]
     yield from peek.by_ids(table.plan, changed - read)
 
