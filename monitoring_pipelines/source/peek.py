@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.config.expr_sql import quote_name
 from monitoring_pipelines.source.digest import DIGEST_ALIAS, STORE_COLUMN
+from monitoring_pipelines.source.select import truth
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,6 +46,8 @@ def differing(
 ) -> tuple[set[int], set[int]]:
     """Ids of the rows under a condition: all of them, and those whose digest is not the known one.
 
+    A row outside the mapping's ``where`` always differs: columns that decide this need not be in the digest (E-611).
+
     Raises:
         SourceUnavailable: The query failed.
     """
@@ -52,12 +55,13 @@ def differing(
     assert digest is not None
     assert plan.row_id_sql is not None
     names = [quote_name(name, plan.dialect) for name in ("row_id", DIGEST_ALIAS)]
-    sql = f"select {plan.row_id_sql} as {names[0]}, {digest.sql} as {names[1]} from {plan.from_sql} where {condition}"
+    stands = f"case when {truth(plan.where_sql)} = 1 then {digest.sql} end" if plan.where_sql else digest.sql
+    sql = f"select {plan.row_id_sql} as {names[0]}, {stands} as {names[1]} from {plan.from_sql} where {condition}"
     asked: set[int] = set()
     changed: set[int] = set()
     for rows in connection.stream(sql, batch_rows):
         asked.update(row[0] for row in rows)
-        changed.update(row[0] for row in rows if known.get(row[0]) != row[1])
+        changed.update(row[0] for row in rows if row[1] is None or known.get(row[0]) != row[1])
     return asked, changed
 
 
