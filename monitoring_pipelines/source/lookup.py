@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from monitoring_pipelines.source.engine import SourceConnection
     from monitoring_pipelines.source.inspect import TableInfo
 
+#: Keys of one look-up at the source (E-606).
 KEYS_PER_QUERY = 1000
 
 

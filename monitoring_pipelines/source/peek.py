@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.config.expr_sql import quote_name
 from monitoring_pipelines.source.digest import DIGEST_ALIAS, STORE_COLUMN
+from monitoring_pipelines.source.lookup import KEYS_PER_QUERY
 from monitoring_pipelines.source.select import truth
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from monitoring_pipelines.source.engine import SourceConnection
     from monitoring_pipelines.source.select import SelectPlan
-
-#: Ids in one statement (E-606).
-IDS_PER_QUERY = 1000
 
 
 def known_digests(
@@ -68,5 +66,5 @@ def differing(
 def by_ids(plan: SelectPlan, ids: Iterable[int]) -> Iterator[str]:
     """Conditions that together select the rows with these ids."""
     ordered = sorted(ids)
-    for at in range(0, len(ordered), IDS_PER_QUERY):
-        yield f"{plan.row_id_sql} in ({', '.join(str(i) for i in ordered[at : at + IDS_PER_QUERY])})"
+    for at in range(0, len(ordered), KEYS_PER_QUERY):
+        yield f"{plan.row_id_sql} in ({', '.join(str(i) for i in ordered[at : at + KEYS_PER_QUERY])})"

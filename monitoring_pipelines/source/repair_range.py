@@ -22,6 +22,7 @@ from monitoring_pipelines.source.bulk import read_arrow
 from monitoring_pipelines.source.convert import Staged, convert, create_stage
 from monitoring_pipelines.source.digest import DIGEST_ALIAS
 from monitoring_pipelines.source.load import LoadGuard
+from monitoring_pipelines.source.lookup import KEYS_PER_QUERY
 from monitoring_pipelines.source.ranges import Range, Scope
 from monitoring_pipelines.warehouse.connect import WarehouseMissing, transaction
 from monitoring_pipelines.warehouse.ingest import apply_batch, mark_deleted
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 #: How often a range that others write to at the same time is read again.
 PASSES = 3
-#: Keys of one look-up at the source.
-KEYS_PER_QUERY = 1000
 #: A range of so few rows is read over the open connection: quicker than a fast reader that must log in first.
 SMALL_ROWS = 5_000
 #: Rows of one transaction: the warehouse lock is held for a fraction of a second. Where the store has nothing, whole

@@ -26,6 +26,7 @@ from monitoring_pipelines.source.digest import STORE_COLUMN
 from monitoring_pipelines.source.engine import SourceConnection, clock_offset, connect
 from monitoring_pipelines.source.inspect import TableInfo, inspect_tables
 from monitoring_pipelines.source.load import LoadGuard
+from monitoring_pipelines.source.lookup import KEYS_PER_QUERY
 from monitoring_pipelines.source.marks import Mark, load_marks, store_error, store_mark
 from monitoring_pipelines.source.older import load_older, open_rows
 from monitoring_pipelines.source.select import INSIDE, MARK, SelectPlan, build_select
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEYS_PER_QUERY = 1000
 #: Small mutable tables are read whole (E-6xx strategies).
 FULL_ROWS = 20_000
 RESCAN_ROWS = 50_000
@@ -359,7 +359,7 @@ def _open_conditions(table: TableCycle, seen: set[str]) -> Iterator[str]:
     for at in range(0, len(keys), KEYS_PER_QUERY):
         part = keys[at : at + KEYS_PER_QUERY]
         if plan.row_id_sql is not None and all(key[0] is not None for key in part):
-            yield f"{plan.row_id_sql} in ({', '.join(str(int(key[0])) for key in part)})"
+            yield from peek.by_ids(plan, (key[0] for key in part))
         elif len(plan.key_sql) == 1:
             yield f"{plan.key_sql[0]} in ({', '.join(quote_text(str(key[1]), plan.dialect) for key in part)})"
 
@@ -403,9 +403,9 @@ def _read(
                 load_stage(memory, "stage", columns, rows)
             table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - asked)
 
-        typed = typing_of(memory, table.plan, source, "stage")
+        typed = typing_of(memory, table.plan, source, "stage") if unique and _may_peek(table) else ""
         conditions = _conditions(table, overlap)
-        if _may_peek(table, typed) and unique:
+        if typed and table.mark.typed == typed:
             take(conditions[0])
             for differing in _changed(settings, connection, table, conditions[1:], set(_ids(memory, "stage"))):
                 take(differing)
@@ -423,10 +423,10 @@ def _read(
     table.mark = replace(table.mark, rows_total=table.mark.rows_total + table.rows_read)
 
 
-def _may_peek(table: TableCycle, typed: str) -> bool:
-    """Whether digests can tell which rows are news: ids name the rows, and those stored were typed like this."""
+def _may_peek(table: TableCycle) -> bool:
+    """Whether digests can tell which rows are news: rows change, and ids name them."""
     changes = entities()[table.plan.entity].mutable and table.strategy in ("append", "updated")
-    return changes and table.plan.row_id_sql is not None and table.mark.max_id is not None and table.mark.typed == typed
+    return changes and table.plan.row_id_sql is not None and table.mark.max_id is not None
 
 
 def _changed(
