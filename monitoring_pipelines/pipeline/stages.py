@@ -112,7 +112,7 @@ def refresh_core(pipe: Pipeline) -> CoreRefresh:
     done = CoreRefresh()
     for source in pipe.sources:
         with pipe.warehouse.writer(f"core of {source.id}") as con:
-            result = core_refresh.refresh_keys(con, source.id, gives_way=pipe.warehouse.is_wanted)
+            result = core_refresh.refresh_keys(con, source.id, gives_way=pipe.warehouse.offer)
         if result.is_unfinished:
             with pipe.warehouse.writer(f"core of {source.id}: tasks") as con:
                 result = core_refresh.refresh_keys(con, source.id, begun=result)

@@ -193,16 +193,17 @@ def _work_off(
         done: list[WindowDone] = []
         with without_pandas(), pipe.warehouse.writer(purpose) as con:
             until = time.monotonic() + SLICE_S
+            is_wanted = False
             if begin:
                 begin(con)
                 begin = None
-                if pipe.warehouse.is_wanted():
-                    continue
-            while queue and (not done or (time.monotonic() < until and not pipe.warehouse.is_wanted())):
+                is_wanted = pipe.warehouse.offer()
+            while queue and not is_wanted and time.monotonic() < until:
                 started = time.monotonic()
                 done += compute(con, [queue.popleft() for _ in range(min(size, len(queue)))])
                 size = _next_size(size, time.monotonic() - started)
-            if not queue and finish:
+                is_wanted = pipe.warehouse.offer()
+            if not queue and not is_wanted and finish:
                 finish(con)
                 finish = None
         yield done

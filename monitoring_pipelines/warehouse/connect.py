@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 #: Every opener replays the log (28 ms a megabyte); merging it costs 0.15 s. From 4 MB on, which is every second tick of
 #: a busy platform, the sum is smallest. A transaction that writes more merges when it commits.
 CLOSE_LOG_LIMIT = 4_000_000
+#: Who waits for the file need not wait for a merge too, unless the log is larger than this.
+WANTED_LOG_LIMIT = 16_000_000
 #: Each merge leaves small row groups behind. Joining them rewrites the last rows of every table (1.4 s), so it waits until
 #: an hour's have come together, seconds; after a day of them looking for keys would cost ten times as much.
 TIDY_EVERY_S = 3600.0
@@ -82,7 +84,10 @@ class DiskFull(ProductError):
 
 @dataclass(frozen=True)
 class LockUse:
-    """One use of the lock; times in seconds. ``hold_s`` spans open to close, ``open_s`` and ``close_s`` are parts."""
+    """One hold of the lock; times in seconds. ``hold_s`` spans open to close, ``open_s`` and ``close_s`` are parts.
+
+    A use that offers the file to others (``Warehouse.offer``) is a hold up to there and another one from there.
+    """
 
     purpose: str
     mode: str
@@ -162,15 +167,12 @@ class Warehouse:
         self._turn = threading.Lock()
 
     @contextmanager
-    def writer(
-        self, purpose: str, timeout_s: float | None = None, *, is_last: bool = False
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    def writer(self, purpose: str, timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for writing while everybody else waits. Statements commit one by one; see ``transaction``.
 
         Args:
             purpose: A few words shown to those who wait.
             timeout_s: Longest wait in seconds, default ``lock_timeout_s``.
-            is_last: Nothing follows in this run: the file does not linger.
 
         Raises:
             WarehouseBusy: The lock did not become free in time; the message names its holder.
@@ -178,7 +180,7 @@ class Warehouse:
             WarehouseTooNew: A newer version of the product wrote it.
             DiskFull: No space left; committed data is intact, the block's open transaction is undone.
         """
-        with self._use(purpose, "write", timeout_s, lingers=self.lingers and not is_last) as con:
+        with self._use(purpose, "write", timeout_s, lingers=self.lingers) as con:
             yield con
 
     @contextmanager
@@ -205,7 +207,7 @@ class Warehouse:
             WarehouseBusy, WarehouseCorrupt, WarehouseTooNew, DiskFull: As for ``writer``.
         """
         with self._use(purpose, "write", timeout_s) as con:
-            self._mine.purpose = None
+            self._mine.purpose = self._mine.watch = None
             self._kept = con
             try:
                 yield
@@ -213,13 +215,27 @@ class Warehouse:
                 with self._turn:
                     self._kept = None
 
+    def end_run(self) -> None:
+        """Nothing follows in this run: the file does not linger. A log that has grown is merged in a turn of its own.
+
+        Raises:
+            WarehouseBusy, DiskFull: As for ``writer``.
+        """
+        if self._kept is not None:
+            return
+        if self.log_bytes() >= CLOSE_LOG_LIMIT:
+            with self._use("merge the log", "write", None, merges=True):
+                pass
+        else:
+            lingering.let_go(self.path)
+
     def holder(self) -> Holder | None:
         """Who has the lock now, or None."""
         return self.lock.holder()
 
     @contextmanager
     def _use(
-        self, purpose: str, mode: str, timeout_s: float | None, *, lingers: bool = False
+        self, purpose: str, mode: str, timeout_s: float | None, *, lingers: bool = False, merges: bool = False
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         already = getattr(self._mine, "purpose", None)
         if already is not None:
@@ -230,8 +246,8 @@ class Warehouse:
                 yield con
             return
         with ExitStack() as stack:
-            watch = _Watch()
-            base, waited, wrote = self._hold(stack, purpose, mode, patience_s, watch)
+            watch = self._mine.watch = _Watch(purpose, mode)
+            base, wrote = self._hold(stack, purpose, mode, patience_s, watch)
             wrote = wrote or mode == "write"
             self._mine.purpose = purpose
             stays = False
@@ -247,26 +263,36 @@ class Warehouse:
                 if stays:
                     lingering.leave(self.path, self._left(base, stack.pop_all(), wrote))
                 else:
-                    self._close(base, wrote)
-                self._mine.purpose = None
-                self.stats.add(watch.use(purpose, mode, waited))
+                    self._close(base, wrote, merges=merges)
+                self._mine.purpose = self._mine.watch = None
+                self.stats.add(watch.use())
 
     def _hold(
         self, stack: ExitStack, purpose: str, mode: str, patience_s: float, watch: _Watch
-    ) -> tuple[duckdb.DuckDBPyConnection, float, bool]:
-        """The open file, whose lock ``stack`` releases, the seconds waited for it, and whether it was written to."""
+    ) -> tuple[duckdb.DuckDBPyConnection, bool]:
+        """The open file, whose lock ``stack`` releases, and whether it was written to."""
         if mode == "read" and not self.lingers:
             lingering.let_go(self.path)
         elif (left := lingering.take_over(self.path, self._config)) is not None:
             stack.push(left.lock.pop_all())
-            return left.con, 0.0, left.wrote
-        waited = self._take_lock(stack, purpose, patience_s)
+            return left.con, left.wrote
+        watch.waited_s = self._take_lock(stack, purpose, patience_s)
         watch.began = time.perf_counter()
-        return self._open("write" if self.lingers else mode, max(patience_s - waited, 0.0)), waited, False
+        return self._open("write" if self.lingers else mode, max(patience_s - watch.waited_s, 0.0)), False
 
     def is_wanted(self) -> bool:
         """Whether somebody waits for the file, which the caller holds."""
         return self.lock.queue_length() > 1
+
+    def offer(self) -> bool:
+        """Between two parts of a use: whether somebody waits for the file. Then the caller ends its use."""
+        if self.is_wanted():
+            return True
+        watch: _Watch | None = getattr(self._mine, "watch", None)
+        if watch is not None:
+            self.stats.add(watch.use())
+            watch.again()
+        return False
 
     def _left(self, base: duckdb.DuckDBPyConnection, lock: ExitStack, wrote: bool) -> lingering.Left:
         return lingering.Left(
@@ -344,10 +370,11 @@ class Warehouse:
         con.execute("SET disabled_optimizers = 'top_n_window_elimination'")
         con.execute(f"SET threads = {self._config['threads']}")
 
-    def _close(self, con: duckdb.DuckDBPyConnection, wrote: bool) -> None:
+    def _close(self, con: duckdb.DuckDBPyConnection, wrote: bool, *, merges: bool = False) -> None:
         """Close; a writer first merges a log that has grown, since every later opener would have to replay it."""
         try:
-            if wrote and self.log_bytes() >= CLOSE_LOG_LIMIT:
+            patient = merges or not self.is_wanted()
+            if wrote and self.log_bytes() >= (CLOSE_LOG_LIMIT if patient else WANTED_LOG_LIMIT):
                 self.merge(con, tidy=self._is_untidy())
                 self.stats.checkpoint_error = None
         except duckdb.Error as error:
@@ -391,17 +418,26 @@ class Warehouse:
 
 @dataclass
 class _Watch:
-    """Instants of one use, from ``time.perf_counter``."""
+    """Instants of one hold, from ``time.perf_counter``."""
 
+    purpose: str
+    mode: str
+    waited_s: float = 0.0
     began: float = field(default_factory=time.perf_counter)
     opened: float = 0.0
     closing: float = 0.0
 
-    def use(self, purpose: str, mode: str, waited_s: float) -> LockUse:
+    def use(self) -> LockUse:
+        """The hold, which ends now."""
         ended = time.perf_counter()
         opened = self.opened or ended
         closing = self.closing or ended
-        return LockUse(purpose, mode, waited_s, ended - self.began, opened - self.began, ended - closing)
+        return LockUse(self.purpose, self.mode, self.waited_s, ended - self.began, opened - self.began, ended - closing)
+
+    def again(self) -> None:
+        """The next hold of the same use begins now."""
+        self.began = self.opened = time.perf_counter()
+        self.waited_s = 0.0
 
 
 class _Conflict(Exception):

@@ -213,11 +213,12 @@ def uncompacted(manifest: Manifest, now: datetime) -> set[tuple[str, str]]:
 def publish_in_slices(publication: Publication, warehouse: Warehouse, *, compact: bool = False) -> Manifest:
     """Publish with the warehouse open for ``SLICE_S`` at a time, as ``Publication`` says."""
     with publication:
-        with warehouse.writer("publish", is_last=True) as con:
+        with warehouse.writer("publish") as con:
             publication.stage(con, compact=compact)
         while publication.is_unfinished:
-            with warehouse.writer("publish: older days", is_last=True) as con:
+            with warehouse.writer("publish: older days") as con:
                 publication.go_on(con)
+        warehouse.end_run()
         return publication.commit()
 
 

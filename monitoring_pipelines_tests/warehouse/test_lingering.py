@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def test_the_next_step_takes_the_open_file_over_and_sees_no_temporary_rows_of_th
 
 
 def test_a_look_before_the_first_step_opens_the_file_for_all_steps(run: Warehouse, monkeypatch: pytest.MonkeyPatch):
-    with run.writer("init", is_last=True) as con:
+    with run.writer("init") as con:
         con.execute("CREATE TABLE counter AS SELECT 7 AS value")
+    run.end_run()
     opened = []
     connect = duckdb.connect
     monkeypatch.setattr(duckdb, "connect", lambda *args, **more: opened.append(args) or connect(*args, **more))
@@ -57,8 +59,9 @@ def test_a_look_before_the_first_step_opens_the_file_for_all_steps(run: Warehous
 
 
 def test_a_look_alone_does_not_merge_the_log(run: Warehouse, monkeypatch: pytest.MonkeyPatch):
-    with run.writer("init", is_last=True) as con:
+    with run.writer("init") as con:
         con.execute("CREATE TABLE counter AS SELECT 7 AS value")
+    run.end_run()
     monkeypatch.setattr("monitoring_pipelines.warehouse.connect.CLOSE_LOG_LIMIT", 1)
     assert counted(run) == 7
     lingering.let_go(run.path)
@@ -69,11 +72,47 @@ def test_a_look_alone_does_not_merge_the_log(run: Warehouse, monkeypatch: pytest
     assert run.log_bytes() == 0
 
 
-def test_the_last_step_and_one_that_failed_close_the_file(run: Warehouse):
+def test_who_waits_for_the_file_does_not_wait_for_a_merge_which_gets_a_turn_of_its_own(
+    run: Warehouse, actor: Actor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("monitoring_pipelines.warehouse.connect.CLOSE_LOG_LIMIT", 1)
+    with run.writer("init") as con:
+        con.execute("CREATE TABLE counter AS SELECT 0 AS value")
+    run.end_run()
+    assert run.log_bytes() == 0
+    with run.writer("step") as con:
+        con.execute("UPDATE counter SET value = 7")
+        waiting = actor("count", run.path, 1)
+        wait_until(run.is_wanted)
+    assert waiting.communicate()[0] == "done\n"
+    assert run.log_bytes() > 1
+    run.end_run()
+    assert (run.log_bytes(), run.stats.last.purpose) == (0, "merge the log")
+    assert counted(run) == 8
+
+
+def test_a_long_use_that_offers_the_file_is_several_holds(run: Warehouse, actor: Actor):
+    with run.writer("long") as con:
+        con.execute("CREATE TABLE counter AS SELECT 7 AS value")
+        assert not run.offer()
+        first = run.stats.last
+        time.sleep(0.05)
+        waiting = actor("count", run.path, 1)
+        wait_until(run.is_wanted)
+        assert run.offer()
+    assert waiting.communicate()[0] == "done\n"
+    second = run.stats.last
+    assert (first.purpose, second.purpose, run.stats.count) == ("long", "long", 2)
+    assert first.close_s == 0 < second.close_s
+    assert second.hold_s >= 0.05
+
+
+def test_the_end_of_a_run_and_a_step_that_failed_close_the_file(run: Warehouse):
     with run.writer("one"):
         pass
-    with run.writer("last", is_last=True):
+    with run.writer("last"):
         pass
+    run.end_run()
     assert run.holder() is None
     with pytest.raises(ZeroDivisionError), run.writer("fails"):
         raise ZeroDivisionError
