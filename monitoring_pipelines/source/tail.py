@@ -120,6 +120,8 @@ def extract_cycle(
     Raises:
         SourceUnavailable, SchemaDrift: Nothing was changed but the recorded error (E-613).
     """
+    import duckdb
+
     began = clock.now()
     started = time.monotonic()
     result = CycleResult(source.id, began)
@@ -135,10 +137,12 @@ def extract_cycle(
             result.paused_s = guard.wait(connection)
             result.clock_offset_s = clock_offset(connection, clock)
             tables = _tables(source, connection, marks)
+            memory = stack.enter_context(duckdb.connect(":memory:", config={"threads": 1}))
             for table in tables:
                 name = (table.mapping.table, table.mapping.entity)
                 table.open_keys, table.known = stored.open_keys.get(name, []), stored.known.get(name, {})
-                _read(settings, source, connection, table, began)
+                with memory.cursor() as own:  # what it stages ends with it
+                    _read(settings, source, connection, own, table, began)
                 result.tables[name] = table
         with warehouse.writer(f"extract {source.id}") as con, transaction(con):
             if sum(table.rows_read for table in result.tables.values()) < FEW_ROWS:
@@ -368,56 +372,54 @@ def _open_conditions(table: TableCycle, seen: set[str]) -> Iterator[str]:
 
 
 def _read(
-    settings: Settings, source: SourceSettings, connection: SourceConnection, table: TableCycle, began: datetime
-) -> None:
-    """Read and type the rows of one table; they are kept as Arrow until the writer lock is taken."""
-    import duckdb
-
+    settings: Settings, source: SourceSettings, connection: SourceConnection, memory: duckdb.DuckDBPyConnection,
+    table: TableCycle, began: datetime,
+) -> None:  # fmt: skip
+    """Read and type the rows of one table in ``memory``; they are kept as Arrow until the writer lock is taken."""
     overlap = timedelta(seconds=settings.extract.overlap_s)
     horizon = began + timedelta(seconds=settings.extract.future_tolerance_s)
     unique = bool(table.plan.key_sql) and table.info.unique_key([c.strip('`"') for c in table.plan.key_sql])
     ids: list[int] = []
     seen: set[str] = set()
-    with duckdb.connect(":memory:", config={"threads": 1}) as memory:
-        create_stage(memory, table.plan, "stage", flagged=True)
+    create_stage(memory, table.plan, "stage", flagged=True)
 
-        def flush() -> None:
-            staged = convert(
-                memory, table.plan, source, "stage", began, settings.extract.future_tolerance_s, unique_key=unique
-            )
-            if staged.rows:
-                table.batches.append(staged)
-                table.arrow.append(memory.execute(f'SELECT * FROM "{staged.relation}"').to_arrow_table())
-                table.mark = table.mark.with_times(_greatest(memory, table.plan, staged.relation, horizon))
-                key = entities()[table.plan.entity].key[0]
-                seen.update(row[0] for row in memory.execute(f'SELECT "{key}" FROM "{staged.relation}"').fetchall())
-                ids.extend(_ids(memory, staged.relation))
-            memory.execute('DELETE FROM "stage"')
+    def flush() -> None:
+        staged = convert(
+            memory, table.plan, source, "stage", began, settings.extract.future_tolerance_s, unique_key=unique
+        )
+        if staged.rows:
+            table.batches.append(staged)
+            table.arrow.append(memory.execute(f'SELECT * FROM "{staged.relation}"').to_arrow_table())
+            table.mark = table.mark.with_times(_greatest(memory, table.plan, staged.relation, horizon))
+            key = entities()[table.plan.entity].key[0]
+            seen.update(row[0] for row in memory.execute(f'SELECT "{key}" FROM "{staged.relation}"').fetchall())
+            ids.extend(_ids(memory, staged.relation))
+        memory.execute('DELETE FROM "stage"')
 
-        def take(condition: str | None) -> None:
-            columns = table.plan.stage_columns(flagged=True)
-            sql = table.plan.render([condition] if condition else [], flagged=True)
-            asked = time.monotonic()
-            for rows in connection.stream(sql, settings.extract.batch_rows):
-                table.rows_read += len(rows)
-                load_stage(memory, "stage", columns, rows)
-            table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - asked)
+    def take(condition: str | None) -> None:
+        columns = table.plan.stage_columns(flagged=True)
+        sql = table.plan.render([condition] if condition else [], flagged=True)
+        asked = time.monotonic()
+        for rows in connection.stream(sql, settings.extract.batch_rows):
+            table.rows_read += len(rows)
+            load_stage(memory, "stage", columns, rows)
+        table.slowest_query_s = max(table.slowest_query_s, time.monotonic() - asked)
 
-        typed = typing_of(memory, table.plan, source, "stage") if unique and _may_peek(table) else ""
-        conditions = _conditions(table, overlap)
-        if typed and table.mark.typed == typed:
-            take(conditions[0])
-            for differing in _changed(settings, connection, table, conditions[1:], set(_ids(memory, "stage"))):
-                take(differing)
-        else:
-            for condition in conditions:
-                take(condition)
+    typed = typing_of(memory, table.plan, source, "stage") if unique and _may_peek(table) else ""
+    conditions = _conditions(table, overlap)
+    if typed and table.mark.typed == typed:
+        take(conditions[0])
+        for differing in _changed(settings, connection, table, conditions[1:], set(_ids(memory, "stage"))):
+            take(differing)
+    else:
+        for condition in conditions:
+            take(condition)
+    flush()
+    table.mark = replace(table.mark, typed=typed)
+    if table.open_keys and table.strategy != "full":
+        for condition in _open_conditions(table, seen):
+            take(condition)
         flush()
-        table.mark = replace(table.mark, typed=typed)
-        if table.open_keys and table.strategy != "full":
-            for condition in _open_conditions(table, seen):
-                take(condition)
-            flush()
     if table.plan.row_id_sql is not None:
         table.mark = table.mark.advanced(ids, began, overlap)
     table.mark = replace(table.mark, rows_total=table.mark.rows_total + table.rows_read)
