@@ -47,15 +47,16 @@ def compute_due(pipe: Pipeline) -> Windows:
     done = Windows()
     hours: deque[list[DueHour]] = deque()
     days: deque[DueDay] = deque()
+    is_little = False
 
     def begin(con: Connection) -> None:
+        nonlocal is_little
         windows.prepare(con)
         windows.close_minutes(con, now, pipe.settings.stats.backfill_days)
         mine, left = _share(windows.due_work(con, now))
         hours.extend(mine)
         done.hours_left = len(left)
-        if len(hours) <= NEWEST_HOURS:
-            on_one_thread(con)
+        is_little = len(hours) <= NEWEST_HOURS
 
     def finish(con: Connection) -> None:
         due = _settled_days(windows.due_work(con, now))
@@ -64,14 +65,21 @@ def compute_due(pipe: Pipeline) -> Windows:
         done.lag_s = _lag_s(con, now)
 
     def compute_hours(con: Connection, batch: Sequence[list[DueHour]]) -> list[WindowDone]:
+        if is_little:
+            on_one_thread(con)
         items = [item for hour in batch for item in hour]
-        windows.refresh_due(con, items, now)
-        return [
-            done
-            for family in FAMILIES.values()
-            if (found := sorted({item.hour for item in items if item.family == family.name}))
-            for done in _figures(con, family.hour_tables, found, HOUR, now)
-        ]
+        part: list[WindowDone] = []
+        for family in FAMILIES.values():
+            mine = [item for item in items if item.family == family.name]
+            if not mine:
+                continue
+            if part and pipe.warehouse.offer():
+                hours.appendleft(items)
+                break
+            windows.refresh_due(con, mine, now)
+            part += _figures(con, family.hour_tables, sorted({item.hour for item in mine}), HOUR, now)
+            items = [item for item in items if item.family != family.name]
+        return part
 
     def compute_days(con: Connection, batch: Sequence[DueDay]) -> list[WindowDone]:
         part = []

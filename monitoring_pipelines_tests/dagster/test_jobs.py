@@ -6,9 +6,11 @@ import pytest
 from dagster import AssetKey, DagsterEventType, DagsterRunStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from monitoring_pipelines import pipeline
 from monitoring_pipelines.orchestration.maintenance import prune_superseded_runs
 from monitoring_pipelines.orchestration.partitions import hour_key
-from monitoring_pipelines_tests.dagster.conftest import NOW, add_late_task, connect_lake, hour
+from monitoring_pipelines.warehouse.connect import Warehouse
+from monitoring_pipelines_tests.dagster.conftest import NOW, Site, add_late_task, connect_lake, hour
 
 MINUTE = AssetKey(["mart", "endpoint_minute_stats"])
 HOURLY = AssetKey(["mart", "endpoint_hourly_stats"])
@@ -62,6 +64,16 @@ def test_repeated_tick_writes_nothing(site, instance):
     before = site.query("SELECT * FROM mart.endpoint_hourly_stats ORDER BY ALL")
     assert tick(site, instance).success
     assert site.query("SELECT * FROM mart.endpoint_hourly_stats ORDER BY ALL") == before
+
+
+def test_a_tick_that_gives_the_warehouse_away_wherever_it_can_computes_the_same(new_site, loaded, monkeypatch):
+    monkeypatch.setattr(Warehouse, "offer", lambda warehouse: True)
+    pipe = new_site.pipe
+    pipeline.tick(pipe)
+    assert new_site.marts() == Site(loaded, new_site.clock).marts()
+    uses = [use.purpose for use in pipe.warehouse.stats.uses]
+    assert "core of shop: tasks" in uses
+    assert uses.count("statistics") > 7  # hours
 
 
 def test_runs_are_tagged_with_source_type_and_run_id(site, instance):
