@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitoring_pipelines.api.answers import ApiError, error_response
+from monitoring_pipelines.api.said import answered
 from monitoring_pipelines.errors import ConfigError
 from monitoring_pipelines.state.ids import new_id
 
@@ -187,7 +188,7 @@ def _refusal(scope: Scope, headers: Headers, error: ApiError, request_id: str) -
         from monitoring_pipelines.api.pages.login import login_page
 
         return login_page(Request(scope), 401, target=path)
-    return error_response(path, error.status, error.message, request_id, error.reason, error.headers)
+    return error_response(path, error.status, answered(headers, error.message), request_id, error.reason, error.headers)
 
 
 async def _whole(receive: Receive) -> Receive:
@@ -227,8 +228,8 @@ def needs(role: str) -> Any:
     def check(request: Request) -> Principal:
         principal = principal_of(request)
         if role not in principal.roles:
-            hint = "an admin token" if role == "admin" else f"the role {role}"
-            raise ApiError(403, f"this needs {hint}", "forbidden")
+            hint = "this needs an admin token" if role == "admin" else f"this needs the role {role}"
+            raise ApiError(403, hint, "forbidden")
         return principal
 
     return check

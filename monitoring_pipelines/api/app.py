@@ -29,6 +29,7 @@ from monitoring_pipelines.api.keeper import keeping
 from monitoring_pipelines.api.pages import PAGES
 from monitoring_pipelines.api.pages.base import STATIC
 from monitoring_pipelines.api.remembered import Remembered
+from monitoring_pipelines.api.said import answered
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
 
@@ -136,6 +137,7 @@ def _error(request: Request, status: int, message: str, reason: str | None, head
 
     if wants_page(request):
         return problem_page(request, status, message, reason, _request_id(request))
+    message = answered(request.headers, message)
     return error_response(request.url.path, status, message, _request_id(request), reason, headers)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.metrics.exposition import Family, texts
 from monitoring_pipelines.published import endpoints
-from monitoring_pipelines.published.overview import task_counters
+from monitoring_pipelines.published.overview import drifted, task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.tasks import TaskIndex
 
@@ -45,7 +45,7 @@ def collect(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
         *known("processes", ["raw.process_sample"], lambda: _processes(look), look.as_of),
         *known("targets", ["raw.probe_result"], lambda: _targets(look), look.as_of),
         *known("ingest", [*_grains("ingest", "day", "hour"), "raw.ingest_counter"], lambda: _ingest(look, names), look.as_of),
-        *known("extraction", ["meta.extract_mark"], lambda: _extraction(look, names), *marks),
+        *known("extraction", ["meta.extract_mark", "meta.source_state"], lambda: _extraction(look, names), *marks),
         *known("anomalies", ["meta.anomaly_summary", *_grains("endpoint", *endpoints.LENGTH)], lambda: _anomalies(look, names)),
     ]  # fmt: skip
 
@@ -320,16 +320,15 @@ def _extraction(look: Look, names: Sequence[str]) -> list[Family]:
         last.add((source,), None if at is None else seconds(at))
         closed.add((source,), None if through is None else int(seconds(through)))
     if look.has("meta.extract_mark"):
-        drifted: dict[str, int] = dict.fromkeys(names, 0)
-        for source, table, n, error in look.tuples(
-            f"SELECT source_id, src_table, sum(rows_total)::BIGINT, any_value(last_error) FROM {look.table('meta.extract_mark')} "
+        for source, table, n in look.tuples(
+            f"SELECT source_id, src_table, sum(rows_total)::BIGINT FROM {look.table('meta.extract_mark')} "
             "GROUP BY ALL ORDER BY source_id, src_table"
         ):
             if source in names:
                 rows.add((source, table), n)
-                drifted[source] |= int("drift" in (error or "").lower())
-        for source, value in drifted.items():
-            drift.add((source,), value)
+        changed = drifted(look)
+        for source in names:
+            drift.add((source,), int(source in changed))
     return [last, closed, rows, drift]
 
 

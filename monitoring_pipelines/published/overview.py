@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from monitoring_pipelines.errors import SchemaDrift
 from monitoring_pipelines.published.endpoints import closed_through, ratio, table_of
 from monitoring_pipelines.published.reader import Look
 
@@ -36,9 +37,21 @@ def source_row(look: Look | None, source: SourceSettings, now: datetime) -> dict
             "on": [feature.name for feature in found if feature.on],
             "not_applicable": [{"name": f.name, "needs": f.needs} for f in found if not f.on],
         },
-        "tables": errors, "drift": any("drift" in (row["last_error"] or "").lower() for row in errors),
+        "tables": errors, "drift": look is not None and source.id in drifted(look),
         "error": next((row["last_error"] for row in errors if row["last_error"]), None),
     }  # fmt: skip
+
+
+def drifted(look: Look) -> frozenset[str]:
+    """Sources whose last cycle failed because a mapped table or column is gone or of another kind (E-702)."""
+    return look.once(("drifted",), ["meta.source_state"], lambda: _drifted(look))
+
+
+def _drifted(look: Look) -> frozenset[str]:
+    if not look.has("meta.source_state"):
+        return frozenset()
+    rows = look.rows(f"SELECT * FROM {look.table('meta.source_state')}")
+    return frozenset(row["source_id"] for row in rows if row.get("last_error_code") == SchemaDrift.code)
 
 
 def extract_errors(look: Look, source_id: str) -> list[dict[str, Any]]:

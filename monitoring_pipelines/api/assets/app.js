@@ -192,7 +192,7 @@
     button.disabled = true;
     say(root.dataset.working);
     try {
-      const options = { method, headers: { "Content-Type": "application/json" } };
+      const options = { method, headers: { "Content-Type": "application/json", "Accept-Language": root.lang } };
       if (method !== "DELETE") { options.body = JSON.stringify(body); }
       const answer = await fetch(url, options);
       const found = await answer.json().catch(() => ({}));

@@ -84,20 +84,20 @@ def sentence(view: View, alert: dict[str, Any]) -> str:
     """What the alert says, in the reader's language where that is possible."""
     stored = alert["message"] or alert["alertname"]
     if view.language == view.services.settings.language:
-        return str(stored)
+        return view.said(str(stored))
     details = alert["details"] or {}
     key = f"alerttext.{alert['type']}"
     if view.knows(key):
         try:
             return view.t(key, **details)
         except (KeyError, IndexError):
-            return str(stored)
+            return view.said(str(stored))
     known = {
         name: value for name, value in details.items() if name not in _WORDED and not isinstance(value, dict | list)
     }
     figures = {"value": alert["value"], "threshold": alert["threshold"], "source": alert["source_id"]}
     found = describe(alert["type"], view.language, {**figures, **(alert["labels"] or {}), **known})
-    return found.replace(" (–)", "").replace("（–）", "") if found else str(stored)
+    return found.replace(" (–)", "").replace("（–）", "") if found else view.said(str(stored))
 
 
 def is_foreign(view: View, text: str, alert: dict[str, Any]) -> bool:

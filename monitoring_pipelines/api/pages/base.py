@@ -28,6 +28,7 @@ from monitoring_pipelines.api.access import principal_of
 from monitoring_pipelines.api.answers import to_json
 from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.strings import COMMON
+from monitoring_pipelines.api.said import said
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.readable import span
 from monitoring_pipelines.state.store import StateUnavailable
@@ -99,6 +100,10 @@ class View:
         if value is None:
             return UNKNOWN
         return self.t(f"{group}.{value}") if self.knows(f"{group}.{value}") else value
+
+    def said(self, text: str | None) -> str:
+        """A sentence that is stored in English, in the reader's language; a dash for NULL."""
+        return said(text, self.language) if text else UNKNOWN
 
     def number(self, value: Any, digits: int | None = None, unit: str = "") -> str:
         """A number with separators; a dash for NULL."""

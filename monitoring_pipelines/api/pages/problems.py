@@ -61,7 +61,7 @@ def problem_page(request: Request, status: int, message: str, reason: str | None
     view = View(request)
     kind = status if status in (400, 403, 404, 503) else 500
     known = [f"problem.{reason}", f"problem.text_{kind}"] if view.language != "en" else [f"problem.{reason}"]
-    text = next((view.t(key) for key in known if view.knows(key)), message)
+    text = next((view.t(key) for key in known if view.knows(key)), view.said(message))
     return render(
         request, "problem.html", title=view.t(f"problem.title_{kind}"), refresh=None, status=status, view=view,
         text=text, request_id=request_id, may_pass=status >= 500,

@@ -15,6 +15,7 @@ from monitoring_pipelines.api.access import Principal, needs, principal_of
 from monitoring_pipelines.api.answers import ApiError, conflict, missing, packed, responses, v1
 from monitoring_pipelines.api.dagster_client import DagsterClient
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
+from monitoring_pipelines.api.said import answered
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs
@@ -281,7 +282,10 @@ def batch(request: Request, body: BatchBody, who: Operator) -> Response:
     results = [_one_of_batch(services, job_id, body.action, who.name) for job_id in body.job_ids]
     audit(request, f"job.{body.action}", ",".join(body.job_ids)[:190], {"results": results})
     done = sum(result["success"] for result in results)
-    return v1(request, {"action": body.action, "results": results, "succeeded": done, "failed": len(results) - done})
+    shown = [
+        one | {"message": answered(request.headers, one["message"])} if "message" in one else one for one in results
+    ]
+    return v1(request, {"action": body.action, "results": shown, "succeeded": done, "failed": len(results) - done})
 
 
 def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> dict[str, Any]:
