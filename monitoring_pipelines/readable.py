@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from monitoring_pipelines.said import said
+
 #: seconds, zh-CN, en
 _UNITS = ((86_400, "天", "d"), (3600, "小时", "h"), (60, "分", "min"), (1, "秒", "s"))
 _GIB, _MIB = 1024**3, 1024**2
@@ -54,7 +56,8 @@ def number(value: Any) -> str:
 
 class Figure:
     """A value inside a sentence: ``{value}`` is a number, ``{value:span}``, ``{value:ms}``, ``{value:size}`` and
-    ``{value:share}`` are what it means; what is no number stays as it is.
+    ``{value:share}`` are what it means; what is no number stays as it is, ``{value:said}`` in the reader's language,
+    ``{value:unit}`` as it follows a number.
     """
 
     def __init__(self, value: Any, language: str) -> None:
@@ -62,7 +65,10 @@ class Figure:
 
     def __format__(self, kind: str) -> str:
         if not isinstance(self.value, int | float) or isinstance(self.value, bool):
-            return str(self.value)
+            text = str(self.value)
+            if kind == "unit":
+                return f" {text}" if text not in ("", "%") else text
+            return said(text, self.language) if kind == "said" else text
         if kind == "span":
             return span(self.value, self.language)
         if kind == "ms":

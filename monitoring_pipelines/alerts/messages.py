@@ -21,6 +21,7 @@ from monitoring_pipelines.alerts.contributions import bad_contributions
 from monitoring_pipelines.alerts.links import dashboard_of
 from monitoring_pipelines.alerts.routing import route_of
 from monitoring_pipelines.alerts.rules.table import in_force
+from monitoring_pipelines.said import said
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import tables
 
@@ -104,6 +105,7 @@ def compose(
     run_links = _run_links(con, settings, carriers)
     removed = _removed(con, told) if row["kind"] == "resolved" else set()
     for one in shown:
+        one["message"] = one["message"] and said(one["message"], words.language)
         one["is_removed"] = one["alert_id"] in removed
         one["links"] = links_of(settings, one, run_links.get(one["fingerprint"]))
         is_repaired = repair is not None and one["type"] == REPAIRED and row["kind"] != "resolved"

@@ -19,8 +19,7 @@ from fastapi.responses import Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from monitoring_pipelines.api.answers import ApiError, error_response
-from monitoring_pipelines.api.said import answered
+from monitoring_pipelines.api.answers import ApiError, answered, error_response
 from monitoring_pipelines.errors import ConfigError
 from monitoring_pipelines.state.ids import new_id
 

@@ -21,8 +21,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from monitoring_pipelines.api.remembered import VERSION
+from monitoring_pipelines.said import said
 
 if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+
     from monitoring_pipelines.published.reader import Look
 
 Family = Literal["v1", "monitoring", "plain"]
@@ -280,6 +283,12 @@ _MODELS: dict[Family, tuple[type[BaseModel] | None, type[BaseModel]]] = {
     "monitoring": (MonitoringAnswer, MonitoringError),
     "plain": (None, PlainError),
 }
+
+
+def answered(headers: Headers, message: str) -> str:
+    """An error's message for a client: one that says which language it reads gets a sentence in it, a program what it knows."""
+    wanted = headers.get("accept-language", "").lower()
+    return said(message, "zh-CN" if wanted.startswith("zh") else "en") if wanted else message
 
 
 def responses(family: Family, *more: int, success: int = 200) -> dict[int | str, dict[str, Any]]:

@@ -24,12 +24,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from monitoring_pipelines import __version__
 from monitoring_pipelines.alerts.watch import watching
 from monitoring_pipelines.api.access import Access, Gate
-from monitoring_pipelines.api.answers import ApiError, error_response
+from monitoring_pipelines.api.answers import ApiError, answered, error_response
 from monitoring_pipelines.api.keeper import keeping
 from monitoring_pipelines.api.pages import PAGES
 from monitoring_pipelines.api.pages.base import STATIC
 from monitoring_pipelines.api.remembered import Remembered
-from monitoring_pipelines.api.said import answered
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
 

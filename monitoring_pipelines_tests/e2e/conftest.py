@@ -90,10 +90,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     create_journal(settings, str(settings.source("tktool").repair_dsn()))
     pipe = first_run(settings, clock, lambda _line: None)
     state = StateStore.of(settings)
-    checks.record_unexecuted(state, "quick", "missed", NOW - timedelta(hours=1), NOW, reason="the daemon stood still")
+    checks.record_unexecuted(
+        state, "quick", "missed", NOW - timedelta(hours=1), NOW, reason="the product was not running"
+    )
     engine.tick(pipe, state, NOW)
     engine.apply(settings, state, NOW, [
-        Observation("resource.memory", "collector", "true", "medium", "warning", "Memory", "memory is high", {"process": "p"},
+        Observation("resource.memory", "collector", "true", "medium", "warning", "Memory", "内存过高", {"process": "p"},
                     for_s=3600),
     ])  # fmt: skip
     url = next(one.base_url for one in settings.repair.recoverers if one.base_url)

@@ -55,8 +55,8 @@ def kind_of(path: str) -> str:
     return "/".join(shape) + "?" + "&".join(fixed)
 
 
-def crawl(served: Served, language: str) -> tuple[dict[str, int], set[str]]:
-    """Status of every address that was opened, and the addresses of the Dagster UI."""
+def crawl(served: Served, language: str, pages: dict[str, str] | None = None) -> tuple[dict[str, int], set[str]]:
+    """Status of every address that was opened, and the addresses of the Dagster UI; ``pages`` gets what each page holds."""
     waiting, seen, kinds = list(HOME), set(HOME), {}
     answers: dict[str, int] = {}
     outside: set[str] = set()
@@ -66,6 +66,8 @@ def crawl(served: Served, language: str) -> tuple[dict[str, int], set[str]]:
         answers[path] = answer.status_code
         if "text/html" not in answer.headers.get("content-type", ""):
             continue
+        if pages is not None:
+            pages[path] = answer.text
         page = Links()
         page.feed(answer.text)
         for link in page.found:
@@ -104,6 +106,58 @@ def test_no_text_of_a_page_is_left_in_the_other_language(repaired: Served) -> No
         text = repaired.get(path, "en").text
         body = re.sub(r'<(\w+)[^>]*lang="zh-CN"[^>]*>.*?</\1>', "", text[text.index("<main") :])
         assert not re.findall(r"[\u4e00-\u9fff]{2,}", body), path
+
+
+class Texts(HTMLParser):
+    """What a reader reads or hears of a page: texts and labels, without commands, code and stored details."""
+
+    #: Elements that quote: commands, rows of a table of a document, what is kept as JSON.
+    QUOTES = ("script", "style", "code", "pre")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._inside = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside += tag in self.QUOTES
+        self.found += [value for name, value in attrs if value and name in ("title", "aria-label", "placeholder", "alt",
+                       "data-confirm", "data-done")]  # fmt: skip
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside -= tag in self.QUOTES
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.found.append(data)
+
+
+def quoted(served: Served) -> set[str]:
+    """Texts of the sources that pages quote: names, owners, categories and errors of jobs."""
+    jobs = served.get("/api/v1/scheduler/metrics?scope=mapped&page_size=500").json()["data"]["metrics"]
+    data = {str(job[name]) for job in jobs for name in ("job_name", "owner", "category") if job[name]}
+    for job in jobs:
+        runs = served.get(f"/api/v1/scheduler/jobs/{job['job_id']}/runs?page_size=500&source={job['source_id']}").json()
+        data |= {run["error_message"] for run in runs["data"]["items"] if run["error_message"]}
+    return data
+
+
+def test_a_chinese_reader_meets_no_english_sentence(repaired: Served) -> None:
+    """Two English words in a row are a sentence, unless a source or a command says them (S-801)."""
+    pages: dict[str, str] = {}
+    crawl(repaired, "zh-CN", pages)
+    data = sorted(quoted(repaired), key=len, reverse=True)
+    left = set()
+    for path, text in pages.items():
+        page = Texts()
+        page.feed(text[text.index("<main") :])
+        for one in page.found:
+            for said_by_a_source in data:
+                one = one.replace(said_by_a_source, "")
+            if re.search(r"\b[A-Za-z]{2,}[,;:]? [A-Za-z]{2,}\b", one):
+                left.add((kind_of(path), one.strip()[:200]))
+    assert len(pages) > 60
+    assert not left, "\n".join(map(str, sorted(left)))
 
 
 def test_a_launchpad_link_opens_a_job_with_a_valid_configuration(repaired: Served) -> None:

@@ -120,8 +120,8 @@ SHIPPED: tuple[Rule, ...] = (
     ),
     # -- jobs (C-340, C-341) ------------------------------------------------------------------------------------------
     Rule(
-        "jobs.failing", _one("medium"), "job {job} has failed {value} times since its last success: {error}",
-        "作业 {job} 自上次成功以来失败 {value} 次：{error}", op=">=",
+        "jobs.failing", _one("medium"), "job {job} has failed {value} times since its last success: {error:said}",
+        "作业 {job} 自上次成功以来失败 {value} 次：{error:said}", op=">=",
     ),
     Rule(
         "jobs.duration_over_sla", _one("medium"), "job {job} took {value:span}, agreed are {threshold:span}",
@@ -173,15 +173,16 @@ SHIPPED: tuple[Rule, ...] = (
     ),
     Rule(
         "resource.limits", (_warning(), _critical()), "{process}: {metric} {value} is over its limit {threshold}",
-        "{process}：{metric} {value} 超过上限 {threshold}",
+        "{process}：{metric:said} {value} 超过上限 {threshold}",
     ),
     Rule(
         "resource.threads", (_warning(20), _critical(50)), "{process} has {value} threads (limit {threshold})",
         "{process} 有 {value} 个线程（上限 {threshold}）", op=">=", enabled=False,
     ),
     Rule(
-        "leak.trend", (Level("info", 0.2), _warning(1.0)), "{process}: {metric} grows by {value} {unit} per sample ({trend})",
-        "{process}：{metric} 每次采样增长 {value} {unit}（{trend}）",
+        "leak.trend", (Level("info", 0.2), _warning(1.0)),
+        "{process}: {metric:said} grows by {value}{unit:unit} per sample ({trend:said})",
+        "{process}：{metric:said}每次采样增长 {value}{unit:unit}（{trend:said}）",
     ),
     Rule(
         "leak.close_wait", (_warning(0),), "{process} has {value} connections in CLOSE_WAIT and their number grows",
@@ -205,16 +206,16 @@ SHIPPED: tuple[Rule, ...] = (
     ),
     # -- targets and ingest (C-421 to C-433) --------------------------------------------------------------------------
     Rule(
-        "target.down", (_critical(),), "target {target} cannot be scraped: {reason}", "目标 {target} 无法抓取：{reason}",
+        "target.down", (_critical(),), "target {target} cannot be scraped: {reason:said}", "目标 {target} 无法抓取：{reason:said}",
         op="=", for_s=30, alertname="CollectorTargetDown",
     ),
     Rule(
-        "target.health_down", (_critical(),), "the health page of {target} fails: {reason}",
-        "目标 {target} 的健康检查失败：{reason}", for_s=_MINUTE, alertname="CollectorHealthDown",
+        "target.health_down", (_critical(),), "the health page of {target} fails: {reason:said}",
+        "目标 {target} 的健康检查失败：{reason:said}", for_s=_MINUTE, alertname="CollectorHealthDown",
     ),
     Rule(
-        "ingest.none", (_critical(0),), "{process} ingests nothing: the 5-minute rate over all series is 0 ({reason})",
-        "{process} 没有采集到数据：所有序列的 5 分钟速率为 0（{reason}）", op="=", unit="/s", for_s=3 * _MINUTE,
+        "ingest.none", (_critical(0),), "{process} ingests nothing: the 5-minute rate over all series is 0 ({reason:said})",
+        "{process} 没有采集到数据：所有序列的 5 分钟速率为 0（{reason:said}）", op="=", unit="/s", for_s=3 * _MINUTE,
         alertname="CollectorNoDataIngestion",
     ),
     Rule(
@@ -232,8 +233,8 @@ SHIPPED: tuple[Rule, ...] = (
         "组件 {component} 已 {value:span}没有心跳；周期 {period_s:span}",
     ),
     Rule(
-        "self.extract_lag", _one("high", 3), "{source} was last read {value:span} ago (limit {threshold:span}): {error}",
-        "数据源 {source} 上次读取在 {value:span}前（上限 {threshold:span}）：{error}", unit="s",
+        "self.extract_lag", _one("high", 3), "{source} was last read {value:span} ago (limit {threshold:span}): {error:said}",
+        "数据源 {source} 上次读取在 {value:span}前（上限 {threshold:span}）：{error:said}", unit="s",
     ),
     Rule(
         "self.snapshot_coverage", (Level("medium", 90), Level("high", 50)),
@@ -245,20 +246,20 @@ SHIPPED: tuple[Rule, ...] = (
         "{source}：有工作器在线，但最新快照已是 {value:span}前", unit="s",
     ),
     Rule(
-        "self.aggregation", _one("high", 300), "statistics of {source} are behind: {reason}", "{source} 的统计滞后：{reason}",
+        "self.aggregation", _one("high", 300), "statistics of {source} are behind: {reason:said}", "{source} 的统计滞后：{reason:said}",
         unit="s",
     ),
-    Rule("self.schema_drift", _one("high"), "{source}: {error}", "{source}：{error}"),
+    Rule("self.schema_drift", _one("high"), "{source}: {error:said}", "{source}：{error:said}"),
     Rule(
-        "self.check_error", _one("high"), "{check}: {reason}", "{check}：{reason}",
+        "self.check_error", _one("high"), "{check}: {reason:said}", "{check}：{reason:said}",
     ),
     Rule(
-        "self.storage", (Level("medium", 10), _critical(3)), "{path}: {reason}", "{path}：{reason}", op="<", unit="%",
+        "self.storage", (Level("medium", 10), _critical(3)), "{path}: {reason:said}", "{path}：{reason:said}", op="<", unit="%",
     ),
     Rule("self.config", _one("low"), "{problem}", "{problem}"),
     Rule(
-        "self.plausibility", _one("high", 0), "{source}: {value} rows of statistics contradict themselves ({reason})",
-        "{source}：{value} 行统计自相矛盾（{reason}）",
+        "self.plausibility", _one("high", 0), "{source}: {value} rows of statistics contradict themselves ({reason:said})",
+        "{source}：{value} 行统计自相矛盾（{reason:said}）",
     ),
     Rule(
         "self.anomalies", _one("low", 1), "{source}: {count} anomalies {kind} in {events} rows of the last hour",

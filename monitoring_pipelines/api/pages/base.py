@@ -28,9 +28,9 @@ from monitoring_pipelines.api.access import principal_of
 from monitoring_pipelines.api.answers import to_json
 from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.strings import COMMON
-from monitoring_pipelines.api.said import said
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.readable import span
+from monitoring_pipelines.said import said
 from monitoring_pipelines.state.store import StateUnavailable
 
 log = logging.getLogger(__name__)

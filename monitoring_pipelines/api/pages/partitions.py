@@ -133,7 +133,7 @@ def check_cells(view: View, services: Services, shown: list[datetime]) -> list[d
     for at in shown:
         due = sorted(by_hour.get(at, ()), key=lambda run: list(RUN_SIGNS).index(run.status))
         sign, tone = RUN_SIGNS[due[0].status] if due else ("·", "neutral")
-        said = "; ".join(f"{run.type} {view.word('run', run.status)}" for run in due) or view.t(
+        said = "; ".join(f"{view.word('checktype', run.type)} {view.word('run', run.status)}" for run in due) or view.t(
             "partitions.none_checked"
         )
         text = f"{view.local(at, '%m-%d %H:%M')}: {said}"

@@ -95,6 +95,11 @@ STRINGS = {
     "outcome.cancelled": ("取消", "Cancelled"),
     "outcome.lost": ("丢失", "Lost"),
     "outcome.open": ("进行中", "Open"),
+    "origin.app": ("业务程序", "the platform"),
+    "origin.repair": ("修复", "a repair"),
+    "origin.placeholder": ("占位", "a placeholder"),
+    "origin.inline": ("任务行", "the task row"),
+    "tasks.inline": ("任务行中的输出", "output in the task row"),
     "yes.true": ("是", "Yes"),
     "yes.false": ("否", "No"),
 }
@@ -155,9 +160,14 @@ def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Resp
         as_of = look.as_of
     return render(
         request, "task.html", title=task_key, as_of=as_of, view=view, tones=TONES, timeline=tasks.timeline(task),
-        happened=partial(happened, view),
+        happened=partial(happened, view), output_name=output_name,
         source=task["source_id"], **shaped(task),
     )  # fmt: skip
+
+
+def output_name(view: View, name: str | None, key: str) -> str:
+    """What an output is called; one that is a column of its task has neither name nor key of its own."""
+    return name or (view.t("tasks.inline") if key.startswith("inline ") else key)
 
 
 def happened(view: View, line: dict[str, Any]) -> list[str]:
@@ -165,4 +175,6 @@ def happened(view: View, line: dict[str, Any]) -> list[str]:
     detail = line["detail"]
     if line["kind"] == "attempt":
         detail = view.t("tasks.attempt_of", n=detail.removeprefix("attempt "))
+    elif line["kind"] == "output":
+        detail = output_name(view, None, detail)
     return [text for text in (view.word("happened", line["what"]), line["worker_key"], detail) if text]

@@ -12,10 +12,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api.access import Principal, needs, principal_of
-from monitoring_pipelines.api.answers import ApiError, conflict, missing, packed, responses, v1
+from monitoring_pipelines.api.answers import ApiError, answered, conflict, missing, packed, responses, v1
 from monitoring_pipelines.api.dagster_client import DagsterClient
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
-from monitoring_pipelines.api.said import answered
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs

@@ -1,7 +1,7 @@
 """Sentences that are stored or answered in English, in the reader's language (S-801).
 
 Reasons, errors and refusals are written in English where they arise: they stand in logs, in the state store, in answers to
-programs. A page shows them in its own language by this one table, ``{}`` for what differs
+programs. A page shows them in its reader's language and a message in the configured one, by this one table: ``{}`` for what differs
 and ``{n}`` for a number. What stands for ``{}`` may itself be such a sentence. Words of a source, of a server or of a person are in no
 table: they stay as they are.
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-
-from starlette.datastructures import Headers
 
 #: Written in English → in Chinese.
 _ZH = {
@@ -125,6 +123,7 @@ _ZH = {
     "worker(ready_at or terminated_at or last_heartbeat_at) or worker_snapshot":
         "worker(ready_at、terminated_at 或 last_heartbeat_at) 或 worker_snapshot",
     # Tasks of a repair plan and of a run.
+    "(apply time)": "（应用时刻）",
     "the task has a valid output": "任务已有有效输出",
     "every recovered output is in the table": "找回的输出都已在表中",
     "the task row is gone": "任务行已不存在",
@@ -166,6 +165,77 @@ _ZH = {
     "{n} duplicate": "重复 {} 行",
     "{n} rows modified_since": "之后被修改 {} 行",
     "{n} rows blocked_by_reference": "被引用 {} 行",
+    # Dagster, as it is seen from outside.
+    "Dagster {} {} is {}: {}": "Dagster 的{} {} {}：{}",
+    "webserver": "网页服务",
+    "daemon": "守护进程",
+    "code_location": "代码位置",
+    "schedule": "定时计划",
+    "sensor": "传感器",
+    "down": "停止运行",
+    "failing": "出错",
+    "late": "迟到",
+    "stopped": "已停用",
+    "it does not answer": "没有应答",
+    "{} does not answer: {}": "{} 没有应答：{}",
+    "{} does not answer as Dagster does: {}": "{} 的应答不是 Dagster 的：{}",
+    "no code location is configured": "没有配置代码位置",
+    "it has never been heard of": "从未有过心跳",
+    "last heard of at {}": "最近一次心跳为 {}",
+    "it is being loaded ({})": "正在加载（{}）",
+    "it is off until it is switched on": "需手动启用",
+    "it is switched off in Dagster": "已在 Dagster 中停用",
+    "it has not been evaluated yet": "尚未评估",
+    "its evaluation failed": "评估失败",
+    "last evaluated {n} minutes ago": "最近一次评估在 {} 分钟前",
+    "the rules could not be evaluated: {}": "规则无法评估：{}",
+    "by alert {}": "被告警 {} 抑制",
+    "by silence {}": "被静默规则 {} 覆盖",
+    "the severity rose": "级别升高",
+    "no longer configured": "不再配置",
+    "exercise of {}: nothing is wrong": "{} 的演练：没有任何问题",
+    "{} was restarted {} times in {} hours and is still sick; it is not restarted any more":
+        "{0} 在 {2} 小时内已重启 {1} 次仍不正常，不再重启",
+    "nobody hears of {} alerts: the route {} has no receiver": "没有人会收到 {} 告警：路由 {} 没有接收者",
+    # Figures of processes and how they go.
+    "rss": "内存",
+    "fds": "文件描述符",
+    "conns": "连接数",
+    "threads": "线程数",
+    "objects": "对象数",
+    "rapidly_increasing": "快速上升",
+    "slowly_increasing": "缓慢上升",
+    # Expectations of tables and of rows a repair would insert.
+    "table": "表",
+    "a key is not empty": "键不为空",
+    "one row per key ({})": "每个键一行（{}）",
+    "the status is final": "状态为最终状态",
+    "a task ends after it started": "任务结束不早于开始",
+    "a task starts after it was created": "任务开始不早于创建",
+    "errors are cut": "错误文字已截短",
+    "the origin is known ({})": "来源已知（{}）",
+    "a size is not negative": "大小不为负",
+    "a link is not empty": "链接不为空",
+    "no output twice ({})": "没有重复的输出（{}）",
+    "its task exists ({})": "所属任务存在（{}）",
+    "a closed hour is settled": "已关闭的小时已稳定",
+    "no more tasks with outputs than tasks": "有输出的任务不多于任务",
+    "no output is missing": "没有缺失的输出",
+    "healthy": "健康",
+    "at least degraded": "至少为降级",
+    "not critical": "不严重",
+    "http(s) address with a host": "带主机名的 http(s) 地址",
+    "a media type is not empty": "媒体类型不为空",
+    "allowed media type": "允许的媒体类型",
+    "no output twice in a task": "同一任务没有重复的输出",
+    "the task key fits into the table": "任务键放得进表中",
+    "{} fits": "{} 放得下",
+    "every documented column is there": "文档中的列都在",
+    "not negative ({})": "不为负（{}）",
+    "a percentage ({})": "为百分比（{}）",
+    "is always known": "总有值",
+    "the columns are there": "列都在",
+    "has its type": "类型正确",
     # Delivery of messages.
     "{} did not answer within {} s": "{} 在 {} 秒内没有应答",
     "{}: the certificate is not accepted": "{}：证书不被接受",
@@ -299,12 +369,6 @@ def said(text: str, language: str) -> str:
     Several sentences in one text stand in lines of their own or are parted by ``; ``.
     """
     return _said(text.strip(), language) or text
-
-
-def answered(headers: Headers, message: str) -> str:
-    """An error's message for a client: one that says which language it reads gets a sentence in it, a program what it knows."""
-    wanted = headers.get("accept-language", "").lower()
-    return said(message, "zh-CN" if wanted.startswith("zh") else "en") if wanted else message
 
 
 @lru_cache(2048)
