@@ -177,6 +177,8 @@ _ZH = {
     "late": "迟到",
     "stopped": "已停用",
     "it does not answer": "没有应答",
+    "[Errno {n}] Connection refused": "连接被拒绝（错误 {}）",
+    "timed out": "超时",
     "{} does not answer: {}": "{} 没有应答：{}",
     "{} does not answer as Dagster does: {}": "{} 的应答不是 Dagster 的：{}",
     "no code location is configured": "没有配置代码位置",

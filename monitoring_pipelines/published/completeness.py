@@ -143,10 +143,62 @@ def missing_page(
     return rows, total
 
 
+#: Lists behind the figures of a window, beside that of missing ones: condition of their tasks.
+LISTS = {
+    "with_output": "effective_end <= $settled AND outputs > 0",
+    "settling": "effective_end > $settled",
+    "duplicates": "effective_end <= $settled AND outputs > distinct_outputs",
+}
+
+
+def task_page(
+    look: Look, index: TaskIndex, sources: Sequence[str], kind: str, start: datetime, end: datetime, settled: datetime,
+    offset: int, limit: int,
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """Succeeded tasks of a window that are behind a figure of ``LISTS``, those that ended last first, and how many."""
+    condition = f"source_id IN $sources AND {JUDGED} AND status = 'succeeded' AND {LISTS[kind]}"
+    condition += " AND effective_end >= $start AND effective_end < $end"
+    values = {"sources": tuple(sources), "start": start, "end": end, "settled": settled}
+    if kind == "with_output":
+        total = sum(figures(look, index, source, start, end, settled).tasks_with_outputs for source in sources)
+        whole = _cut(start, end, settled)[0]
+        keys = _ending_last(look, index, sources, whole, (start, end), offset + limit, "tasks_with_outputs")
+    elif kind == "settling":
+        keys = index.partitions_ending_in(look, max(start, settled), end)
+        total = _count_of(look, keys, condition, values)
+    else:
+        # Tasks with too many rows are few: most files need not be read. A quarter the window only touches counts whole.
+        facts, first = index.facts(look), start - _PIECE
+        keys = [
+            key for key in index.partitions_ending_in(look, start, end)
+            if any(facts[key].quarters[name].total(first, end).duplicate_rows
+                   for name in sources if name in facts[key].quarters)
+        ]  # fmt: skip
+        total = _count_of(look, keys, condition, values)
+    if offset >= total or not keys:
+        return [], total
+    rows = look.rows(
+        "SELECT source_id, task_key, endpoint, effective_end, remote_id, status, outputs, distinct_outputs "
+        f"FROM {look.partition(TASK, keys, columns=(*COUNTED, 'task_key', 'endpoint', 'remote_id'))} WHERE {condition} "
+        f"ORDER BY effective_end DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(offset)}",
+        values,
+    )
+    return rows, total
+
+
+def _count_of(look: Look, keys: Sequence[str], condition: str, values: Mapping[str, Any]) -> int:
+    if not keys:
+        return 0
+    return int(
+        look.value(f"SELECT count(*) FROM {look.partition(TASK, keys, columns=COUNTED)} WHERE {condition}", values)
+    )
+
+
 def _ending_last(
-    look: Look, index: TaskIndex, sources: Sequence[str], whole: Span, window: Span, need: int
-) -> list[str]:
-    """Partitions that have, of the tasks without output in the window, the ``need`` that ended last.
+    look: Look, index: TaskIndex, sources: Sequence[str], whole: Span, window: Span, need: int,
+    counted: str = "missing_count",
+) -> list[str]:  # fmt: skip
+    """Partitions that have, of the tasks in the window that ``counted`` counts, the ``need`` that ended last.
 
     The files that end last are taken until their whole quarters have enough; no task that ended before all of theirs
     can be among the wanted ones.
@@ -159,7 +211,7 @@ def _ending_last(
             break
         found.append(key)
         quarters = (fact.quarters[source] for source in sources if source in fact.quarters)
-        need -= sum(one.total(*whole).missing_count for one in quarters)
+        need -= sum(getattr(one.total(*whole), counted) for one in quarters)
         if need <= 0 and bound is None:
             bound = min(facts[key].first_end or datetime.min for key in found)
     return found

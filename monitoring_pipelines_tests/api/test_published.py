@@ -37,6 +37,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"t{n:03}", STATUSES[n % 7 % 5], ago=timedelta(minutes=1 + n * n // 6), outputs=n % 3,
             deleted=n % 31 == 5, endpoint=f"e{n % 4}",
         )  # fmt: skip
+    # Some tasks have the same output twice.
+    world.write(("UPDATE raw.task_output SET natural_key = 'twice' WHERE task_key < 't040' AND task_key > 't004'", {}))
     world.publish()
     return world.lake
 
@@ -143,6 +145,43 @@ def test_pages_of_tasks_without_output_put_together_are_all_of_them(lake: Path, 
             if not rows:
                 break
         assert found == [key for (key,) in whole]
+
+
+@pytest.mark.parametrize("kind", completeness.LISTS)
+@pytest.mark.parametrize(("hours", "size"), [(1, 1), (7, 50), (30, 3), (71, 50)])
+def test_pages_of_the_tasks_behind_a_figure_are_all_of_them_and_as_many_as_it_says(
+    lake: Path, hours: int, size: int, kind: str
+) -> None:
+    """S-813: with outputs, settling and average lead to their tasks; duplicates to those that have the surplus rows."""
+    index, start, end, settled = (
+        tasks.TaskIndex(),
+        NOW - timedelta(hours=hours, minutes=4),
+        NOW,
+        NOW - timedelta(minutes=40),
+    )
+    with Published(lake).look() as look:
+        whole = look.tuples(
+            f"SELECT task_key, outputs, distinct_outputs FROM {look.table(tasks.TASK)} WHERE {JUDGED} AND status = 'succeeded' "
+            "AND source_id = 'shop' AND effective_end >= $start AND effective_end < $end "
+            f"AND {completeness.LISTS[kind]} ORDER BY effective_end DESC, task_key",
+            {"start": start, "end": end, "settled": settled},
+        )
+        found: list[dict[str, Any]] = []
+        while True:
+            rows, total = completeness.task_page(look, index, ["shop"], kind, start, end, settled, len(found), size)
+            assert total == len(whole)
+            found += rows
+            if not rows:
+                break
+        assert [(row["task_key"], row["outputs"], row["distinct_outputs"]) for row in found] == whole
+        said = completeness.figures(look, index, "shop", start, end, settled)
+    assert whole or hours == 1
+    if kind == "with_output":
+        assert (said.tasks_with_outputs, said.total_outputs) == (len(whole), sum(outputs for _, outputs, _ in whole))
+    elif kind == "settling":
+        assert said.pending_settle == len(whole)
+    else:
+        assert said.duplicate_rows == sum(outputs - distinct for _, outputs, distinct in whole)
 
 
 def test_a_list_of_failures_reads_the_file_of_failures_alone(lake: Path) -> None:

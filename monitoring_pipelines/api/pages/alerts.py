@@ -148,7 +148,7 @@ def rows_at(alert: dict[str, Any]) -> str | None:
     """The page with the rows an alert speaks of."""
     source, labels = alert["source_id"], alert["labels"]
     if alert["type"] == REPAIRED:
-        return f"/consistency?source={quote(source)}#missing"
+        return f"/consistency?source={quote(source)}#tasks"
     for name in ("endpoint", "job"):
         if name in labels:
             return label_at(alert, name, labels[name])

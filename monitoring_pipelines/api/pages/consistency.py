@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -16,7 +16,7 @@ from monitoring_pipelines.api.pages.checks import RUN_TONES
 from monitoring_pipelines.api.pages.repair import why_no_plan
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.checks import brief
-from monitoring_pipelines.api.routes.completeness import missing_rows, split_row
+from monitoring_pipelines.api.routes.completeness import split_row, task_rows
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import health_of
@@ -54,7 +54,19 @@ STRINGS = {
         "Change point: from {date} on, {before}% → {after}%",
     ),
     "consistency.no_change": ("没有明显的变化点", "No clear change point"),
-    "consistency.list": ("缺失列表", "Missing list"),
+    "consistency.list": ("任务列表", "Tasks"),
+    "figure.missing": ("缺失列表", "Missing list"),
+    "figure.with_output": ("有输出的任务", "Tasks with outputs"),
+    "figure.settling": ("待稳定的任务", "Settling tasks"),
+    "figure.duplicates": ("有重复输出的任务", "Tasks with duplicates"),
+    "consistency.rows": ("输出行数", "Output rows"),
+    "consistency.different": ("不同的输出", "Different ones"),
+    "consistency.none_listed": ("没有这样的任务", "No such task"),
+    "consistency.settling_note": (
+        "结束不足 {span}，输出可能还没写完，暂不计入",
+        "ended less than {span} ago; their outputs may still come, so they do not count yet",
+    ),
+    "consistency.average_note": ("每个有输出的任务", "per task with outputs"),
     "consistency.task": ("任务", "Task"),
     "consistency.ended": ("结束时间", "Ended"),
     "consistency.remote": ("远程 ID", "Remote id"),
@@ -79,13 +91,16 @@ STRINGS = {
     "run.running": ("运行中", "Running"),
 }
 router = APIRouter(include_in_schema=False)
+FIGURES: tuple[str, ...] = ("missing", "with_output", "settling", "duplicates")
+#: Figures whose tasks the page lists.
+Figure = Literal["missing", "with_output", "settling", "duplicates"]
 
 
 @router.get("/consistency")
 def page(
     request: Request, page: PageParam, source: SourceParam = None,
     on: Annotated[str | None, Query(alias="date", max_length=10)] = None,
-    hours: Annotated[int, Query(ge=1, le=720)] = 24,
+    hours: Annotated[int, Query(ge=1, le=720)] = 24, show: Figure = "missing",
 ) -> Response:  # fmt: skip
     """The page; without ``source`` every source that has tasks and outputs."""
     view = View(request)
@@ -99,15 +114,16 @@ def page(
         with services.published.look() as look:
             as_of = look.as_of
             parts = [_source_part(view, services, look, name, _date(on)) for name in able]
-            rows, total = missing_rows(services, look, able, hours, page.offset, page.size)
+            rows, total = task_rows(services, look, show, able, hours, page.offset, page.size)
     except LakeMissing:
         parts = []
     runs, _ = view.stored(lambda: stored.page(services.state, size=20), ([], 0))
     counts = view.stored(lambda: stored.counts_of(services.state, [run.run_id for run in runs]), {})
     return render(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
-        parts=parts, missing=page.wrap(rows, total), runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
-        source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours}, able=able,
+        parts=parts, listed=page.wrap(rows, total), show=show, shown=FIGURES,
+        runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
+        source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours, "show": show}, able=able,
         bands=summaries.bands_of(services), run_tones=RUN_TONES, plans=plans_to_make(view, parts),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from monitoring_pipelines.api import alert_rows
 from monitoring_pipelines.api.answers import missing as not_found
 from monitoring_pipelines.api.pages.alerts import SeverityParam, Show, TypeParam, shown_alerts
 from monitoring_pipelines.api.pages.checks import RunTypes, Statuses
+from monitoring_pipelines.api.pages.consistency import Figure
 from monitoring_pipelines.api.pages.endpoints import RANGES
 from monitoring_pipelines.api.pages.files import Kind, file_of, saved
 from monitoring_pipelines.api.pages.repair import masked
@@ -26,7 +27,7 @@ from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.alerts import SortParam
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
-from monitoring_pipelines.api.routes.completeness import missing_rows
+from monitoring_pipelines.api.routes.completeness import task_rows
 from monitoring_pipelines.api.routes.endpoints import owner
 from monitoring_pipelines.api.routes.repair import found_run, whole_plan
 from monitoring_pipelines.api.services import services_of
@@ -46,16 +47,17 @@ Text = Annotated[str | None, Query(max_length=255)]
 
 @router.get("/missing.{kind}")
 def missing(
-    request: Request, kind: Kind, source: SourceParam = None, hours: Annotated[int, Query(ge=1, le=720)] = 24
-) -> Response:
-    """Tasks without output."""
+    request: Request, kind: Kind, source: SourceParam = None, hours: Annotated[int, Query(ge=1, le=720)] = 24,
+    show: Figure = "missing",
+) -> Response:  # fmt: skip
+    """Tasks without output, or behind another figure of completeness."""
     services = services_of(request)
     able = [
         name for name in chosen_sources(services, source or None) if name != "_self" and has_outputs(services, name)
     ]
     with services.published.look() as look:
-        rows, total = missing_rows(services, look, able, hours, 0, MOST_ROWS)
-    return file_of("missing", kind, rows, total)
+        rows, total = task_rows(services, look, show, able, hours, 0, MOST_ROWS)
+    return file_of(show, kind, rows, total)
 
 
 @router.get("/tasks.{kind}")

@@ -103,6 +103,38 @@ def missing_rows(
     )  # fmt: skip
 
 
+@router.get("/tasks", responses=responses("v1"))
+def behind_a_figure(
+    request: Request,
+    page: PageParam,
+    kind: Literal["with_output", "settling", "duplicates"],
+    source: SourceParam = None,
+    hours: Annotated[Integer, bounded(1, 720)] = 24,
+) -> Response:
+    """Succeeded tasks behind a figure of completeness, those that ended last first, with their numbers of output rows."""
+    services = services_of(request)
+    chosen = [name for name in chosen_sources(services, source) if name != "_self"]
+    with services.published.look() as look:
+        rows, total = task_rows(services, look, kind, chosen, hours, page.offset, page.size)
+        return v1(request, page.wrap(rows, total, kind=kind, hours=hours), as_of=look.as_of, look=look)
+
+
+def task_rows(
+    services: Services, look: Look, kind: str, chosen: list[str], hours: int, offset: int, limit: int
+) -> tuple[list[dict[str, Any]], int]:
+    """A page of the tasks behind a figure (S-813) and their total; ``missing`` are those of ``missing_rows``."""
+    if kind == "missing":
+        return missing_rows(services, look, chosen, hours, offset, limit)
+    now = services.moment()
+    settled = (look.as_of or now) - timedelta(seconds=services.settings.checks.settle_s)
+    return services.recall(
+        look.lake.version, (kind, tuple(chosen), now, hours, offset, limit),
+        lambda: completeness.task_page(
+            look, summaries.index_of(services), chosen, kind, now - hours * HOUR, now, settled, offset, limit
+        ),
+    )  # fmt: skip
+
+
 @router.get("/split", responses=responses("v1"))
 def before_and_after(
     request: Request,
