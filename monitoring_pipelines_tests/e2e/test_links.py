@@ -15,6 +15,7 @@ from datetime import datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
@@ -106,6 +107,59 @@ def test_no_text_of_a_page_is_left_in_the_other_language(repaired: Served) -> No
         text = repaired.get(path, "en").text
         body = re.sub(r'<(\w+)[^>]*lang="zh-CN"[^>]*>.*?</\1>', "", text[text.index("<main") :])
         assert not re.findall(r"[\u4e00-\u9fff]{2,}", body), path
+
+
+class Cards(HTMLParser):
+    """Label and value of every card, whether it leads somewhere, and the places a link on the page can lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[list[Any]] = []
+        self.places: set[str] = set()
+        self.inside: set[str] = set()
+        self._part = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        kind = values.get("class", "").split(" ")[0]
+        self.places |= {values["id"]} if values.get("id") else set()
+        if tag == "div" and kind in ("label", "value"):
+            self._part = kind
+            if kind == "label":
+                self.found.append(["", "", False])
+        elif tag == "a":
+            if self._part == "value" and self.found:
+                self.found[-1][2] = True
+            if values.get("href", "").startswith("#"):
+                self.inside.add(values["href"][1:])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._part = "" if tag == "div" else self._part
+
+    def handle_data(self, data: str) -> None:
+        if self._part and self.found:
+            self.found[-1][self._part == "value"] += data
+
+
+#: Cards that are no figure: what somebody configured, did, or how something is.
+STATES = {"Scheduler", "SLA limit", "Schedule", "By", "Status", "Store size", "Published version", "Completion (24 h)"}
+
+
+def test_every_figure_of_a_card_leads_to_its_rows(repaired: Served) -> None:
+    """One without a link is unknown, or a state; a link inside the page has its place there."""
+    pages: dict[str, str] = {}
+    crawl(repaired, "en", pages)
+    left, seen = set(), set()
+    for path, text in pages.items():
+        page = Cards()
+        page.feed(text)
+        for label, value, leads in page.found:
+            seen.add(label)
+            if not leads and value.strip() != "–" and label not in STATES:
+                left.add((kind_of(path), label, value))
+        left |= {(kind_of(path), "no place", name) for name in page.inside - page.places}
+    assert {"Settling", "Avg outputs", "Duplicates", "Candidates", "P50 / P95 / P99", "Open FDs"} <= seen
+    assert not left, "\n".join(map(str, sorted(left)))
 
 
 class Texts(HTMLParser):

@@ -42,6 +42,16 @@ STRINGS = {
     "resources.of": ("上限 {n}", "of {n}"),
     "resources.rate_note": ("条/秒 · 5 分钟速率，全部序列", "5-minute rate, all series"),
     "resources.per_sample": ("/ 次采样", "a sample"),
+    "resources.samples": ("采样", "Samples"),
+    "resources.only_newest": ("最新的 {n} 条，全部见 CSV", "the newest {n}; the CSV has all of them"),
+    "sample.rss_bytes": ("RSS（字节）", "RSS (bytes)"),
+    "sample.vms_bytes": ("虚拟内存（字节）", "Virtual (bytes)"),
+    "sample.cpu_pct": ("CPU %", "CPU %"),
+    "sample.fds": ("文件描述符", "File descriptors"),
+    "sample.conns": ("连接", "Connections"),
+    "sample.threads": ("线程", "Threads"),
+    "sample.objects": ("对象", "Objects"),
+    "sample.uptime_s": ("运行时间（秒）", "Uptime (s)"),
     "metric.rss": ("内存", "Memory"),
     "metric.fds": ("文件描述符", "File descriptors"),
     "metric.conns": ("连接", "Connections"),
@@ -54,6 +64,11 @@ STRINGS = {
     "ingest.last": ("最后样本 {at}", "last sample {at}"),
     "ingest.no_errors": ("没有错误计数器", "no error counter"),
     "ingest.none": ("没有数据", "No data"),
+    "ingest.counters": ("计数器", "Counters"),
+    "ingest.series": ("序列", "Series"),
+    "ingest.value": ("最新值", "Newest value"),
+    "ingest.errors": ("错误速率", "Error rate"),
+    "ingest.at": ("最后样本", "Last sample"),
     "ingest.alert": ("告警", "Alert"),
     "trend.rapidly_increasing": ("快速上升", "Rapidly increasing"),
     "trend.slowly_increasing": ("缓慢上升", "Slowly increasing"),
@@ -72,6 +87,9 @@ POINTS = 400
 FRESH_S = 180
 TREND_TONES = {"rapidly_increasing": "bad", "slowly_increasing": "warning"}
 #: Tile → figure of a sample and the rule whose thresholds colour it (C-452).
+#: Figures of a sample that the page lists, and how many of its samples.
+SAMPLED = ("rss_bytes", "vms_bytes", "cpu_pct", "fds", "conns", "threads", "objects", "uptime_s")
+SAMPLES_SHOWN = 20
 _RULE = {"rss_bytes": "resource.memory", "conns": "resource.connections", "fd_usage_pct": "resource.fds"}
 
 
@@ -88,6 +106,8 @@ def resources(
     unseen: list[Span] = []
     chosen, as_of, limits = None, None, processes.thresholds(services.settings)
     rates: list[dict[str, Any]] = []
+    newest: list[dict[str, Any]] = []
+    total = 0
     try:
         with services.published.look() as look:
             as_of = look.as_of
@@ -98,6 +118,9 @@ def resources(
                 end = chosen["at"] + timedelta(microseconds=1)
                 found = processes.curve(
                     look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, POINTS
+                )
+                newest, total = processes.samples(
+                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, 0, SAMPLES_SHOWN
                 )
                 unseen = timeline.blind(look, end - RANGES[range_], end)
                 charts = _charts(view, found, unseen)
@@ -110,7 +133,7 @@ def resources(
     return render(
         request, "resources.html", title=view.t("resources.title"), as_of=as_of, view=view, refresh="charts", known=known,
         chosen=chosen, charts=charts, ranges=tuple(RANGES), range=range_, source=source, trend_tones=TREND_TONES,
-        has_blind=bool(unseen),
+        has_blind=bool(unseen), samples=newest, sample_total=total, sampled=SAMPLED,
         fresh=chosen is not None and (view.now - chosen["at"]).total_seconds() <= FRESH_S,
         tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
         rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,

@@ -40,6 +40,7 @@ STRINGS = {
     "self.count": ("数量", "Count"),
     "self.no_anomalies": ("没有异常", "No anomalies"),
     "self.features_off": ("不适用的功能", "Features that are not applicable"),
+    "component.api": ("页面与接口", "Page and API"),
     "component.extract": ("抽取", "Extraction"),
     "component.aggregate": ("聚合", "Aggregation"),
     "component.collect": ("采样", "Sampling of processes"),
