@@ -168,9 +168,12 @@
   // -- actions ---------------------------------------------------------------------------------------------------
   // <button data-action="POST /api/v1/…" data-confirm="…" data-body='{}' data-note="note" data-type-in="word">
   // asks in a dialog, sends JSON, says what came of it, and refreshes. data-picks="name": what is picked is sent as name.
-  const say = (text, good) => {
+  // data-goto and data-link have {names} of the answer: where to go, or what to offer beside the word that it is done.
+  const say = (text, good, link) => {
     const s = document.getElementById("said");
-    s.textContent = text; s.className = "verdict " + (good === undefined ? "unknown" : good ? "good" : "bad"); s.hidden = false;
+    s.textContent = text;
+    if (link) { const a = document.createElement("a"); a.href = link; a.rel = "noopener"; a.textContent = link; s.append(" ", a); }
+    s.className = "verdict " + (good === undefined ? "unknown" : good ? "good" : "bad"); s.hidden = false;
   };
   const act = (button) => {
     const dialog = document.getElementById("confirm");
@@ -196,13 +199,14 @@
       if (method !== "DELETE") { options.body = JSON.stringify(body); }
       const answer = await fetch(url, options);
       const found = await answer.json().catch(() => ({}));
-      const place = (button.dataset.goto || "").replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent((found.data || {})[name] || ""));
+      const filled = (text) => (text || "").replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent((found.data || {})[name] || ""));
+      const place = filled(button.dataset.goto), link = filled(button.dataset.link);
       if (answer.ok && place && !place.endsWith("/")) { location.assign(place); return; }
       const each = answer.ok && found.data && found.data.results;
       if (button.dataset.picks && each) {
         picks.clear(); showPicks();
         say(each.map((r) => (r.success ? "✓ " : "✗ ") + r.job_id + (r.success ? "" : ": " + r.message)).join("\n"), each.every((r) => r.success));
-      } else { say((answer.ok ? button.dataset.done || "✓" : "✗ " + answer.status) + " " + (answer.ok ? "" : found.message || found.error || ""), answer.ok); }
+      } else { say((answer.ok ? button.dataset.done || "✓" : "✗ " + answer.status) + " " + (answer.ok ? "" : found.message || found.error || ""), answer.ok, answer.ok && !link.endsWith("/") && link); }
     } catch (error) { say("✗ " + error.message, false); }
     button.disabled = false;
     refresh();

@@ -90,6 +90,10 @@ STRINGS = {
     "jobs.enable": ("启用", "Enable"),
     "jobs.disable": ("停用", "Disable"),
     "jobs.confirm_trigger": ("立即执行一次 {job}？计划不变。", "Run {job} once now? Its schedule stays."),
+    "jobs.triggered": (
+        "已启动；一两分钟后出现在执行记录中。",
+        "Started; it shows among the runs in a minute or two.",
+    ),
     "jobs.confirm_switch": ("{what} {job}？", "{what} {job}?"),
     "jobs.why_not_triggerable": (
         "由数据源自己的调度器启动；配置 trigger_hook 后可在此触发",
