@@ -310,6 +310,10 @@ _ZH = {
     "the check was started and has not reported back": "检查已启动，尚无回报",
     "jobs of a mapped scheduler are started there; its source has no trigger_hook":
         "业务任务由它自己的调度器启动；该数据源没有配置 trigger_hook",
+    "the job works on a repair plan: it is started from the plan's page, or in Dagster with its id":
+        "此任务处理一个修复计划：请在计划页面启动，或在 Dagster 中给出计划编号",
+    "the job loads one new source: a sensor starts it when one is added":
+        "此任务加载一个新数据源：添加数据源时由传感器启动",
     "jobs of a mapped scheduler are switched there": "业务任务在它自己的调度器中启用或停用",
     "the job is disabled": "任务已停用",
     "the job is running": "任务正在运行",

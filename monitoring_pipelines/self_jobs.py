@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SELF = "_self"
 OWNER = "monitoring-pipelines"
 Category = Literal["extraction", "statistics", "checks", "maintenance", "repair"]
+#: What a run by hand works on where that is no choice: the newest closed hour or day, the running day. ``plan`` and
+#: ``source``: it must be told one, so it is started from where that is known.
+Scope = Literal["hour", "day", "today", "plan", "source"]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,19 @@ class ProductJob:
     sla_seconds: float | None = None
     components: tuple[str, ...] = ()
     check: RunType | None = None
+    scope: Scope | None = None
 
     def name(self, language: str) -> str:
         """The name in ``zh-CN`` or ``en``."""
         return self.name_zh if language == "zh-CN" else self.name_en
+
+    def partition(self, now: datetime) -> str | None:
+        """Key of the partition a run by hand works on, as Dagster calls it; None for a job without partitions."""
+        if self.scope == "hour":
+            return f"{now - HOUR:%Y-%m-%d-%H}:00"
+        if self.scope in ("day", "today"):
+            return f"{now - DAY if self.scope == 'day' else now:%Y-%m-%d}"
+        return None
 
     def next_due(self, now: datetime) -> datetime | None:
         """The next due time after ``now``, naive UTC; None without a schedule."""
@@ -63,9 +76,9 @@ def product_jobs(settings: Settings) -> dict[str, ProductJob]:
             "minute_tick_job", "每分钟抽取与统计", "Minute tick", "extraction", zone, "* * * * *", "high", 60,
             ("extract", "aggregate", "sweeper"),
         ),
-        ProductJob("hourly_stats_job", "小时统计", "Hour statistics", "statistics", zone, "6 * * * *", "medium", 600),
+        ProductJob("hourly_stats_job", "小时统计", "Hour statistics", "statistics", zone, "6 * * * *", "medium", 600, scope="hour"),
         # Days are UTC days (M-101): their last hour closes shortly after midnight UTC, whatever the configured zone.
-        ProductJob("daily_stats_job", "日统计", "Day statistics", "statistics", "UTC", "10 0 * * *", "medium", 1800),
+        ProductJob("daily_stats_job", "日统计", "Day statistics", "statistics", "UTC", "10 0 * * *", "medium", 1800, scope="day"),
         ProductJob(
             "quick_check_job", "快速检查", "Quick check", "checks", zone, checks.quick.cron, "high", 300, ("quick",),
             "quick",
@@ -76,16 +89,16 @@ def product_jobs(settings: Settings) -> dict[str, ProductJob]:
         ProductJob(
             "deep_check_job", "深度检查", "Deep check", "checks", zone, checks.deep.cron, "high", 3600, ("deep",), "deep"
         ),
-        ProductJob("reconciliation_job", "与数据源对账", "Reconciliation", "extraction", zone),
-        ProductJob("first_load_job", "首次加载", "First load", "extraction", zone),
+        ProductJob("reconciliation_job", "与数据源对账", "Reconciliation", "extraction", zone, scope="today"),
+        ProductJob("first_load_job", "首次加载", "First load", "extraction", zone, scope="source"),
         ProductJob(
             "maintenance_job", "维护", "Maintenance", "maintenance", zone, "30 3 * * *", "low", 7200
         ),
         # Started by people, and plans by a sensor (R-901); apply and rollback are the ones that write to a source.
         ProductJob("plan_compensation_job", "制定修复计划", "Plan a repair", "repair", zone),
-        ProductJob("apply_compensation_job", "应用修复计划", "Apply a repair plan", "repair", zone, None, "high"),
-        ProductJob("resume_compensation_job", "恢复修复", "Resume a repair", "repair", zone, None, "high"),
-        ProductJob("verify_compensation_job", "验证修复", "Verify a repair", "repair", zone),
-        ProductJob("rollback_compensation_job", "回滚修复", "Roll back a repair", "repair", zone, None, "high"),
+        ProductJob("apply_compensation_job", "应用修复计划", "Apply a repair plan", "repair", zone, None, "high", scope="plan"),
+        ProductJob("resume_compensation_job", "恢复修复", "Resume a repair", "repair", zone, None, "high", scope="plan"),
+        ProductJob("verify_compensation_job", "验证修复", "Verify a repair", "repair", zone, scope="plan"),
+        ProductJob("rollback_compensation_job", "回滚修复", "Roll back a repair", "repair", zone, None, "high", scope="plan"),
     )  # fmt: skip
     return {job.id: job for job in jobs}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,21 @@ def test_ticks_are_in_no_pool_and_long_steps_in_one(new_site):
     assert pools["reconciliation_job"] == {"duckdb"}
     for name in repository.job_names:
         assert repository.get_job(name).executor_def.name == "in_process", name
+
+
+def test_a_job_started_by_hand_is_given_all_it_needs_or_cannot_be_started(new_site):
+    """S-425: every partitioned job names a partition that exists, every job that asks for an id is refused."""
+    from dagster import validate_run_config
+
+    from monitoring_pipelines.self_jobs import product_jobs
+
+    repository, now = new_site.defs().get_repository_def(), new_site.clock.now()
+    for name, own in product_jobs(new_site.settings).items():
+        job = repository.get_job(name)
+        key = own.partition(now)
+        assert (key is not None) == (job.partitions_def is not None), name
+        if job.partitions_def is not None:
+            assert key in job.partitions_def.get_partition_keys(current_time=now.replace(tzinfo=UTC)), name
+        # What a person has to fill in stands in the prefilled configuration as "ID of …".
+        asks_for_a_plan = "ID of" in str(validate_run_config(job)) and name != "plan_compensation_job"
+        assert asks_for_a_plan == (own.scope == "plan"), name

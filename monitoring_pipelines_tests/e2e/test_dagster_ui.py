@@ -225,6 +225,29 @@ def test_the_page_starts_a_job_through_dagster_and_its_administrator_switches_it
         assert (done.status_code, done.json()["data"]["succeeded"]) == (200, 1), done.text
 
 
+def test_every_job_the_page_starts_ends_well(running: Running) -> None:
+    """S-425: a job of partitions works on its newest one; one that must be told a plan or a source says so and is refused."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    token = (running.folder / "demo" / "secrets" / "page.token").read_text().strip()
+    session.headers["Authorization"] = f"Bearer {token}"
+    base = f"{running.page_url}/api/v1/scheduler/jobs"
+    for job in ("apply_compensation_job", "first_load_job"):
+        refused = session.post(f"{base}/{job}/trigger", timeout=60)
+        assert (refused.status_code, refused.json()["reason"].partition("_")[0]) == (409, "needs"), refused.text
+    question = '{{ runOrError(runId: "{}") {{ ... on Run {{ status }} }} }}'
+    for job in ("reconciliation_job", "hourly_stats_job", "daily_stats_job", "quick_check_job"):
+        started = session.post(f"{base}/{job}/trigger", timeout=120)
+        assert started.status_code == 200, (job, started.text)
+        run, deadline = started.json()["data"]["run_id"], time.monotonic() + 600
+        while (status := running.ask(question.format(run))["runOrError"]["status"]) not in ("SUCCESS", "FAILURE"):
+            assert time.monotonic() < deadline, (job, status)
+            time.sleep(2)
+        assert status == "SUCCESS", job
+
+
 def test_the_product_samples_its_own_processes(running: Running) -> None:
     """Each process of `mp up` by name, with figures that can be; the one that samples also counts its objects."""
     from sqlalchemy import select

@@ -99,6 +99,14 @@ STRINGS = {
         "由数据源自己的调度器启动；配置 trigger_hook 后可在此触发",
         "Its own scheduler starts it; with a trigger_hook it can be started here",
     ),
+    "jobs.why_needs_plan": (
+        "此任务处理一个修复计划，请在计划页面启动",
+        "It works on a repair plan and is started from the plan's page",
+    ),
+    "jobs.why_needs_source": (
+        "此任务加载一个新数据源，由传感器启动",
+        "It loads one new source; a sensor starts it",
+    ),
     "jobs.why_disabled": ("任务已停用", "The job is disabled"),
     "jobs.why_running": ("任务正在运行", "The job is running"),
     "jobs.why_no_dagster": ("未连接 Dagster", "Dagster's address is not known"),

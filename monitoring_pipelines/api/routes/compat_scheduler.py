@@ -19,6 +19,7 @@ from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.self_jobs import product_jobs
 from monitoring_pipelines.state import self_jobs
 
 log = logging.getLogger(__name__)
@@ -204,13 +205,20 @@ def why_not_startable(services: Services, row: dict[str, Any]) -> str | None:
         return "not_triggerable"
     if row["enabled"] is False:
         return "disabled"
-    return "running" if row["source_id"] != jobs.SELF and row["running_count"] else None
+    if row["source_id"] != jobs.SELF:
+        return "running" if row["running_count"] else None
+    own = product_jobs(services.settings).get(row["job_id"])
+    return f"needs_{own.scope}" if own is not None and own.scope in ("plan", "source") else None
 
 
+#: Dagster's own tag for the partition of a run.
+PARTITION_TAG = "dagster/partition"
 _WHY = {
     "not_triggerable": "jobs of a mapped scheduler are started there; its source has no trigger_hook",
     "disabled": "the job is disabled",
     "running": "the job is running",
+    "needs_plan": "the job works on a repair plan: it is started from the plan's page, or in Dagster with its id",
+    "needs_source": "the job loads one new source: a sensor starts it when one is added",
 }
 
 
@@ -234,7 +242,10 @@ def start_job(services: Services, row: dict[str, Any], actor: str) -> str | None
     running = client.running(row["job_id"])
     if running is not None:
         raise conflict("the job is running", "running")
-    return client.launch(row["job_id"], {"trigger": "manual", "actor": actor})
+    tags = {"trigger": "manual", "actor": actor}
+    own = product_jobs(services.settings).get(row["job_id"])
+    partition = own.partition(services.clock.now()) if own else None
+    return client.launch(row["job_id"], tags | ({PARTITION_TAG: partition} if partition else {}))
 
 
 def _call_hook(services: Services, row: dict[str, Any], actor: str) -> str | None:
