@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator
@@ -17,6 +17,8 @@ from pydantic import BeforeValidator
 from monitoring_pipelines.api.answers import bad
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.config.suggest import did_you_mean
+
+Row = TypeVar("Row", bound=Mapping[str, Any])
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
 #: RFC 3339, or a date; seconds and offset may be left out, a space may stand for T, as it may for + in an address.
@@ -106,9 +108,7 @@ def sort_by(columns: Iterable[str]) -> Any:
     return Query(max_length=60, pattern=f"^-?({known})$", description="Column to order by; with - before it descending")
 
 
-def ordered(
-    rows: Sequence[dict[str, Any]], sort: str | None, columns: Mapping[str, Callable[[dict[str, Any]], Any]]
-) -> list[dict[str, Any]]:
+def ordered(rows: Sequence[Row], sort: str | None, columns: Mapping[str, Callable[[Row], Any]]) -> list[Row]:
     """The rows by the column that ``sort`` names; NULL last in both directions, equal ones stay as they are (S-103)."""
     if sort is None:
         return list(rows)

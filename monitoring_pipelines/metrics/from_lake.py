@@ -6,7 +6,7 @@ checks, which live in the state store (``from_state``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -349,7 +349,7 @@ def _anomalies(look: Look, names: Sequence[str]) -> list[Family]:
     return [family, restated]
 
 
-def job_families(look: Look, rows: Sequence[dict[str, Any]], *, with_source: bool, base_units: bool) -> list[Family]:
+def job_families(look: Look, rows: Sequence[Mapping[str, Any]], *, with_source: bool, base_units: bool) -> list[Family]:
     """Families of jobs under their own names (S-310); with ``base_units`` durations are seconds under other names."""
     labels: tuple[str, ...] = ("job_id", "job_name", "owner", "category")
     if with_source:

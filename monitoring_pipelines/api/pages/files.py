@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ Kind = Literal["csv", "parquet"]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def file_of(name: str, kind: Kind, rows: list[dict[str, Any]], total: int) -> Response:
+def file_of(name: str, kind: Kind, rows: Sequence[Mapping[str, Any]], total: int) -> Response:
     """The rows as a file to be saved.
 
     Args:
@@ -43,7 +43,7 @@ def saved(body: bytes, name: str, media: str) -> Response:
     })  # fmt: skip
 
 
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """UTF-8 with a mark, so that spreadsheets read it; NULL is an empty cell, text is never a formula."""
     stream = io.StringIO()
     names = columns_of(rows)
@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def as_parquet(rows: list[dict[str, Any]]) -> bytes:
+def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Parquet with the types of the values; a column that holds several kinds is text."""
     import pyarrow as pa
     import pyarrow.parquet as pq

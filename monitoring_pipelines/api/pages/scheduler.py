@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -155,7 +156,7 @@ def listed(
     """All jobs with their figures."""
     view = View(request)
     services = services_of(request)
-    rows: list[dict[str, Any]] = []
+    rows: Sequence[Mapping[str, Any]] = []
     heat: list[dict[str, Any]] = []
     texts: list[str] = []
     categories: list[str] = []
@@ -190,13 +191,13 @@ def listed(
     )  # fmt: skip
 
 
-def called(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def called(view: View, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """The rows, the product's own jobs by their names in the reader's language; others are called what their source says."""
     if not rows or rows[-1]["source_id"] != jobs.SELF:  # its own come last (``with_own``)
         return rows
     own = product_jobs(view.services.settings)
     return [
-        row | {"job_name": own[row["job_id"]].name(view.language)}
+        {**row, "job_name": own[row["job_id"]].name(view.language)}
         if row["source_id"] == jobs.SELF and row["job_id"] in own else row
         for row in rows
     ]  # fmt: skip
@@ -213,7 +214,7 @@ def latencies(services: Services, mapped: dict[str, Gateway]) -> dict[str, Gatew
     return found
 
 
-def why_not(view: View, row: dict[str, Any]) -> str | None:
+def why_not(view: View, row: Mapping[str, Any]) -> str | None:
     """Why the trigger button of a job is off, in words; None when it is on (S-425)."""
     word = why_not_startable(view.services, row)
     if word is None and row["source_id"] == jobs.SELF and view.services.dagster_url is None:
@@ -223,15 +224,15 @@ def why_not(view: View, row: dict[str, Any]) -> str | None:
     return None if view.may("operator") else view.t("common.forbidden", role="operator")
 
 
-def _searched(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+def _searched(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """What a search looks at in each of these rows, and their categories: of ten thousand jobs only made when they change."""
     texts = ["\n".join((row["job_id"], row["job_name"], row["owner"] or "")).lower() for row in rows]
     return texts, sorted({row["category"] or "" for row in rows})
 
 
 def matching(
-    rows: list[dict[str, Any]], q: str | None, category: str | None, texts: list[str] | None = None
-) -> list[dict[str, Any]]:
+    rows: Sequence[Mapping[str, Any]], q: str | None, category: str | None, texts: list[str] | None = None
+) -> Sequence[Mapping[str, Any]]:
     """Jobs that pass the search (id, name, owner; any case) and the category; ``texts`` as ``_searched`` has them."""
     text = (q or "").lower()
     if text and texts is not None:
@@ -261,7 +262,7 @@ def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = 
     )  # fmt: skip
 
 
-def durations(view: View, look: Look, job: dict[str, Any]) -> dict[str, Any] | None:
+def durations(view: View, look: Look, job: Mapping[str, Any]) -> dict[str, Any] | None:
     """The last 200 durations over time, with the SLA as a line; None without runs."""
     rows, _ = jobs.runs(look, job["source_id"], job["job_id"], 0, 200)
     known = [row for row in reversed(rows) if row["ended_at"] is not None and row["duration_ms"] is not None]

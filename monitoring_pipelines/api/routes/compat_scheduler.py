@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/api/v1/scheduler", tags=["scheduler"])
 Scope = Literal["mapped", "self", "all"]
 JobId = Annotated[str, Path(min_length=1, max_length=255)]
 #: What lists of jobs can be ordered by (S-804); texts in any case.
-COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "id": lambda row: row["job_id"].lower(),
     "name": lambda row: row["job_name"].lower(),
     "owner": lambda row: row["owner"] and row["owner"].lower(),
@@ -50,7 +50,7 @@ def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
     return {"mapped": mapped, "self": [jobs.SELF], "all": [*mapped, jobs.SELF]}[effective]
 
 
-def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
+def job_rows(services: Services, look: Look, scope: Scope | None) -> Sequence[Mapping[str, Any]]:
     """Jobs of the scope with figures, and the product's own switches; whoever asks shares the rows."""
     names, minute = chosen_scope(services, scope), services.minute()
     rows = services.newest(
@@ -61,21 +61,21 @@ def job_rows(services: Services, look: Look, scope: Scope | None) -> list[dict[s
     with services.state.read() as con:
         off = self_jobs.disabled(con, [row["job_id"] for row in rows if row["source_id"] == jobs.SELF])
     return [
-        row | {"enabled": False, "next_run_time": None}
+        {**row, "enabled": False, "next_run_time": None}
         if row["source_id"] == jobs.SELF and row["job_id"] in off
         else row
         for row in rows
     ]
 
 
-def _job_rows(services: Services, look: Look, names: list[str], minute: datetime) -> list[dict[str, Any]]:
+def _job_rows(services: Services, look: Look, names: list[str], minute: datetime) -> list[jobs.Job]:
     rows = jobs.with_own(jobs.figures(look, names), services.settings, names)
     due: dict[str | None, datetime | None] = {
         schedule: jobs.next_due(schedule, minute, services.settings.timezone)
         for schedule in {row["schedule"] for row in rows}
     }
     for row in rows:
-        row["next_run_time"] = None if row["enabled"] is False else due[row["schedule"]]
+        row.set_next_run(None if row["enabled"] is False else due[row["schedule"]])
     return rows
 
 
@@ -174,7 +174,7 @@ def _metrics(
     }  # fmt: skip
 
 
-def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in _METRICS} for row in rows]
 
 
@@ -188,7 +188,7 @@ def trigger(request: Request, job_id: JobId, _who: Operator, source: SourceParam
     return v1(request, {"job_id": job_id, "run_id": run_id})
 
 
-def find_job(services: Services, job_id: str, source: str | None = None) -> dict[str, Any]:
+def find_job(services: Services, job_id: str, source: str | None = None) -> Mapping[str, Any]:
     """The job of this id; 404 when unknown, 400 when several sources have it."""
     with services.published.look() as look:
         rows = [row for row in job_rows(services, look, "all") if row["job_id"] == job_id]
@@ -199,7 +199,7 @@ def find_job(services: Services, job_id: str, source: str | None = None) -> dict
     return next(row for row in rows if row["source_id"] == name)
 
 
-def why_not_startable(services: Services, row: dict[str, Any]) -> str | None:
+def why_not_startable(services: Services, row: Mapping[str, Any]) -> str | None:
     """The reason word why a job cannot be started now (S-425); None when it can."""
     if row["source_id"] != jobs.SELF and services.settings.source(row["source_id"]).trigger_hook is None:
         return "not_triggerable"
@@ -222,7 +222,7 @@ _WHY = {
 }
 
 
-def start_job(services: Services, row: dict[str, Any], actor: str) -> str | None:
+def start_job(services: Services, row: Mapping[str, Any], actor: str) -> str | None:
     """Start a job once: the product's through Dagster, a mapped one through its source's hook (S-425).
 
     Returns:
@@ -248,7 +248,7 @@ def start_job(services: Services, row: dict[str, Any], actor: str) -> str | None
     return client.launch(row["job_id"], tags | ({PARTITION_TAG: partition} if partition else {}))
 
 
-def _call_hook(services: Services, row: dict[str, Any], actor: str) -> str | None:
+def _call_hook(services: Services, row: Mapping[str, Any], actor: str) -> str | None:
     """Ask the source's own scheduler; what the hook answers beyond a run id is not shown."""
     import json
 
