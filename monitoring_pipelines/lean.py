@@ -56,7 +56,10 @@ def without_pandas() -> Iterator[None]:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE = 256 * 1024
 #: Settings of the allocator inside DuckDB: one area for all threads, and what stays unused for a tenth of a second is returned.
-_DUCKDB, _OF_DUCKDB = "DUCKDB_JE_MALLOC_CONF", "narenas:1,dirty_decay_ms:100,muzzy_decay_ms:0"
+_DUCKDB, _OF_DUCKDB = (
+    "DUCKDB_JE_MALLOC_CONF",
+    "narenas:1,dirty_decay_ms:100,muzzy_decay_ms:0,lg_extent_max_active_fit:10",
+)
 
 
 def give_memory_back() -> None:

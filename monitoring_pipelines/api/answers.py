@@ -178,9 +178,18 @@ def v1(
         look: Given when the answer follows from these published files, the request and the minute alone: it is kept.
     """
     if look is not None:
-        setattr(request.state, VERSION, look.lake.version)
-    body = {"code": status, "message": "success", "data": data, "as_of": as_of}
-    return tagged(request, to_json(body), status, as_of)
+        keep_answer(request, look)
+    return tagged(request, v1_body(data, as_of, status), status, as_of)
+
+
+def v1_body(data: Any, as_of: datetime | None, status: int = 200) -> bytes:
+    """The envelope of ``/api/v1``."""
+    return to_json({"code": status, "message": "success", "data": data, "as_of": as_of})
+
+
+def keep_answer(request: Request, look: Look) -> None:
+    """Say that the answer follows from these published files, the request and the minute alone."""
+    setattr(request.state, VERSION, look.lake.version)
 
 
 def monitoring(request: Request, data: Any, *, as_of: datetime | None = None, status: int = 200) -> Response:
@@ -214,7 +223,7 @@ def _known(request: Request, headers: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Packed:
-    """A large success of ``/api/v1`` in the form in which it is sent, to be made once for all who ask."""
+    """A large success of ``/api/v1`` in the form in which it is sent."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -226,9 +235,8 @@ class Packed:
         return compressed(request, lambda: self.body, lambda: gzip.decompress(self.body), self.headers)
 
 
-def packed(data: Any, as_of: datetime | None) -> Packed:
-    """The answer ``v1`` would give."""
-    body = to_json({"code": 200, "message": "success", "data": data, "as_of": as_of})
+def packed(body: bytes, as_of: datetime | None) -> Packed:
+    """The answer with this body (``v1_body``); compressed here, where others need not wait for it, they do for the event loop."""
     return Packed(gzip.compress(body, 1, mtime=0), _tags(body, as_of) | {"Content-Type": "application/json"})
 
 

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api.access import Principal, needs, principal_of
-from monitoring_pipelines.api.answers import ApiError, answered, conflict, missing, packed, responses, v1
+from monitoring_pipelines.api.answers import ApiError, answered, conflict, missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.dagster_client import DagsterClient
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
@@ -153,7 +153,7 @@ def metrics(request: Request, scope: Scope | None = None, sort: SortParam = None
             state = (look.lake.version, services.moment(), *channels.items())
             kept = services.newest(
                 ("figures of jobs", scope), state,
-                lambda: packed(_metrics(services, look, scope, None, channels), look.as_of),
+                lambda: packed(v1_body(_metrics(services, look, scope, None, channels), look.as_of), look.as_of),
             )  # fmt: skip
             return kept.answer(request)
         return v1(request, _metrics(services, look, scope, sort, channels), as_of=look.as_of)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.answers import bad, missing, responses, v1
+from monitoring_pipelines.api.answers import bad, keep_answer, missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.params import (
     Flag,
     Instant,
@@ -78,17 +78,21 @@ def stats(
     """Stored rows of a range and one merged row; the default is the last 24 h."""
     services = services_of(request)
     first, last = fixed_window(start, end, services.moment(), timedelta(hours=24))
-    with services.wide, services.published.look() as look:
+    with services.published.look() as look:
         name = owner(services, look, endpoint, source)
         grain = endpoints.choose_grain(granularity, first, last)
         check_range(grain, first, last)
-        rows = endpoints.statistics(look, name, endpoint, grain, first, last, fill=fill, floats=True)
-        data = {
-            "source_id": name, "endpoint": endpoint, "granularity": grain, "from": first, "to": last,
-            "closed_through": endpoints.closed_through(look, name), "rows": rows,
-            "summary": endpoints.summary(rows, endpoints.decimals(look, grain)),
-        }  # fmt: skip
-        return v1(request, data, as_of=look.manifest.sources.get(name, {}).get("as_of"), look=look)
+        as_of = look.manifest.sources.get(name, {}).get("as_of")
+        with services.wide:
+            rows = endpoints.statistics(look, name, endpoint, grain, first, last, fill=fill, floats=True)
+            body = v1_body({
+                "source_id": name, "endpoint": endpoint, "granularity": grain, "from": first, "to": last,
+                "closed_through": endpoints.closed_through(look, name), "rows": rows,
+                "summary": endpoints.summary(rows, endpoints.decimals(look, grain)),
+            }, as_of)  # fmt: skip
+            del rows
+        keep_answer(request, look)
+        return packed(body, as_of).answer(request)
 
 
 def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:
