@@ -388,19 +388,18 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """``limit`` matching rows after the first ``skip`` of these partitions of ``table``, newest first.
 
-    A file is stored in the order of the list, so a page within one file needs no sort and reading ends with its last row.
+    Files are stored in the order of the list and read one after the other, so a page needs no sort, which was a third of it, and
+    reading ends with its last row. Files with different columns are read apart, so their rows are sorted.
     """
     where, values = wanted.where()
-    if len(chosen) > 1:
-        order = f"ORDER BY bucket_at DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(skip)}"
-        found = look.partition(table, chosen, columns=_READ)
-        return look.rows(f"SELECT {_LIST} FROM {found} WHERE {where} {order}", values)
-    if table == TASK and first_count == look.manifest.tables[TASK].partitions[chosen[0]].rows:
+    files = look.manifest.tables[table].partitions
+    if table == TASK and len(chosen) == 1 and first_count == files[chosen[0]].rows:
         numbered = look.partition(TASK, chosen, "file_row_number", _READ)
         span = f"file_row_number >= {int(skip)} AND file_row_number < {int(skip) + int(limit)}"
         return look.rows(f"SELECT {_LIST} FROM {numbered} WHERE {span} ORDER BY file_row_number")
-    page = f"LIMIT {int(limit)} OFFSET {int(skip)}"
-    return look.rows(f"SELECT {_LIST} FROM {look.partition(table, chosen, columns=_READ)} WHERE {where} {page}", values)
+    order = "ORDER BY bucket_at DESC, source_id, task_key" if len({files[key].schema for key in chosen}) > 1 else ""
+    found = f"{look.partition(table, chosen, columns=_READ)} WHERE {where} {order}"
+    return look.rows(f"SELECT {_LIST} FROM {found} LIMIT {int(limit)} OFFSET {int(skip)}", values)
 
 
 def find(
