@@ -6,6 +6,7 @@ What belongs here: answering from ``raw.job``, ``core.job_figure`` and ``raw.job
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -124,6 +125,23 @@ def with_own(rows: list[Job], settings: Settings, sources: Sequence[str]) -> lis
             "enabled": True, "risk_level": job.risk_level, "sla_seconds": job.sla_seconds, "registered": True,
         }))  # fmt: skip
     return [*(row for row in rows if row["source_id"] != SELF), *own, *known.values()]
+
+
+def own_from(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Where the product's own jobs begin: they come last."""
+    return next((place for place in range(len(rows), 0, -1) if rows[place - 1]["source_id"] != SELF), 0)
+
+
+def of_id(rows: Sequence[Mapping[str, Any]], job_id: str, sources: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Those of this id among rows of ``sources`` in the order of ``with_own``, without looking at all of them."""
+    own = own_from(rows)
+    places = ((source, bisect_left(rows, (source, job_id), 0, own, key=_key)) for source in sources)
+    found = [rows[place] for source, place in places if place < own and _key(rows[place]) == (source, job_id)]
+    return [*found, *(row for row in rows[own:] if row["job_id"] == job_id)]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["source_id"], row["job_id"]
 
 
 def _job(key: tuple[str, str], job: Mapping[str, Any], run: Mapping[str, Any]) -> Job:

@@ -17,6 +17,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     JobId,
     Scope,
     SortParam,
+    chosen_scope,
     find_job,
     heatmap,
     is_running,
@@ -185,7 +186,7 @@ def listed(
         why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=categories,
-        sender=next((row for row in rows if row["job_id"] == "send_alert_notifications"), None),
+        sender=next(iter(jobs.of_id(rows, "send_alert_notifications", chosen_scope(services, scope))), None),
         query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
     )  # fmt: skip

@@ -58,14 +58,11 @@ def job_rows(services: Services, look: Look, scope: Scope | None) -> Sequence[Ma
     )
     if jobs.SELF not in names:
         return rows
+    first = jobs.own_from(rows)
     with services.state.read() as con:
-        off = self_jobs.disabled(con, [row["job_id"] for row in rows if row["source_id"] == jobs.SELF])
-    return [
-        {**row, "enabled": False, "next_run_time": None}
-        if row["source_id"] == jobs.SELF and row["job_id"] in off
-        else row
-        for row in rows
-    ]
+        off = self_jobs.disabled(con, [row["job_id"] for row in rows[first:]])
+    own = ({**row, "enabled": False, "next_run_time": None} if row["job_id"] in off else row for row in rows[first:])
+    return [*rows[:first], *own]
 
 
 def _job_rows(services: Services, look: Look, names: list[str], minute: datetime) -> list[jobs.Job]:
@@ -191,7 +188,7 @@ def trigger(request: Request, job_id: JobId, _who: Operator, source: SourceParam
 def find_job(services: Services, job_id: str, source: str | None = None) -> Mapping[str, Any]:
     """The job of this id; 404 when unknown, 400 when several sources have it."""
     with services.published.look() as look:
-        rows = [row for row in job_rows(services, look, "all") if row["job_id"] == job_id]
+        rows = jobs.of_id(job_rows(services, look, "all"), job_id, chosen_scope(services, "all"))
     rows = [row for row in rows if source is None or row["source_id"] == source]
     name = one_source((row["source_id"] for row in rows), source, "this job")
     if name is None:
