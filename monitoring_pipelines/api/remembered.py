@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from monitoring_pipelines.api.services import Services
 
 #: Bytes of all kept answers; the ones used least recently go first.
-MOST_BYTES = 8_000_000
+MOST_BYTES = 4_000_000
 #: A larger answer is not kept.
-MOST_BYTES_OF_ONE = 1_000_000
+MOST_BYTES_OF_ONE = 400_000
 #: Name in the request's state of the version an answer was made from.
 VERSION = "answer_version"
 
