@@ -69,9 +69,6 @@ _ZH = {
     "nothing has been published yet; the first minute tick does": "尚未发布数据；第一次每分钟任务会发布",
     "the state store cannot be used": "状态库无法使用",
     "the state store {} cannot be used": "状态库 {} 无法使用",
-    "nothing_published": "尚未发布数据",
-    "lake_damaged": "已发布的文件无法读取",
-    "state_unavailable": "状态库无法使用",
     # Sources.
     "the source did not answer": "数据源没有应答",
     "the source ended a statement at its time limit": "数据源因超时中止了语句",
@@ -328,7 +325,7 @@ _ZH = {
     "the Dagster web server refused the request": "Dagster 网页服务拒绝了请求",
 }  # fmt: skip
 
-#: Why a safety rule declines, by its reason word (R-401, R-402): (zh-CN, en).
+#: Reason words: why a safety rule declines (R-401, R-402), why a component is not well: (zh-CN, en).
 _REFUSED = {
     "rolled_back": ("此计划已回滚，请制定新计划", "the plan was rolled back; make a new one"),
     "stale_plan": ("计划太旧，链接可能已失效，请制定新计划", "the plan is too old, its links may have expired; make a new one"),
@@ -361,6 +358,9 @@ _REFUSED = {
     "paused": ("已暂停，可以恢复", "paused; it can be resumed"),
     "check_running": ("同类检查正在运行", "a check of this type is running"),
     "refused": ("安全规则不允许", "a safety rule does not allow it"),
+    "nothing_published": ("尚未发布数据", "nothing has been published yet"),
+    "lake_damaged": ("已发布的文件无法读取", "the published files cannot be read"),
+    "state_unavailable": ("状态库无法使用", "the state store cannot be used"),
 }  # fmt: skip
 
 #: What may stand in a gap.

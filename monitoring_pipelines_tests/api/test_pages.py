@@ -382,3 +382,23 @@ def test_tables_and_components_are_called_by_words_of_the_readers_language(shop:
     for language, table, component in (("zh-CN", "端点 · 小时", "状态库"), ("en", "Endpoints · hour", "State store")):
         assert table in text_of(client, "/partitions", lang=language)
         assert f"{component} state_store" in text_of(client, "/self", lang=language)
+
+
+def test_before_the_first_publication_no_page_says_that_there_is_nothing(serve: Serve) -> None:
+    """S-802: no data yet is not zero, and no missing output, job or failure is claimed."""
+    client = serve()
+    client.headers["Cookie"] = "mp_lang=en"
+    paths = ("/consistency", "/endpoints", "/scheduler-monitoring", "/scheduler-monitoring?tab=heatmap")
+    text = {path: client.get(path).text for path in paths}
+    for path, page in text.items():
+        assert "Nothing has been published yet" in page, path
+        for claim in (
+            "No task lacks its output",
+            "No matching job",
+            "No failures",
+            "Missing list (0)",
+            ">0</a>",
+            "0 of 0",
+            "No endpoint",
+        ):
+            assert claim not in page, (path, claim)

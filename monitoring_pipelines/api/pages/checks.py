@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.answers import missing
+from monitoring_pipelines.api.pages import runbooks
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.checks import RunId, brief, whole
@@ -104,7 +105,7 @@ def one(request: Request, run_id: RunId) -> Response:
         request, "check.html", title=title, as_of=view.now, view=view, refresh="tasks" if run["status"] == "running" else None,
         run=run, results=sorted(data["check_results"], key=_urgency),
         findings=sorted(data["findings"], key=lambda f: -rank(f["severity"])),
-        tones=RUN_TONES, result_tones=RESULT_TONES, flat=flat,
+        tones=RUN_TONES, result_tones=RESULT_TONES, flat=flat, runbooks=runbooks.names(),
     )  # fmt: skip
 
 

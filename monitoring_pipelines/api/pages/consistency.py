@@ -75,7 +75,7 @@ STRINGS = {
     "consistency.window": ("窗口（小时）", "Window (h)"),
     "consistency.findings": ("问题数", "Findings"),
     "consistency.check_now": ("立即检查", "Run check"),
-    "consistency.confirm": ("现在运行 {type} 检查？", "Run a {type} check now?"),
+    "consistency.confirm": ("现在运行{type}检查？", "Run a check now: {type}?"),
     "consistency.done": ("检查完成", "Check finished"),
     "consistency.empty": ("窗口内没有成功任务", "No succeeded tasks in the window"),
     "consistency.no_runs": ("还没有检查记录", "No check has run yet"),

@@ -21,6 +21,7 @@ from monitoring_pipelines.state import alerts as stored
 STRINGS = {
     "overview.title": ("总览", "Overview"),
     "overview.no_source": ("尚未配置数据源", "No source configured"),
+    "overview.how_to_begin": ("mp init 写出配置，mp up 开始运行", "mp init writes a configuration, mp up starts"),
     "overview.good": ("{n} 个数据源全部健康，没有活动告警。", "All {n} sources are healthy and nothing is firing."),
     "overview.alert": ("{severity} · {source}：{message}", "{severity} · {source}: {message}"),
     "overview.more": ("另有 {n} 个活动告警", "{n} more active alerts"),
@@ -135,6 +136,8 @@ def verdict(view: View, data: dict[str, Any]) -> dict[str, Any]:
             facts.append((view.t("overview.unknown", sources=", ".join(names["unknown"])), "/self"))
     else:
         tone, text, href = _by_health(view, data, names)
+    if not data["sources"]:
+        facts.append((view.t("overview.how_to_begin"), None))
     if data["as_of"] is not None:
         facts.append((view.t("overview.age", ago=view.ago(data["as_of"])), None))
     return {"tone": tone, "text": text, "href": href, "facts": facts}

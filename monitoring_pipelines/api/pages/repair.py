@@ -113,6 +113,7 @@ STRINGS = {
         "再检查一次；没有缺失后告警自动恢复：",
         "Check again; the alert ends by itself when nothing is missing any more:",
     ),
+    "repair.check_now": ("运行完整检查", "Run a full check"),
     "repair.next_building": (
         "计划正在制定，本页会自动刷新。",
         "The plan is being made; this page refreshes by itself.",

@@ -161,7 +161,7 @@ def listed(
     heat: list[dict[str, Any]] = []
     texts: list[str] = []
     categories: list[str] = []
-    as_of, channels, totals = None, {}, jobs.overview([])
+    as_of, channels, totals = None, {}, dict.fromkeys(jobs.overview([]))
     latency: dict[str, Gateway] = {}
     runs_now: bool | None = None
     try:
