@@ -509,8 +509,10 @@ def _delete_missing(con: duckdb.DuckDBPyConnection, source_id: str, table: Table
     """Tables read whole show deletions in the same cycle (E-608, E-610)."""
     entity = table.mapping.entity
     con.execute("CREATE OR REPLACE TEMP TABLE read_key (key_hash UBIGINT)")
-    for staged in table.batches[:1]:
-        con.execute(f'INSERT INTO read_key SELECT key_hash FROM "{staged.relation}" WHERE coalesce("{INSIDE}", true)')
+    for rows in table.arrow[:1]:
+        con.register("typed_rows", rows)
+        con.execute(f'INSERT INTO read_key SELECT key_hash FROM typed_rows WHERE coalesce("{INSIDE}", true)')
+        con.unregister("typed_rows")
     gone = con.execute(
         f'SELECT key_hash FROM raw."{entity}" WHERE source_id = ? AND src_table = ? '
         "AND coalesce(deleted_reason, 'soft') = 'soft' AND key_hash NOT IN (SELECT key_hash FROM read_key)",

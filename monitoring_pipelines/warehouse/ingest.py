@@ -91,7 +91,7 @@ def apply_batch(
     meanwhile, a late commit of the version between stays until the next reading.) The caller holds a transaction.
 
     Args:
-        con: Writer connection that has the temporary table ``staged.relation``.
+        con: Writer connection that has the temporary table ``staged.relation``, which is used up.
         staged: Typed rows of one entity; ``read_at`` is stored as first seen / changed.
         now: Naive UTC instant of writing: marks, and ``read_at`` if that is not known.
         raw_from: The table was read again from its beginning: rows before this instant that the store does not have
@@ -202,8 +202,13 @@ def _reject(con: duckdb.DuckDBPyConnection, staged: Staged, now: datetime, resul
 def _newest(con: duckdb.DuckDBPyConnection, staged: Staged, entity: Entity) -> None:
     """Temp table ``incoming``: one row per key. Of repeated immutable rows the first id counts, else the newest."""
     order = '"__mark" DESC NULLS LAST, row_id DESC NULLS LAST' if entity.mutable else "row_id NULLS LAST"
+    repeated = con.execute(f'SELECT count(*) > count(DISTINCT key_hash) FROM "{staged.relation}"').fetchone()
+    con.execute("DROP TABLE IF EXISTS incoming")
+    if repeated == (False,):  # copying the rows would cost as much as storing them
+        con.execute(f'ALTER TABLE "{staged.relation}" RENAME TO incoming')
+        return
     con.execute(
-        f'CREATE OR REPLACE TEMP TABLE incoming AS SELECT * FROM "{staged.relation}" '
+        f'CREATE TEMP TABLE incoming AS SELECT * FROM "{staged.relation}" '
         f"QUALIFY row_number() OVER (PARTITION BY key_hash ORDER BY {order}, row_hash) = 1"
     )
 
