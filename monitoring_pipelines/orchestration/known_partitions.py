@@ -25,7 +25,7 @@ from monitoring_pipelines.orchestration.asset_checks import default_window, pred
 from monitoring_pipelines.orchestration.assets.audit import KEY
 from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
 from monitoring_pipelines.orchestration.catalog import load_catalog
-from monitoring_pipelines.orchestration.metadata import figures, key_of
+from monitoring_pipelines.orchestration.metadata import VERSION_TAGS, figures, key_of
 from monitoring_pipelines.orchestration.partitions import day_key
 from monitoring_pipelines.warehouse.families import FAMILIES
 
@@ -85,7 +85,9 @@ def report_stored_tables(instance: DagsterInstance, pipe: Pipeline) -> int:
     for name, found in counts.items():
         key = key_of(name)
         if found and found[0] and instance.get_latest_materialization_event(key) is None:
-            instance.report_runless_asset_event(AssetMaterialization(key, metadata=figures({"rows": found[0]})))
+            instance.report_runless_asset_event(
+                AssetMaterialization(key, metadata=figures({"rows": found[0]}), tags=VERSION_TAGS)
+            )
             count += 1
     return count
 
@@ -126,8 +128,8 @@ def _events(
     names = ("tables", "unequal", "source_rows", "rows_reread", "rows_deleted")
     for day, *values in days:
         numbers = figures(dict(zip(names, (int(v) for v in values), strict=True)))
-        yield AssetMaterialization(AssetKey(KEY), partition=day_key(day), metadata=numbers)
+        yield AssetMaterialization(AssetKey(KEY), partition=day_key(day), metadata=numbers, tags=VERSION_TAGS)
     for window in windows:
         yield AssetMaterialization(
-            key_of(window.table), partition=partition_of(window), metadata=window_metadata(window)
+            key_of(window.table), partition=partition_of(window), metadata=window_metadata(window), tags=VERSION_TAGS
         )

@@ -160,6 +160,24 @@ def test_day_run_computes_its_day(site, instance):
     ]
 
 
+def test_dagster_calls_no_partition_unsynced_because_a_minute_has_passed(site, instance):
+    """What must be computed again is known from the rows: a badge on every closed hour and day would say nothing."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
+
+    assert tick(site, instance).success
+    assert run_range(site, instance, hour(2), hour(1)).success
+    day = NOW.date().isoformat()
+    assert site.job("daily_stats_job").execute_in_process(instance=instance, partition_key=day).success
+    assert tick(site, instance, minutes=1).success
+    graph = site.defs().get_repository_def().asset_graph
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    daily = AssetKey(["mart", "endpoint_daily_stats"])
+    attempts = AssetKey(["core", "task_attempt"])
+    for key, partition in ((HOURLY, hour_key(hour(1))), (daily, day), (attempts, None)):
+        assert resolver.get_status(key, partition) == StaleStatus.FRESH, resolver.get_stale_causes(key, partition)
+
+
 def test_audits_are_checks_and_find_a_broken_invariant(site, instance):
     """M-9xx as asset checks; a failed check leaves the run green."""
     clean = run_range(site, instance, hour(3), hour(2))

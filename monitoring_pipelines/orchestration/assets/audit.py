@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from monitoring_pipelines.clock import Clock
-from monitoring_pipelines.orchestration.metadata import OWNERS, figures
+from monitoring_pipelines.orchestration.metadata import OWNERS, VERSION, figures
 from monitoring_pipelines.orchestration.partitions import DAY, Partitions, day_key, slices, window_of
 from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
@@ -65,6 +65,6 @@ def build_audit_assets(raw: list[AssetKey], partitions: Partitions) -> list[Asse
             with retry_once(context):
                 result = pipeline.reconcile(pipe, day.date())
             context.add_asset_metadata(figures(result.metadata()), asset_key=KEY, partition_key=day_key(day))
-        yield MaterializeResult(asset_key=KEY)
+        yield MaterializeResult(asset_key=KEY, data_version=VERSION)
 
     return [reconciliation]

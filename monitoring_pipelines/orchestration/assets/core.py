@@ -19,7 +19,7 @@ from dagster import (
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.orchestration.freshness import EVERY_MINUTE
-from monitoring_pipelines.orchestration.metadata import OWNERS, asset_deps, key_of, table_metadata
+from monitoring_pipelines.orchestration.metadata import OWNERS, VERSION, asset_deps, key_of, table_metadata
 from monitoring_pipelines.orchestration.resources import SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
 
@@ -65,6 +65,8 @@ def build_core_assets(catalog: dict[str, "Table"], known: set[str]) -> list[Asse
             result = pipeline.refresh_core(pipeline_of(context, warehouse, source, clock))
         for name in tables:
             if key_of(name) in context.selected_asset_keys:
-                yield MaterializeResult(asset_key=key_of(name), metadata=result.table_metadata(name))
+                yield MaterializeResult(
+                    asset_key=key_of(name), metadata=result.table_metadata(name), data_version=VERSION
+                )
 
     return [core]

@@ -32,6 +32,8 @@ from monitoring_pipelines.orchestration.event_store import many_events
 from monitoring_pipelines.orchestration.freshness import EVERY_DAY, EVERY_HOUR, EVERY_MINUTE
 from monitoring_pipelines.orchestration.metadata import (
     OWNERS,
+    VERSION,
+    VERSION_TAGS,
     asset_deps,
     column_lineage,
     figures,
@@ -154,7 +156,7 @@ def _compute_range(
     # Dagster records a partition of a table while this waits for the next result to be asked for.
     with many_events(context.instance, context.run.run_id):
         for name in wanted:
-            yield MaterializeResult(asset_key=key_of(name))
+            yield MaterializeResult(asset_key=key_of(name), data_version=VERSION)
 
 
 def window_metadata(window: "WindowDone") -> dict[str, Any]:
@@ -203,9 +205,11 @@ def _window_run(core: list[AssetKey]) -> AssetsDefinition:
             for window in result.windows:
                 partition = partition_of(window)
                 context.log_event(
-                    AssetMaterialization(key_of(window.table), partition=partition, metadata=window_metadata(window))
+                    AssetMaterialization(
+                        key_of(window.table), partition=partition, metadata=window_metadata(window), tags=VERSION_TAGS
+                    )
                 )
-        return MaterializeResult(metadata=figures(result.metadata()))
+        return MaterializeResult(metadata=figures(result.metadata()), data_version=VERSION)
 
     return window_run
 
@@ -234,6 +238,6 @@ def _manifest() -> AssetsDefinition:
 
         with retry_once(context):
             result = pipeline.publish_pending(pipeline_of(context, warehouse, source, clock))
-        return MaterializeResult(metadata=figures(result.metadata()))
+        return MaterializeResult(metadata=figures(result.metadata()), data_version=VERSION)
 
     return manifest

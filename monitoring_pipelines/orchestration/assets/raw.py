@@ -22,7 +22,7 @@ from dagster import (
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.entities import Entity, entities
 from monitoring_pipelines.orchestration.freshness import EVERY_MINUTE
-from monitoring_pipelines.orchestration.metadata import OWNERS, entity_metadata, key_of
+from monitoring_pipelines.orchestration.metadata import OWNERS, VERSION, entity_metadata, key_of
 from monitoring_pipelines.orchestration.resources import SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
 
@@ -86,7 +86,9 @@ def build_raw_assets(settings: "Settings") -> list[AssetsDefinition]:
             result = pipeline.extract(pipe, pipeline.loaded_sources(pipe) or None)
         for name in mapped:
             if key_of(f"raw.{name}") in context.selected_asset_keys:
-                yield MaterializeResult(asset_key=key_of(f"raw.{name}"), metadata=result.entity_metadata(name))
+                yield MaterializeResult(
+                    asset_key=key_of(f"raw.{name}"), metadata=result.entity_metadata(name), data_version=VERSION
+                )
         if context.selected_asset_check_keys:
             yield AssetCheckResult(
                 asset_key=checked,
