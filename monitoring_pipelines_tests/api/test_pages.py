@@ -402,3 +402,18 @@ def test_before_the_first_publication_no_page_says_that_there_is_nothing(serve: 
             "No endpoint",
         ):
             assert claim not in page, (path, claim)
+
+
+def test_each_number_of_tasks_on_the_first_page_leads_to_a_list_of_as_many(shop: tuple[Client, World]) -> None:
+    """By status over all time, and by endpoint: what is counted is what is listed."""
+    client, world = shop
+    world.source()
+    for n, status in enumerate(("succeeded", "succeeded", "failed", "timed_out", "timed_out", "timed_out", "running")):
+        world.task(f"counted-{n}", status)
+    world.publish()
+    page = client.get("/", lang="en").text
+    counts = re.findall(r'<a href="(/tasks\?show=status_\w+)">([\d,]+)</a>', page)
+    assert len(counts) >= 4
+    for path, n in counts:
+        listed = client.get(f"{path}&lang=en").text
+        assert re.search(rf"Page 1 of \d+, {n} in all", listed), (path, n)

@@ -23,6 +23,7 @@ from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
+from monitoring_pipelines.api.pages.tasks import Show as Shown
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.alerts import SortParam
 from monitoring_pipelines.api.routes.checks import brief
@@ -62,7 +63,7 @@ def missing(
 
 @router.get("/tasks.{kind}")
 def listed_tasks(
-    request: Request, kind: Kind, source: SourceParam = None, show: Literal["all", "failed", "active"] = "active",
+    request: Request, kind: Kind, source: SourceParam = None, show: Shown = "active",
     output: Literal["all", "yes", "no"] = "all", endpoint: Annotated[str | None, Query(max_length=255)] = None,
     q: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:  # fmt: skip

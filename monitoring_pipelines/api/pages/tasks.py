@@ -13,6 +13,7 @@ from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sourc
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST, SortParam, TaskKey, found_task, shaped
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
+from monitoring_pipelines.entities import TASK_STATUSES
 from monitoring_pipelines.published import tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
@@ -105,13 +106,16 @@ STRINGS = {
 }
 router = APIRouter(include_in_schema=False)
 TONES = {"succeeded": "good", "failed": "bad", "timed_out": "bad", "running": "warning", "queued": "warning"}
-SHOWN = {"all": (), "failed": ("failed", "timed_out"), "active": ("running", "queued")}
+#: What the list shows: the filters people use, then one status alone, to which its count leads.
+SHOWN: dict[str, tuple[str, ...]] = {"active": ("running", "queued"), "failed": ("failed", "timed_out"), "all": ()}
+SHOWN |= {f"status_{word}": (word,) for word in TASK_STATUSES}
+Show = Annotated[str, Query(pattern=f"^({'|'.join(SHOWN)})$")]
 
 
 @router.get("/tasks")
 def listed(
     request: Request, page: PageParam, source: SourceParam = None,
-    show: Literal["all", "failed", "active"] = "active", output: Literal["all", "yes", "no"] = "all",
+    show: Show = "active", output: Literal["all", "yes", "no"] = "all",
     endpoint: Annotated[str | None, Query(max_length=255)] = None,
     q: Annotated[str | None, Query(max_length=200)] = None, sort: SortParam = None,
 ) -> Response:  # fmt: skip
@@ -134,7 +138,7 @@ def listed(
     return render(
         request, "tasks.html", title=view.t("tasks.title"), as_of=as_of, view=view, refresh="tasks", tones=TONES,
         page=page.wrap(found, total), cards=cards, source=source, show=show, output=output, endpoint=endpoint or "", q=q or "",
-        statuses=SHOWN[show], has_output=None if has_output is None else str(has_output).lower(),
+        statuses=SHOWN[show], shown=SHOWN, has_output=None if has_output is None else str(has_output).lower(),
         query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q, "sort": sort}, sort=sort,
     )  # fmt: skip
 
@@ -177,4 +181,5 @@ def happened(view: View, line: dict[str, Any]) -> list[str]:
         detail = view.t("tasks.attempt_of", n=detail.removeprefix("attempt "))
     elif line["kind"] == "output":
         detail = output_name(view, None, detail)
-    return [text for text in (view.word("happened", line["what"]), line["worker_key"], detail) if text]
+    group = "anomaly" if line["kind"] == "anomaly" else "happened"
+    return [text for text in (view.word(group, line["what"]), line["worker_key"], detail) if text]
