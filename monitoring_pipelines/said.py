@@ -25,6 +25,7 @@ _ZH = {
     "the run was canceled": "运行被取消",
     "the run was deleted": "运行记录被删除",
     "the run failed": "运行失败",
+    "the run was interrupted": "运行被中断",
     "The process of this run is gone (killed, or the machine restarted); the next run continues its work.":
         "此运行的进程已不存在（被终止，或机器重启）；下一次运行会继续它的工作",
     "Exceeded maximum runtime of {} seconds": "超过最长运行时间 {} 秒",

@@ -114,7 +114,8 @@ def execute(
             try:
                 run = _checked(work, wanted)
             except BaseException as error:
-                stored.finish(state, replace(run, status="error", ended_at=pipe.clock.now(), error=_text(error)))
+                reason = _text(error) if isinstance(error, Exception) else "the run was interrupted"
+                stored.finish(state, replace(run, status="error", ended_at=pipe.clock.now(), error=reason))
                 raise
             stored.finish(state, run)
     except LockTimeout as error:

@@ -208,6 +208,21 @@ def test_a_deep_run_covers_three_days_with_trend_and_change_point(platform):
     assert not [outcome for outcome in run.outcomes if outcome.status == "error"]
 
 
+def test_a_run_that_is_interrupted_says_so_and_not_the_name_of_an_exception(platform):
+    """C-021: the job was cancelled, or Ctrl-C; the run ends as an error and the next one may start."""
+
+    world = platform()
+
+    def say(_line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(world.pipe, world.state, "quick", say=say)
+    (run,), _ = stored.page(world.state, size=1)
+    assert (run.status, run.error) == ("error", "the run was interrupted")
+    assert not runs.is_running(world.pipe, "quick")
+
+
 def test_a_crash_in_one_check_is_an_error_of_that_check_alone(platform):
     world = platform()
     fill(world, 4, 4)

@@ -384,3 +384,15 @@ def test_a_timeline_of_a_dying_collector(world: World):
     assert fired["ingest.none"] == [(660, "pending"), (840, "firing"), (1200, "resolved")]
     assert fired["ingest.low"][0] == (660, "pending")
     assert timedelta(seconds=1800) == world.clock.now() - world.at(0)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "shop was last read 4 min ago (limit 3 min)"), ("zh-CN", "数据源 shop 上次读取在 4 分前（上限 3 分）")],
+)
+def test_a_sentence_does_not_end_with_a_cause_nobody_knows(language, said):
+    from monitoring_pipelines.alerts.rules.table import describe
+
+    values = {"source": "shop", "value": 240.0, "threshold": 180.0, "error": "–"}
+    assert describe("self.extract_lag", language, values) == said
+    assert describe("self.extract_lag", language, values | {"error": "access denied"}).endswith("access denied")

@@ -6,6 +6,7 @@ Pages, messages, the Prometheus rule file and the engine all read this table, so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -66,9 +67,14 @@ class Rule:
         return next((level for level in self.levels if severity in (level.severity, level.severity_label)), None)
 
     def text(self, language: str, values: Mapping[str, Any]) -> str:
-        """The sentence of a message; names that ``values`` lacks show as ``–``."""
+        """The sentence of a message; names that ``values`` lacks show as ``–``, one that is unknown at its end is left out."""
         shown = {name: Figure(value, language) for name, value in values.items() if value is not None}
-        return (self.zh if language == "zh-CN" else self.en).format_map(_Dashes(shown))
+        text = (self.zh if language == "zh-CN" else self.en).format_map(_Dashes(shown))
+        return _UNKNOWN_END.sub("", text)
+
+
+#: What ends a sentence of which the last part is not known.
+_UNKNOWN_END = re.compile(r" ?[(（]–[)）]$|[:：] ?–$")
 
 
 class _Dashes(dict[str, Any]):

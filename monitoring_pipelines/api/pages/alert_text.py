@@ -98,7 +98,7 @@ def sentence(view: View, alert: dict[str, Any]) -> str:
     figures = {"value": alert["value"], "threshold": alert["threshold"], "source": alert["source_id"]}
     found = describe(alert["type"], view.language, {**figures, **(alert["labels"] or {}), **known})
     # What was worded in the configured language is left out for a reader of the other one.
-    return re.sub(r" ?[(（]–[)）]|[:：] ?–$", "", found) if found else view.said(str(stored))
+    return re.sub(r" ?[(（]–[)）]", "", found) if found else view.said(str(stored))
 
 
 def is_foreign(view: View, text: str, alert: dict[str, Any]) -> bool:
