@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from fastapi import Request
 
 from monitoring_pipelines.api.access import principal_of
-from monitoring_pipelines.published.reader import Published
+from monitoring_pipelines.published.reader import Published, Turns
 from monitoring_pipelines.state.store import StateStore
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Services:
     #: Caches and helpers that live as long as the application, by name.
     shared: dict[str, Any] = field(default_factory=dict)
     #: Held while an answer of thousands of wide rows is put together: two at once end no sooner and need twice the memory.
-    wide: threading.Lock = field(default_factory=threading.Lock)
+    wide: Turns = field(default_factory=lambda: Turns(1))
     _answers: OrderedDict[tuple[Any, ...], _Answer] = field(default_factory=OrderedDict)
     _newest: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
