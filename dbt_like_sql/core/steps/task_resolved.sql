@@ -148,6 +148,14 @@ judged as (
             when named_n is not null then 'named'
             when paired_at is not null then 'reversed'
             when row_is_own and tail_timeout_at is null then case when row_at < started_at then 'row_reversed' else 'row_own' end
+            -- A worker that ended before says nothing about an attempt whose row knows its outcome (M-307).
+            when
+                row_outcome is not null
+                and not counted_elsewhere
+                and stop_at <= started_at
+                and greatest(row_ended_at, row_updated_at) >= started_at
+                and row_at <= coalesce(tail_timeout_at, row_at)
+                then 'row'
             when row_at <= least(next_start_at, stop_at, tail_timeout_at, row_at) then 'row'
             when tail_timeout_at <= least(next_start_at, stop_at, tail_timeout_at) then 'timeout'
             when next_start_at <= least(next_start_at, stop_at) then 'next_start'
