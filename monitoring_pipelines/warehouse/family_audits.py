@@ -53,7 +53,11 @@ def _audit(family: Family, rule: str, name: str, description: str, sql: str) -> 
 
 
 def _sums(family: Family) -> str:
-    """Maps of counts are left to M-910: they have no order of their own to add up in."""
+    """Maps of counts are left to M-910: they have no order of their own to add up in.
+
+    A day is compared once it is closed: before that it is computed when one of its hours is complete, and its newest
+    hour goes on growing meanwhile.
+    """
     parts = []
     for small, large, unit in (("minute", "hour", "hour"), ("hour", "day", "day")):
         fine, coarse = load_model(family.table(small)), load_model(family.table(large))
@@ -62,7 +66,7 @@ def _sums(family: Family) -> str:
         waiting = (
             ""
             if unit == "hour"
-            else "\n    and c.bucket is not null and (c.source_id, c.bucket) not in "
+            else "\n    and c.state = 'closed' and (c.source_id, c.bucket) not in "
             f"(select (source_id, \"day\") from meta.dirty_day where family = '{family.name}')"
         )
         parts.append(
@@ -74,7 +78,7 @@ def _sums(family: Family) -> str:
             + f"\n    from {fine.name}\n    where {fine.bucket} >= date_trunc('{unit}', $window_start)"
             f" and {fine.bucket} < date_trunc('{unit}', $window_end - interval 1 microsecond) + interval 1 {unit}"
             "\n    group by all\n) as f\nfull join (\n"
-            f"    select {', '.join(subject)}, cast({coarse.bucket} as timestamp) as bucket, frozen, {', '.join(summed)}"
+            f"    select {', '.join(subject)}, cast({coarse.bucket} as timestamp) as bucket, frozen, state, {', '.join(summed)}"
             f"\n    from {coarse.name}\n    where {coarse.bucket} >= date_trunc('{unit}', $window_start) "
             f"and {coarse.bucket} < $window_end\n) as c\n    on "
             + " and ".join(f"f.{name} = c.{name}" for name in (*subject, "bucket"))

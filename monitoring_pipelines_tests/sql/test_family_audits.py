@@ -85,3 +85,19 @@ def test_fault_is_found(con: duckdb.DuckDBPyConnection, name: str) -> None:
     (result,) = run_audits(con, DAY, DAY + timedelta(days=1), names=frozenset({name}))
     assert result.bad_rows > 0
     assert {"table_name", "source_id", "bucket", "detail"} < set(result.sample[0])
+
+
+def test_a_day_that_goes_on_is_not_behind_its_newest_hour() -> None:
+    """M-903 holds for closed days: one that goes on follows when an hour is complete, not with every minute."""
+    with new_store() as con:
+        for number, ended in enumerate((T0, T0 + timedelta(minutes=80))):
+            task = {"row_id": number, "task_key": str(number), "endpoint": "a", "status": "succeeded"}
+            now = ended + timedelta(minutes=70 if number == 0 else 10)
+            feed(con, "task", [task | {"created_at": ended, "ended_at": ended}], now)
+            cycle(con, now)
+        hours = con.execute("SELECT stat_hour, total_tasks FROM mart.output_hourly_stats ORDER BY ALL").fetchall()
+        assert hours == [(T0, 1), (T0 + timedelta(hours=1), 1)]
+        assert con.execute("SELECT state, total_tasks FROM mart.output_daily_stats").fetchall() == [("partial", 1)]
+        names = frozenset({"m903_output_sums_add_up"})
+        (result,) = run_audits(con, DAY, DAY + timedelta(days=1), names=names)
+        assert result.passed, result.sample
