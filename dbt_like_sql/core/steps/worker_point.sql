@@ -74,4 +74,8 @@ select
 from divided
 cross join claim_setting as setting
 where divided."at" is not null
-group by divided.worker_key, divided.kind, divided.part, epoch_us(divided."at") // greatest(setting.tolerance_us // 3, 1)
+group by
+    divided.worker_key,
+    divided.kind,
+    divided.part,
+    epoch_us(divided."at") // case when divided.kind = 'registered' then 1 else greatest(setting.tolerance_us // 3, 1) end

@@ -1,15 +1,20 @@
 /*---
 description: >
   The evidence of the claimed workers, stored and new, merged: a span ends where nothing follows within the tolerance
-  (M-305). The result does not depend on the order in which evidence arrived. Of starts and registrations only the first
-  matters, so their spans may be long. Spans that no new evidence reaches are left alone.
+  (M-305). The result does not depend on the order in which evidence arrived. Of starts only the first matters, so their
+  spans may be long; every registration stands alone, for each may begin a life (E-113). Spans that no new evidence
+  reaches are left alone.
 ---*/
 with
 reach as (
     select
         point.worker_key,
         point.kind,
-        case when point.kind in ('start', 'registered') then 86400000000 else any_value(setting.tolerance_us) end as reach_us,
+        case point.kind
+            when 'start' then 86400000000
+            when 'registered' then 0
+            else any_value(setting.tolerance_us)
+        end as reach_us,
         min(point.first_at) as first_at
     from step_worker_point as point
     cross join claim_setting as setting
