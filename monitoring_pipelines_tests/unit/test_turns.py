@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
+
+import pytest
 
 from monitoring_pipelines.published.reader import Turns
 
 
-def test_turns_are_given_in_the_order_of_coming_and_never_more_than_there_are() -> None:
-    turns, came, within, most = Turns(2), list(range(12)), [0], [0]
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_turns_are_given_in_the_order_of_coming_and_never_more_than_there_are(at_once: int) -> None:
+    turns = Turns(at_once)
     order: list[int] = []
-    guard = threading.Lock()
+    within: list[int] = []
+    most: list[int] = []
 
     def work(number: int) -> None:
         with turns:
-            with guard:
-                order.append(number)
-                within[0] += 1
-                most[0] = max(most[0], within[0])
+            order.append(number)
+            within.append(number)
+            most.append(len(within))
             time.sleep(0.001)
-            with guard:
-                within[0] -= 1
+            within.remove(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in came]
-    with turns, turns:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    with ExitStack() as held:
+        for _ in range(at_once):
+            held.enter_context(turns)
         for place, thread in enumerate(threads, 1):
             thread.start()
             while len(turns._waiting) < place:
                 time.sleep(0.001)
     for thread in threads:
         thread.join()
-    assert most == [2]
-    # Two that were woken together may write their numbers in either order.
-    assert all(abs(place - number) <= 1 for place, number in enumerate(order))
-    with turns, turns:
-        assert within == [0]
+    assert sorted(order) == list(range(12))
+    # Two that have their turns may write their numbers down in either order.
+    assert at_once > 1 or order == sorted(order)
+    assert max(most) <= at_once
+    assert (turns._free, len(turns._waiting)) == (at_once, 0)
