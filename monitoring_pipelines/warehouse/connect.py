@@ -219,15 +219,18 @@ class Warehouse:
         """Nothing follows in this run: the file does not linger. A log that has grown is merged in a turn of its own.
 
         Raises:
-            WarehouseBusy, DiskFull: As for ``writer``.
+            DiskFull: As for ``writer``.
         """
         if self._kept is not None:
             return
-        if self.log_bytes() >= CLOSE_LOG_LIMIT:
+        if self.log_bytes() < CLOSE_LOG_LIMIT:
+            lingering.let_go(self.path)
+            return
+        try:
             with self._use("merge the log", "write", None, merges=True):
                 pass
-        else:
-            lingering.let_go(self.path)
+        except WarehouseBusy as error:
+            log.warning("the log waits for the next run to be merged: %s", error)
 
     def holder(self) -> Holder | None:
         """Who has the lock now, or None."""
