@@ -383,9 +383,22 @@ def _mark_dirty(
             [source_id, now],
         )
     family_marks.mark_changed(con, entity.name, source_id, now, versions)
-    if entity.name == "worker_snapshot":
+    # A late instant of a worker gives its minute a row, even where it changes no life (M-110 b).
+    if entity.name in ("worker_event", "worker_snapshot"):
         instants = versions.format('v."at" AS t')
-        mark_hour(con, source_id, f"SELECT d.t FROM {instants} AS d", now, "snapshot")
+        mark_hour(con, source_id, f"SELECT d.t FROM {instants} AS d", now, entity.name.removeprefix("worker_"))
+    elif entity.name == "worker":
+        # Only what is new: a worker may be older than the history.
+        moved = ", ".join(
+            f"CASE WHEN i.{name} IS DISTINCT FROM s.{name} THEN {side}.{name} END"
+            for name in ("created_at", "ready_at", "terminated_at")
+            for side in ("i", "s")
+        )
+        facts = (
+            f"(SELECT unnest([{moved}]) AS t FROM incoming AS i INNER JOIN changed AS c ON c.key_hash = i.key_hash "
+            "AND c.is_version LEFT JOIN stored AS s ON c.rid = s.rid)"
+        )
+        mark_hour(con, source_id, f"SELECT d.t FROM {facts} AS d WHERE d.t IS NOT NULL", now, "worker")
     con.execute(
         'INSERT INTO meta.pending_instant SELECT ?, ?, i."__key", u.due FROM incoming AS i INNER JOIN changed AS c '
         'ON c.key_hash = i.key_hash AND c.is_version, unnest(i."__due") AS u(due)',

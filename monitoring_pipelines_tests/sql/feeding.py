@@ -48,7 +48,13 @@ RUN = mapping(
     duration_ms="ms", trigger="e",
 )  # fmt: skip
 JOB = mapping("job", job_id="k", sla_seconds="sla")
-MAPPINGS = {"task": TASK, "task_output": OUTPUT, "job_run": RUN, "job": JOB}
+WORKER = mapping(
+    "worker", worker_key="k", endpoint="e", status="s", created_at="created", ready_at="began", terminated_at="ended"
+)
+WORKER_EVENT = mapping("worker_event", event_key="k", worker_key="task", endpoint="e", event_type="s", at="at")
+MAPPINGS = {
+    "task": TASK, "task_output": OUTPUT, "job_run": RUN, "job": JOB, "worker": WORKER, "worker_event": WORKER_EVENT,
+}  # fmt: skip
 SOURCE = SourceSettings(id="shop", min_output_bytes=10, tables={name: [found] for name, found in MAPPINGS.items()})
 
 

@@ -22,6 +22,7 @@ from monitoring_pipelines.warehouse.windows import (
     refresh_hours,
     refresh_window,
 )
+from monitoring_pipelines_tests.sql.feeding import cycle, feed, new_store, rows_of
 from monitoring_pipelines_tests.sql.worlds import build_world, load, warehouse
 
 MINUTE_TABLE = "mart.endpoint_minute_stats"
@@ -247,3 +248,22 @@ def test_a_slice_is_the_same_as_the_whole(con: duckdb.DuckDBPyConnection) -> Non
         refresh_hours(con, [hour], LATER)
     assert rows(con, f"SELECT * FROM {MINUTE_TABLE} ORDER BY ALL") == whole
     assert len(whole) > 5
+
+
+def test_a_late_instant_of_a_worker_gives_its_minute_a_row() -> None:
+    """M-110 b, M-803: events and facts that change no life are due as well; what is known already is not due again."""
+    began, now = NOON - HOUR, NOON + 10 * HOUR
+    worker = {"row_id": 1, "worker_key": "w", "endpoint": "a", "status": "online", "ready_at": began}
+    offline = {"row_id": 1, "event_key": "o", "worker_key": "w", "endpoint": "a", "event_type": "offline"}
+    with new_store({"has_worker": True, "has_worker_event": True}) as con:
+        feed(con, "worker", [worker], now)
+        cycle(con, now, endpoints=True)
+        seen = rows_of(con, MINUTE_TABLE)
+        later = now + timedelta(seconds=20)
+        feed(con, "worker_event", [offline | {"at": NOON - 3 * HOUR}], later)
+        feed(con, "worker", [worker | {"created_at": NOON - 2 * HOUR}], later)
+        cycle(con, later, endpoints=True)
+        found = [row["stat_minute"] for row in rows_of(con, MINUTE_TABLE) if row not in seen]
+        assert found == [NOON - 3 * HOUR, NOON - 2 * HOUR]
+        feed(con, "worker", [worker | {"created_at": NOON - 2 * HOUR, "terminated_at": now}], later)
+        assert (NOON - 2 * HOUR,) not in rows(con, "SELECT hour FROM meta.dirty_hour")
