@@ -16,7 +16,7 @@ columns:
   distinct_outputs: {doc: "Distinct natural keys among them (R-201)"}
   invalid_outputs: {doc: "Live outputs that are not valid (E-102)"}
   app_outputs: {doc: "Valid outputs that no repair inserted (C-104)"}
-  delay_us: {unit: us, doc: "Longest time from the end to the creation of such an output; 0 if all came before the end"}
+  delay_us: {unit: us, doc: "Longest time from the end to the creation of such an output; 0 if all came before the end, NULL if no creation is known"}
   known_at: {doc: "Since when anything of the task is stored; lets storage be skipped"}
   task_hash: {doc: "Number derived from source and task key, for fast look-ups"}
 ---*/
@@ -83,7 +83,10 @@ select
     coalesce(output.distinct_outputs, 0) as distinct_outputs,
     coalesce(output.invalid_outputs, 0) as invalid_outputs,
     coalesce(output.app_outputs, 0) as app_outputs,
-    greatest(0, epoch_us(output.last_created_at) - epoch_us(coalesce(placed.end_at, placed.created_at))) as delay_us,
+    case
+        when output.last_created_at is not null
+            then greatest(0, epoch_us(output.last_created_at) - epoch_us(coalesce(placed.end_at, placed.created_at)))
+    end as delay_us,
     placed.known_at,
     claim_task.task_hash
 from placed

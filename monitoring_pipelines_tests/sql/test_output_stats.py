@@ -107,6 +107,17 @@ def test_repaired_outputs_count_for_completeness_but_not_for_delay() -> None:
     assert hourly(con, figures) == [(2, 1, 1, 1, 0, 0), (0, 0, 0, 0, 1, 1)]
 
 
+def test_the_delay_of_an_output_without_a_time_of_creation_is_not_known() -> None:
+    """E-003, C-104: it is no delay of 0; one with a time beside it is measured."""
+    con = new_store()
+    feed(con, "task", [task(1, 5), task(2, 66), task(3, 66)], at(180))
+    unknown = {"created_at": None}
+    feed(con, "task_output", [output(n, n, 70) | (unknown if n < 3 else {}) for n in (1, 2, 3)], at(180))
+    cycle(con, at(180))
+    figures = "tasks_with_outputs, delay_population, delayed_tasks, max_delay_s"
+    assert hourly(con, figures) == [(1, 1, 0, None), (2, 2, 0, 240)]
+
+
 def test_outputs_dated_in_the_future_do_not_exist_until_then() -> None:
     """E-306."""
     con = new_store()
