@@ -174,10 +174,25 @@ def _registered_lives(con: duckdb.DuckDBPyConnection, source_id: str, now: datet
 
 def _concurrency(con: duckdb.DuckDBPyConnection, source_id: str, now: datetime) -> None:
     """The first value holds from the beginning of the life, another one from when it was first seen (E-112)."""
+    from monitoring_pipelines.warehouse.ingest import mark_hour
+
     known = (
         "(SELECT worker_key, arg_max(concurrency, valid_from) AS concurrency FROM raw.worker_concurrency "
         "WHERE source_id = ? GROUP BY worker_key)"
     )
+    if con.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'core' AND table_name = 'worker_life'"
+    ).fetchall():
+        # Minutes of a worker that was known by its evidence only were computed with one slot.
+        mark_hour(
+            con, source_id,
+            "SELECT unnest(generate_series(date_trunc('hour', l.start_at), coalesce(least(l.end_at, s.closed_through), "
+            "l.start_at), INTERVAL 1 HOUR)) FROM incoming AS i "
+            f"INNER JOIN core.worker_life AS l ON l.source_id = '{source_id}' AND l.worker_key = i.worker_key "
+            f"INNER JOIN meta.source_state AS s ON s.source_id = l.source_id WHERE i.concurrency <> 1 "
+            f"AND i.worker_key NOT IN (SELECT worker_key FROM raw.worker_concurrency WHERE source_id = '{source_id}')",
+            now, "concurrency",
+        )  # fmt: skip
     con.execute(
         "INSERT INTO raw.worker_concurrency SELECT ?, i.worker_key, CASE WHEN k.worker_key IS NULL "
         "THEN coalesce(least(i.created_at, i.ready_at), ?::TIMESTAMP) ELSE ?::TIMESTAMP END, i.concurrency "

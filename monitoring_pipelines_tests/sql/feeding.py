@@ -49,7 +49,14 @@ RUN = mapping(
 )  # fmt: skip
 JOB = mapping("job", job_id="k", sla_seconds="sla")
 WORKER = mapping(
-    "worker", worker_key="k", endpoint="e", status="s", created_at="created", ready_at="began", terminated_at="ended"
+    "worker",
+    worker_key="k",
+    endpoint="e",
+    status="s",
+    created_at="created",
+    ready_at="began",
+    terminated_at="ended",
+    concurrency="n",
 )
 WORKER_EVENT = mapping("worker_event", event_key="k", worker_key="task", endpoint="e", event_type="s", at="at")
 MAPPINGS = {

@@ -267,3 +267,18 @@ def test_a_late_instant_of_a_worker_gives_its_minute_a_row() -> None:
         assert found == [NOON - 3 * HOUR, NOON - 2 * HOUR]
         feed(con, "worker", [worker | {"created_at": NOON - 2 * HOUR, "terminated_at": now}], later)
         assert (NOON - 2 * HOUR,) not in rows(con, "SELECT hour FROM meta.dirty_hour")
+
+
+def test_slots_of_a_worker_known_by_its_evidence_first_are_restated() -> None:
+    """E-112, M-803: the first known concurrency holds from the beginning, also for minutes that are closed."""
+    now, later = NOON + 3 * HOUR, NOON + 3 * HOUR + timedelta(seconds=20)
+    event = {"row_id": 1, "event_key": "r", "worker_key": "w", "endpoint": "a", "event_type": "registered", "at": NOON}
+    worker = {"row_id": 1, "worker_key": "w", "endpoint": "a", "status": "online", "concurrency": 3}
+    slots = f"SELECT DISTINCT slot_online_ms / online_ms FROM {MINUTE_TABLE} WHERE online_ms > 0"
+    with new_store({"has_worker": True, "has_worker_event": True}) as con:
+        feed(con, "worker_event", [event], now)
+        cycle(con, now, endpoints=True)
+        assert rows(con, slots) == [(1,)]
+        feed(con, "worker", [worker], later)
+        cycle(con, later, endpoints=True)
+        assert rows(con, slots) == [(3,)]
