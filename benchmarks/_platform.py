@@ -19,10 +19,10 @@ WORKERS = 520
 #: Workers that get tasks.
 BUSY = 500
 DDL = (
-    """create table tasks (id bigint primary key, task_id varchar(255) not null, endpoint varchar(255), status varchar(50),
+    """create table tasks (id bigint auto_increment primary key, task_id varchar(255) not null, endpoint varchar(255), status varchar(50),
        worker_id varchar(255), output text, error text, created_at datetime(3), started_at datetime(3), completed_at datetime(3),
        updated_at datetime(3), unique key (task_id), key (created_at), key (completed_at), key (status, completed_at))""",
-    """create table task_events (id bigint primary key, event_id varchar(64) not null, task_id varchar(255), endpoint varchar(255),
+    """create table task_events (id bigint auto_increment primary key, event_id varchar(64) not null, task_id varchar(255), endpoint varchar(255),
        event_type varchar(50), event_time datetime(3), worker_id varchar(255), error_message text, queue_wait_ms int,
        execution_duration_ms int, total_duration_ms int, unique key (event_id), key (event_time))""",
     """create table workers (id bigint auto_increment primary key, worker_id varchar(255) unique, endpoint varchar(255),
@@ -30,7 +30,7 @@ DDL = (
        pod_created_at datetime(3), pod_started_at datetime(3), pod_ready_at datetime(3), terminated_at datetime(3),
        cold_start_duration_ms bigint, last_heartbeat datetime(3), last_task_time datetime(3), failure_type varchar(64),
        failure_reason varchar(255))""",
-    """create table worker_resource_snapshots (id bigint primary key, worker_id varchar(255), endpoint varchar(255),
+    """create table worker_resource_snapshots (id bigint auto_increment primary key, worker_id varchar(255), endpoint varchar(255),
        snapshot_at datetime(3), is_idle tinyint, current_task_id varchar(255), gpu_utilization decimal(5,2),
        gpu_memory_used_mb int, gpu_memory_total_mb int, cpu_utilization decimal(5,2), memory_used_mb int, memory_total_mb int,
        key (snapshot_at))""",

@@ -93,7 +93,11 @@ def column_findings(table: TableMapping, types: dict[str, ColumnType]) -> Iterat
                 "warning", f"columns.{name}", "a TIMESTAMP column is UTC on our connections; zone is not used"
             )
     if table.row_id and (found := types.get(table.row_id.lower())) and not found.auto_increment:
-        yield Finding("warning", "row_id", f"{table.row_id} is not AUTO_INCREMENT; new rows may get lower ids")
+        yield Finding(
+            "warning",
+            "row_id",
+            f"{table.row_id} is not AUTO_INCREMENT: new rows with lower ids are found by an indexed time, else by reconciliation",
+        )
 
 
 def present_columns(table: TableMapping, types: dict[str, ColumnType]) -> set[str]:

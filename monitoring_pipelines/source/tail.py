@@ -75,6 +75,12 @@ class TableCycle:
     written: BatchResult = field(default_factory=BatchResult)
     deleted: int = 0
 
+    @property
+    def ids_rise(self) -> bool:
+        """Whether the server gives new rows higher ids; ids of a platform's own may begin anywhere."""
+        column = self.info.columns.get((self.mapping.row_id or "").lower())
+        return column is not None and column.auto_increment
+
 
 @dataclass
 class CycleResult:
@@ -336,7 +342,7 @@ def _conditions(table: TableCycle, overlap: timedelta) -> list[str | None]:
     if plan.row_id_sql is not None:
         wanted.append(mark.id_conditions(plan.row_id_sql))
     names = [MARK] if table.strategy == "updated" else []
-    if table.strategy == "rescan" or (plan.row_id_sql is None and MARK not in names):
+    if table.strategy == "rescan" or (MARK not in names and not table.ids_rise):
         names.append(entity.time_column or "")
     if entity.mutable:
         names += [name for name in ("created_at", "started_at", "ended_at") if name != entity.time_column]

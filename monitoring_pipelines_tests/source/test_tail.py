@@ -179,6 +179,24 @@ def test_late_rows_with_old_times_are_found_by_their_new_ids(platform: Platform)
     assert platform.rows("select event_key from raw.task_event order by 1") == [("e1",), ("late",)]
 
 
+@pytest.mark.parametrize("table", ["task", "task_event"])
+def test_new_rows_with_lower_ids_are_found_by_their_time_where_the_server_gives_no_ids(
+    platform: Platform, table: str
+) -> None:
+    """E-604, E-607: ids of several writers, each with a range of its own, do not rise."""
+    source, key = {"task": ("tasks", "task_key"), "task_event": ("events", "event_key")}[table]
+    platform.db.execute(f"alter table {source} modify id bigint not null")
+    columns = "task_id, endpoint, status, created_at" if table == "task" else "event_id, task_id, kind, happened"
+    values = "%s, 'e', 'RUN', %s" if table == "task" else "%s, 't', 'C', %s"
+    add = f"insert into {source} (id, {columns}) values (%s, {values})"
+    platform.db.execute(add, (9_000_000, "high", "2026-03-08 06:29:00"))
+    platform.cycle()
+    platform.cycle(15)
+    platform.db.execute(add, (5, "low", "2026-03-08 06:44:30"))
+    platform.cycle(16)
+    assert platform.rows(f"select {key} from raw.{table} order by 1") == [("high",), ("low",)]
+
+
 def test_transactions_that_commit_late_are_found(platform: Platform) -> None:
     """E-604: an id becomes visible after higher ids were read."""
     platform.event("first")
