@@ -366,6 +366,8 @@ _REFUSED = {
 
 #: What may stand in a gap.
 _GAPS = {"{}": "(.+?)", "{n}": r"(\d+)"}
+#: A longer text is no sentence of ours, and looking into its parts goes as deep as it has parts.
+LONGEST = 1000
 #: Where it is, a parameter, a source or a step, before what is the matter there.
 _PLACED = re.compile(r"([\w.\[\]/-]+): ([^\n]+)")
 
@@ -375,7 +377,7 @@ def said(text: str, language: str) -> str:
 
     Several sentences in one text stand in lines of their own or are parted by ``; ``.
     """
-    return _said(text.strip(), language) or text
+    return (len(text) <= LONGEST and _said(text.strip(), language)) or text
 
 
 @lru_cache(2048)

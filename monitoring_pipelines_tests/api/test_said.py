@@ -162,6 +162,11 @@ def test_a_table_that_changed_is_drift_on_every_surface(serve: Serve) -> None:
     assert drift_told_by(serve()) == (True, ["1"])
 
 
+def test_a_source_s_text_of_any_shape_is_no_error():
+    for text in ("x: " * 333, "x: " * 5000, "a; b, " * 160):
+        assert said(text, "zh-CN") == text
+
+
 def drift_told_by(client: Client) -> tuple[bool, list[str]]:
     """What the list of sources and a scrape say of the source."""
     told = re.findall(r'^mp_schema_drift\{source="shop"\} (\d)', client.get("/metrics").text, re.MULTILINE)
