@@ -29,7 +29,7 @@ def through_dagster(first: str, hours: str) -> int:
     from dagster import AssetKey, DagsterInstance
 
     from monitoring_pipelines.definitions import build_defs
-    from monitoring_pipelines.orchestration.partitions import hour_key
+    from monitoring_pipelines.partition_keys import hour_key
 
     start = datetime.fromisoformat(first)
     last = start + timedelta(hours=int(hours) - 1)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from monitoring_pipelines.cron import Cron
+from monitoring_pipelines.partition_keys import day_key, hour_key
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
@@ -53,9 +54,9 @@ class ProductJob:
     def partition(self, now: datetime) -> str | None:
         """Key of the partition a run by hand works on, as Dagster calls it; None for a job without partitions."""
         if self.scope == "hour":
-            return f"{now - HOUR:%Y-%m-%d-%H}:00"
+            return hour_key((now - HOUR).replace(minute=0, second=0, microsecond=0))
         if self.scope in ("day", "today"):
-            return f"{now - DAY if self.scope == 'day' else now:%Y-%m-%d}"
+            return day_key(now - DAY if self.scope == "day" else now)
         return None
 
     def next_due(self, now: datetime) -> datetime | None:

@@ -26,7 +26,7 @@ from monitoring_pipelines.orchestration.assets.audit import KEY
 from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
 from monitoring_pipelines.orchestration.catalog import load_catalog
 from monitoring_pipelines.orchestration.metadata import VERSION_TAGS, figures, key_of
-from monitoring_pipelines.orchestration.partitions import day_key
+from monitoring_pipelines.partition_keys import day_key
 from monitoring_pipelines.warehouse.families import FAMILIES
 
 if TYPE_CHECKING:

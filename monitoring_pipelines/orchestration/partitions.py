@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from dagster import AssetExecutionContext, DailyPartitionsDefinition, HourlyPartitionsDefinition
 
+from monitoring_pipelines.partition_keys import DAY_FORMAT, HOUR_FORMAT
+
 if TYPE_CHECKING:
     from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config import Settings
 
-HOUR_FORMAT = "%Y-%m-%d-%H:%M"
-DAY_FORMAT = "%Y-%m-%d"
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
@@ -70,16 +70,6 @@ def _oldest_published(manifest: Path) -> date | None:
         if key[:4].isdigit()
     ]
     return date.fromisoformat(min(keys)) if keys else None
-
-
-def hour_key(hour: datetime) -> str:
-    """Partition key of the UTC hour that starts at ``hour``."""
-    return hour.strftime(HOUR_FORMAT)
-
-
-def day_key(day: date) -> str:
-    """Partition key of the UTC day."""
-    return day.strftime(DAY_FORMAT)
 
 
 def window_of(context: AssetExecutionContext) -> tuple[datetime, datetime]:

@@ -22,8 +22,9 @@ from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.orchestration.holding import held_back, switched_off
 from monitoring_pipelines.orchestration.jobs import Job
 from monitoring_pipelines.orchestration.liveness import fail_lost_runs
-from monitoring_pipelines.orchestration.partitions import DAY, HOUR, day_key, hour_key
+from monitoring_pipelines.orchestration.partitions import DAY, HOUR
 from monitoring_pipelines.orchestration.resources import StateResource, WarehouseResource
+from monitoring_pipelines.partition_keys import day_key, hour_key
 from monitoring_pipelines.self_jobs import ProductJob
 
 

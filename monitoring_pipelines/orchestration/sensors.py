@@ -23,8 +23,9 @@ from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.orchestration.first_load import SOURCE_TAG
 from monitoring_pipelines.orchestration.holding import UNFINISHED
 from monitoring_pipelines.orchestration.jobs import Job
-from monitoring_pipelines.orchestration.partitions import DAY, HOUR, Partitions, contiguous, day_key, hour_key
+from monitoring_pipelines.orchestration.partitions import DAY, HOUR, Partitions, contiguous
 from monitoring_pipelines.orchestration.resources import Place
+from monitoring_pipelines.partition_keys import day_key, hour_key
 
 if TYPE_CHECKING:
     from monitoring_pipelines.pipeline import Pipeline

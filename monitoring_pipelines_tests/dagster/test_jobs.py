@@ -8,7 +8,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from monitoring_pipelines import pipeline
 from monitoring_pipelines.orchestration.maintenance import prune_superseded_runs
-from monitoring_pipelines.orchestration.partitions import hour_key
+from monitoring_pipelines.partition_keys import hour_key
 from monitoring_pipelines.warehouse.connect import Warehouse
 from monitoring_pipelines_tests.dagster.conftest import NOW, Site, add_late_task, connect_lake, hour
 

@@ -13,7 +13,8 @@ from monitoring_pipelines.orchestration.known_partitions import (
     report_stored_tables,
 )
 from monitoring_pipelines.orchestration.metadata import key_of
-from monitoring_pipelines.orchestration.partitions import DAY, HOUR, day_key, hour_key
+from monitoring_pipelines.orchestration.partitions import DAY, HOUR
+from monitoring_pipelines.partition_keys import day_key, hour_key
 from monitoring_pipelines_tests.dagster.conftest import NOW, add_late_task, hour
 
 

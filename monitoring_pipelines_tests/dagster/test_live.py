@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from monitoring_pipelines import pipeline
-from monitoring_pipelines.orchestration.partitions import hour_key
+from monitoring_pipelines.partition_keys import hour_key
 from monitoring_pipelines.warehouse.windows import extend_origin
 from monitoring_pipelines_tests.dagster.conftest import NOW, Site, _copy, hour
 from monitoring_pipelines_tests.dagster.live import LiveDagster, live_dagster

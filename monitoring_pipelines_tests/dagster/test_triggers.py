@@ -20,7 +20,8 @@ from dagster._core.test_utils import create_run_for_test, instance_for_test
 from monitoring_pipelines import pipeline
 from monitoring_pipelines.orchestration import liveness
 from monitoring_pipelines.orchestration.liveness import RunLife, fail_lost_runs
-from monitoring_pipelines.orchestration.partitions import contiguous, hour_key
+from monitoring_pipelines.orchestration.partitions import contiguous
+from monitoring_pipelines.partition_keys import hour_key
 from monitoring_pipelines_tests.dagster.conftest import NOW, hour
 
 

@@ -19,6 +19,7 @@ from monitoring_pipelines.api import summaries
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.partition_keys import hour_key
 from monitoring_pipelines.published import partitions
 from monitoring_pipelines.severity import BandLimits, health_of
 from monitoring_pipelines.state import checks as stored
@@ -108,7 +109,7 @@ def cell(view: View, table: str, at: datetime, row: Mapping[str, Any], bands: Ba
     if (row["revision"] or 1) > 1:
         sign += "↻"
         parts.append(view.t("partitions.revision", n=row["revision"]))
-    href = view.dagster(f"/assets/{asset_path(table)}?view=partitions&partition={at:%Y-%m-%d-%H:%M}")
+    href = view.dagster(f"/assets/{asset_path(table)}?view=partitions&partition={hour_key(at)}")
     return {"sign": sign, "tone": tone, "text": ", ".join(parts), "href": href}
 
 

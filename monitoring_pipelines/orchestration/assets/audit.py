@@ -20,9 +20,10 @@ from dagster import (
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.orchestration.metadata import OWNERS, VERSION, figures
-from monitoring_pipelines.orchestration.partitions import DAY, Partitions, day_key, slices, window_of
+from monitoring_pipelines.orchestration.partitions import DAY, Partitions, slices, window_of
 from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
+from monitoring_pipelines.partition_keys import day_key
 
 DAYS_PER_RUN = 7
 KEY = ["audit", "reconciliation"]

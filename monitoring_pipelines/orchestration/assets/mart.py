@@ -40,9 +40,10 @@ from monitoring_pipelines.orchestration.metadata import (
     key_of,
     table_metadata,
 )
-from monitoring_pipelines.orchestration.partitions import DAY, Partitions, day_key, hour_key, window_of
+from monitoring_pipelines.orchestration.partitions import DAY, Partitions, window_of
 from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of, retry_once
+from monitoring_pipelines.partition_keys import day_key, hour_key
 from monitoring_pipelines.warehouse.families import DAY_TABLES, ENDPOINT, FAMILIES, HOUR_TABLES, Family
 
 if TYPE_CHECKING:
