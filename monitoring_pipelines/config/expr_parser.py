@@ -73,7 +73,7 @@ _BAD = {
     "?": "a parameter is not allowed",
     "\\": "unexpected backslash",
 }
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "Z": "\x1a"}
+_ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "r": "\r", "b": "\b", "Z": "\x1a"}
 _COMPARISONS = {"=", "<>", "!=", "<", "<=", ">", ">=", "<=>"}
 _JSON_PATH = re.compile(r"""\$(?:\.[^\W\d]\w*|\."[^"\\*\x00-\x1f]+"|\[\d+\])+\Z""")
 
@@ -115,9 +115,9 @@ def tokens(text: str) -> list[_Token]:
             if not 0 < len(raw) <= 64 or "\0" in raw:
                 raise ExprError("a column name has 1 to 64 characters", text, position)
         elif kind == "text":
-            if re.search(r"\\0|\x00", raw):
-                raise ExprError("a NUL character is not allowed", text, position)
             raw = _unescape(raw[1:-1])
+            if "\0" in raw:
+                raise ExprError("a NUL character is not allowed", text, position)
         if kind != "space":
             result.append(_Token(kind, raw, position))
         position = match.end()

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import pytest
 import yaml
 
+from monitoring_pipelines.cli.app import run
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.definitions import build_defs
@@ -198,6 +199,8 @@ def quoted(served: Served) -> set[str]:
 
 def test_a_chinese_reader_meets_no_english_sentence(repaired: Served) -> None:
     """Two English words in a row are a sentence, unless a source or a command says them (S-801)."""
+    now = f"{NOW.isoformat()}Z"
+    assert run(["check-integrity", "--config", str(repaired.config), "--now", now]) == 1  # a report among the checks
     pages: dict[str, str] = {}
     crawl(repaired, "zh-CN", pages)
     data = sorted(quoted(repaired), key=len, reverse=True)

@@ -20,7 +20,7 @@ names = st.one_of(
     st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1, max_size=64),
 )
 texts = st.one_of(
-    st.sampled_from(["", "'", "\\", "\\'", "'; drop table t; -- ", "50\\%", "a\nb", "%s", ":x", '"', "/* */"]),
+    st.sampled_from(["", "'", "\\", "\\'", "\\0", "'; drop table t; -- ", "50\\%", "a\nb", "%s", ":x", '"', "/* */"]),
     st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=30),
 )
 numbers = st.from_regex(r"\A(0|[1-9]\d{0,12})(\.\d{1,6})?(e[+-]?\d{1,2})?\Z")
@@ -166,6 +166,14 @@ def test_errors_name_the_place(text: str, position: int, reason: str) -> None:
         parse(text)
     assert caught.value.position == position
     assert re.search(reason, str(caught.value))
+
+
+def test_a_text_holds_no_nul_but_may_hold_a_backslash_and_a_zero() -> None:
+    r"""E-504: ``\0`` is NUL to MySQL and refused; ``\\0`` is two characters."""
+    for text in (r"a = '\0'", r"a = 'x\\\0'", "a = '\0'", "a = '\\\0'"):
+        with pytest.raises(ExprError, match="NUL"):
+            parse(text)
+    assert parse(r"a = '\\0'").tree == e.Binary("=", e.Column("a"), e.Text("\\0"))
 
 
 def test_nesting_and_length_are_bounded() -> None:
