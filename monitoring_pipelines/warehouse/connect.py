@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import re
 import threading
@@ -51,9 +52,11 @@ log = logging.getLogger(__name__)
 CLOSE_LOG_LIMIT = 4_000_000
 #: Who waits for the file need not wait for a merge too, unless the log is larger than this.
 WANTED_LOG_LIMIT = 16_000_000
-#: Each merge leaves small row groups behind. Joining them rewrites the last rows of every table (1.4 s), so it waits until
-#: an hour's have come together, seconds; after a day of them looking for keys would cost ten times as much.
-TIDY_EVERY_S = 3600.0
+#: Each merge leaves small row groups behind. Joining them rewrites the last rows of every table (1.4 s with ten days), so
+#: no tick does it but the hourly job, when an hour's have come together, seconds.
+TIDY_EVERY_S = 3000.0
+#: Where that job does not run, any writer does it: after a day of them looking for keys would cost ten times as much.
+TIDY_AT_LATEST_S = 3 * 3600.0
 COMMIT_LOG_LIMIT = "128MB"
 #: A use that touches fewer rows than this runs on one thread.
 FEW_ROWS = 50_000
@@ -232,6 +235,22 @@ class Warehouse:
         except WarehouseBusy as error:
             log.warning("the log waits for the next run to be merged: %s", error)
 
+    def tidy(self) -> bool:
+        """Join small row groups in a turn of its own, unless it was done lately or others wait too long; whether it was done.
+
+        Raises:
+            WarehouseCorrupt, WarehouseTooNew, DiskFull: As for ``writer``.
+        """
+        if self._untidy_s() < TIDY_EVERY_S:
+            return False
+        try:
+            with self._use("join row groups", "write", None) as con:
+                self.merge(con, tidy=True)
+        except WarehouseBusy as error:
+            log.warning("row groups wait for the next run to be joined: %s", error)
+            return False
+        return True
+
     def holder(self) -> Holder | None:
         """Who has the lock now, or None."""
         return self.lock.holder()
@@ -378,7 +397,7 @@ class Warehouse:
         try:
             patient = merges or not self.is_wanted()
             if wrote and self.log_bytes() >= (CLOSE_LOG_LIMIT if patient else WANTED_LOG_LIMIT):
-                self.merge(con, tidy=self._is_untidy())
+                self.merge(con, tidy=self._untidy_s() >= TIDY_AT_LATEST_S)
                 self.stats.checkpoint_error = None
         except duckdb.Error as error:
             # The block's work is committed and safe in the log; the next writer tries again.
@@ -405,11 +424,12 @@ class Warehouse:
         """An empty file whose age says when row groups were last joined."""
         return self.path.with_name(self.path.name + ".tidied")
 
-    def _is_untidy(self) -> bool:
+    def _untidy_s(self) -> float:
+        """Seconds since row groups were joined; infinite when never."""
         try:
-            return time.time() - self._tidied.stat().st_mtime >= TIDY_EVERY_S
+            return time.time() - self._tidied.stat().st_mtime
         except FileNotFoundError:
-            return True
+            return math.inf
 
     def log_bytes(self) -> int:
         """Size of the write-ahead log, bytes."""

@@ -1,5 +1,7 @@
 """Jobs in process, on a real source: the tick, partition runs of exactly a range, checks, maintenance."""
 
+import os
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -141,6 +143,18 @@ def test_range_run_publishes_what_it_changed(site, instance):
     with connect_lake(site) as lake:
         found = lake.execute("SELECT min(tasks_completed) FROM mart.endpoint_hourly_stats").fetchone()
     assert found[0] >= 0
+
+
+def test_row_groups_are_joined_by_a_run_of_partitions_and_not_by_a_tick(site, instance, monkeypatch):
+    """A tick holds the lock for half a second; joining takes longer."""
+    monkeypatch.setattr("monitoring_pipelines.warehouse.connect.CLOSE_LOG_LIMIT", 1)
+    joined = site.pipe.warehouse.path.with_name(site.pipe.warehouse.path.name + ".tidied")
+    two_hours_ago = time.time() - 7200
+    os.utime(joined, (two_hours_ago, two_hours_ago))
+    assert tick(site, instance, minutes=1).success
+    assert joined.stat().st_mtime == two_hours_ago
+    assert run_range(site, instance, hour(2), hour(2)).success
+    assert joined.stat().st_mtime > two_hours_ago
 
 
 def test_open_hour_and_hours_to_come_are_no_error(site, instance):

@@ -122,7 +122,7 @@ def add_and_merge(warehouse: Warehouse) -> None:
         con.execute("INSERT INTO t SELECT hash(random()) FROM range(5000)")
 
 
-def test_small_row_groups_are_joined_once_in_a_while_and_by_maintenance(
+def test_small_row_groups_are_joined_by_the_hourly_job_and_maintenance_and_by_others_only_when_these_do_not_run(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("monitoring_pipelines.warehouse.connect.CLOSE_LOG_LIMIT", 1)
@@ -136,10 +136,17 @@ def test_small_row_groups_are_joined_once_in_a_while_and_by_maintenance(
     assert row_groups(warehouse) == 1
     for _ in range(3):
         add_and_merge(warehouse)
+    assert not warehouse.tidy()  # just done
     assert row_groups(warehouse) == 4
     monkeypatch.setattr("monitoring_pipelines.warehouse.connect.TIDY_EVERY_S", 0.0)
     add_and_merge(warehouse)
-    assert row_groups(warehouse) < 4
+    assert row_groups(warehouse) == 5
+    assert warehouse.tidy()
+    assert row_groups(warehouse) == 1
+    add_and_merge(warehouse)
+    monkeypatch.setattr("monitoring_pipelines.warehouse.connect.TIDY_AT_LATEST_S", 0.0)
+    add_and_merge(warehouse)
+    assert row_groups(warehouse) < 3
 
 
 def test_space_of_deleted_rows_is_reused_and_can_be_given_back(

@@ -158,6 +158,7 @@ def _compute_range(
     with many_events(context.instance, context.run.run_id):
         for name in wanted:
             yield MaterializeResult(asset_key=key_of(name), data_version=VERSION)
+    pipe.warehouse.tidy()
 
 
 def window_metadata(window: "WindowDone") -> dict[str, Any]:
