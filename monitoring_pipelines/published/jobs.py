@@ -65,7 +65,7 @@ _COLUMNS = (
     "source_id", "job_id", "job_name", "owner", "category", "description", "schedule", "enabled", "risk_level",
     "sla_seconds", "dependencies", "registered", *_COUNTERS, "total_runs", "success_rate", "last_duration_ms",
     "lifetime_avg_duration_ms", "total_duration_ms", "duration_n", "last_status", "last_timestamp", "last_error",
-    "running_count", "sample_count", "next_run_time", *(f"{name}_duration_ms" for name in _DURATIONS),
+    "running_count", "sample_count", "missed_since_last", "next_run_time", *(f"{name}_duration_ms" for name in _DURATIONS),
 )  # fmt: skip
 _PLACES = {name: place for place, name in enumerate(_COLUMNS)}
 
@@ -99,14 +99,17 @@ _REGISTERED = (
 )  # fmt: skip
 _RUN = (
     *_COUNTERS, "duration_n", "total_duration_ms", "last_duration_ms", "last_status", "last_timestamp", "last_error",
-    "running_count", "sample_count", *(f"{name}_duration_ms" for name in _DURATIONS),
+    "running_count", "sample_count", "missed_since_last", *(f"{name}_duration_ms" for name in _DURATIONS),
 )  # fmt: skip
 
 
 def _by_key(look: Look, table: str, where: str, columns: Sequence[str]) -> dict[tuple[str, str], tuple[Any, ...]]:
     if not look.has(table):
         return {}
-    rows = look.tuples(f"SELECT source_id, job_id, {', '.join(columns)} FROM {look.table(table)} {where}")
+    known = set(look.columns(table))
+    # A column that is new to the program is unknown until the next publication.
+    asked = ", ".join(name if name in known else f"NULL AS {name}" for name in columns)
+    rows = look.tuples(f"SELECT source_id, job_id, {asked} FROM {look.table(table)} {where}")
     return {(row[0], row[1]): row[2:] for row in rows}
 
 
@@ -160,6 +163,7 @@ def _job(key: tuple[str, str], job: Mapping[str, Any], run: Mapping[str, Any]) -
         "last_status": sys.intern(run.get("last_status") or "never"),
         "last_timestamp": run.get("last_timestamp"), "last_error": run.get("last_error"),
         "running_count": run.get("running_count") or 0, "sample_count": run.get("sample_count") or 0,
+        "missed_since_last": run.get("missed_since_last") or 0,
         "next_run_time": None,
     } | {f"{name}_duration_ms": two(run.get(f"{name}_duration_ms")) for name in _DURATIONS})  # fmt: skip
 

@@ -128,7 +128,8 @@ _TABLES: dict[str, tuple[str, str]] = {
             "missed_count BIGINT, skipped_count BIGINT, running_count BIGINT, duration_n BIGINT, "
             "total_duration_ms DOUBLE, last_duration_ms DOUBLE, last_status VARCHAR, last_timestamp TIMESTAMP, "
             "last_error VARCHAR, sample_count BIGINT, avg_duration_ms DOUBLE, p50_duration_ms DOUBLE, "
-            "p95_duration_ms DOUBLE, p99_duration_ms DOUBLE, min_duration_ms DOUBLE, max_duration_ms DOUBLE"
+            "p95_duration_ms DOUBLE, p99_duration_ms DOUBLE, min_duration_ms DOUBLE, max_duration_ms DOUBLE, "
+            "missed_since_last BIGINT"
         ),
         "",
     ),

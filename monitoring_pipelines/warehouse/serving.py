@@ -322,7 +322,7 @@ def resolve(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
 #: Current figures of a job (M-502): counters over all stored runs, durations over its last 1000 finished ones.
 _JOB_FIGURES = """
 WITH run AS (
-    SELECT r.source_id, r.job_id, r.run_key, r.outcome, r.ended_at, r.error_message,
+    SELECT r.source_id, r.job_id, r.run_key, r.outcome, r.scheduled_at, r.ended_at, r.error_message,
         r.outcome IN ('success', 'failure', 'timeout') AS finished,
         coalesce(r.duration_ms, (epoch_us(r.ended_at) - epoch_us(r.started_at)) / 1000.0) AS raw_ms,
         coalesce(s.max_duration_h, 168) * 3600000 AS most_ms
@@ -334,7 +334,8 @@ WITH run AS (
 judged AS (
     SELECT *, CASE WHEN finished AND raw_ms >= 0 AND raw_ms <= most_ms THEN raw_ms END AS ms,
         CASE WHEN finished THEN row_number() OVER (
-            PARTITION BY source_id, job_id, finished ORDER BY ended_at DESC NULLS LAST, run_key DESC) END AS n
+            PARTITION BY source_id, job_id, finished ORDER BY ended_at DESC NULLS LAST, run_key DESC) END AS n,
+        max(ended_at) FILTER (WHERE finished) OVER (PARTITION BY source_id, job_id) AS last_end
     FROM run
 )
 SELECT source_id, job_id,
@@ -356,7 +357,8 @@ SELECT source_id, job_id,
     quantile_cont(ms::DOUBLE, 0.95) FILTER (WHERE n <= 1000) AS p95_duration_ms,
     quantile_cont(ms::DOUBLE, 0.99) FILTER (WHERE n <= 1000) AS p99_duration_ms,
     min(ms::DOUBLE) FILTER (WHERE n <= 1000) AS min_duration_ms,
-    max(ms::DOUBLE) FILTER (WHERE n <= 1000) AS max_duration_ms
+    max(ms::DOUBLE) FILTER (WHERE n <= 1000) AS max_duration_ms,
+    count(*) FILTER (WHERE outcome = 'missed' AND (last_end IS NULL OR scheduled_at > last_end)) AS missed_since_last
 FROM judged
 GROUP BY source_id, job_id
 """

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
+from monitoring_pipelines.published import jobs
+
 from .conftest import Client, Serve
 from .world import World
 
@@ -342,6 +344,17 @@ def test_thresholds_need_an_admin_token_and_changes_are_audited(serve: Serve, mo
         con.execute(audit_log.update().values(actor="nobody"))
         assert first_broken(con) == 1
     state.dispose()
+
+
+def test_a_column_the_published_files_do_not_have_yet_is_unknown(
+    world: tuple[Client, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade pages answer before the next publication."""
+    client, rows = world
+    rows.job_run("a", "success", 400, source="sched")
+    rows.publish()
+    monkeypatch.setattr(jobs, "_RUN", (*jobs._RUN, "of_a_later_version"))
+    assert [row["job_id"] for row in data(client, "/api/v1/scheduler/metrics")["metrics"]] == ["a"]
 
 
 def test_job_figures_overview_and_heat_map(world: tuple[Client, World]) -> None:

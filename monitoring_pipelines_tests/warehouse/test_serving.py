@@ -235,6 +235,34 @@ def test_job_figures_follow_new_runs_and_use_the_last_thousand(store: Store) -> 
     ) == [(1350, 150, 1000, 500.0, 1499.0, 999.5, "success")]
 
 
+def test_runs_missed_since_the_last_one_are_counted_until_one_finishes(store: Store) -> None:
+    """A job that is due and does not run still has the state of its last run (M-502); this tells it from one that runs."""
+
+    def run(job: str, outcome: str, minutes_ago: int) -> None:
+        at = store.clock.now() - timedelta(minutes=minutes_ago)
+        planned, ended = (at, None) if outcome == "missed" else (None, at)
+        with store.warehouse.writer("runs") as con, transaction(con):
+            con.execute(
+                "INSERT INTO raw.job_run (source_id, run_key, job_id, scheduled_at, ended_at, outcome, first_seen_at) "
+                "VALUES ('s', ?, ?, ?, ?, ?, ?)",
+                [f"{job} {minutes_ago}", job, planned, ended, outcome, at],
+            )
+            con.execute("INSERT INTO meta.publish_job VALUES ('s', ?)", [job])
+
+    def found() -> list[tuple[Any, ...]]:
+        store.push()
+        return store.rows("SELECT job_id, missed_count, missed_since_last FROM core.job_figure ORDER BY job_id")
+
+    for minutes_ago in (50, 30, 20):
+        run("never ran", "missed", minutes_ago)
+        run("ran", "missed", minutes_ago)
+    run("ran", "failure", 40)
+    run("ran", "running", 10)
+    assert found() == [("never ran", 3, 3), ("ran", 3, 2)]
+    run("ran", "success", 5)
+    assert found() == [("never ran", 3, 3), ("ran", 3, 0)]
+
+
 def _summaries(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """Rows of every summary, and under ``expected`` what the rows of the tasks say."""
     found = {}

@@ -124,6 +124,7 @@ STRINGS = {
     "jobs.trigger_kind": ("触发方式", "Trigger"),
     "jobs.percentiles": ("最近 1000 次", "Last 1000 runs"),
     "jobs.missed": ("错过 / 跳过", "Missed / skipped"),
+    "jobs.missed_since": ("此后错过 {n} 次", "{n} missed since"),
     "jobs.sla": ("SLA 上限", "SLA limit"),
     "jobs.over_sla": ("超过 SLA", "Over the SLA"),
     "jobs.schedule": ("计划", "Schedule"),
