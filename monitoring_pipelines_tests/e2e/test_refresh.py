@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from monitoring_pipelines_tests.support.browser import Browser
 
 COUNT = "performance.getEntriesByType('resource').filter(e => e.initiatorType === 'xmlhttprequest').length"
 HIDE = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s}); document.dispatchEvent(new Event('visibilitychange')); 0"
+BROKEN = "!document.getElementById('refresh-problem').hidden"
 WAIT_S = 120
 
 
@@ -40,6 +42,24 @@ def test_a_page_refreshes_while_it_is_seen_rests_while_hidden_and_stays_when_the
             until(browser, f"{COUNT} > {resting}")
         finally:
             stop()
-        until(browser, "!document.getElementById('refresh-problem').hidden")
+        until(browser, BROKEN)
         assert browser.ask("document.getElementById('live').classList.contains('stale')")
         assert "No source configured" in browser.ask("document.getElementById('live').textContent")
+
+
+def test_a_server_that_takes_requests_and_never_answers_is_said_on_the_page_too(tmp_path: Path) -> None:
+    """Nothing fails by itself then: figures would stay as if they were new (S-802)."""
+    file = tmp_path / "monitoring.yaml"
+    file.write_text("version: 1\napi: {refresh_s: {tasks: 1, default: 1, charts: 1}}\n")
+    url, stop = start_server(load_settings(file), FixedClock(NOW))
+    with Browser.started(tmp_path / "browser", url) as browser:
+        try:
+            browser.language("en")
+            browser.open("/")
+            until(browser, f"{COUNT} >= 1")
+            assert not browser.ask(BROKEN)
+        finally:
+            stop()
+        with socket.create_server(("127.0.0.1", int(url.rsplit(":", 1)[1]))):
+            browser.ask("document.getElementById('refresh-problem').hidden = true; 0")  # said while nobody listened
+            until(browser, BROKEN)

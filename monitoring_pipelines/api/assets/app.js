@@ -25,6 +25,7 @@
   };
   document.addEventListener("htmx:responseError", failed);
   document.addEventListener("htmx:sendError", failed);
+  document.addEventListener("htmx:timeout", failed);
   document.addEventListener("htmx:afterOnLoad", () => { const box = document.getElementById("refresh-problem"); if (box) { box.hidden = true; } });
 
   // -- charts ----------------------------------------------------------------------------------------------------
