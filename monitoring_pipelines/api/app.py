@@ -174,8 +174,25 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         text = str(problem["msg"]).removeprefix("Value error, ")
         if problem["type"] == "json_invalid":
             place, text = ["body"], "it is not valid JSON"
+        elif problem["type"] == "string_pattern_mismatch":
+            text = _choice(problem["ctx"]["pattern"]) or text
         parts.append(f"{'.'.join(place)[:80]}: {text[:200]}")
     return _answer(request, 400, "; ".join(parts) or "the request cannot be understood", "bad_request")
+
+
+#: A choice of words: with - before it (``sort_by``), alone, or several (``list_of``).
+_WORDS = re.compile(r"\^(-\?)?\(([\w|]+)\)(\(,\(\2\)\)\*)?\$")
+
+
+def _choice(pattern: str) -> str | None:
+    """What a pattern asks for in words, None when it is no choice of words."""
+    found = _WORDS.fullmatch(pattern)
+    if found is None:
+        return None
+    words = ", ".join(word for word in found[2].split("|") if word)
+    if found[1]:
+        return f"one of {words}; with - before it descending"
+    return f"some of {words}, with commas between them" if found[3] else f"one of {words}"
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -189,6 +189,23 @@ def test_bad_values_are_400_and_name_the_parameter(
     assert name in answer.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "params", "message"),
+    [
+        ("/api/v1/alerts", {"state": "burning"}, "state: some of pending, "), ("/api/v1/scheduler/jobs", {"sort": "x"}, "sort: one of id, "),
+        ("/scheduler-monitoring", {"sort": "x"}, "last_status; with - before it descending"),
+        ("/resources", {"range": "1y"}, "range: one of 1h, 6h, 24h, 7d, 30d"),
+    ],
+)  # fmt: skip
+def test_a_refused_word_is_answered_with_those_there_are_and_not_with_a_pattern(
+    world: tuple[Client, World], path: str, params: dict[str, str], message: str
+) -> None:
+    answer = world[0].get(path, **params)
+    assert answer.status_code == 400
+    assert message in answer.text
+    assert "(" not in (answer.json()["message"] if path.startswith("/api") else message)
+
+
 def test_times_are_read_in_every_form_of_rfc_3339_and_days_are_midnight_utc(world: tuple[Client, World]) -> None:
     client, rows = world  # it is 2026-02-11T06:00:00Z; the task is of 05:00
     rows.task("t")
