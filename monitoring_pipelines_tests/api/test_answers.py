@@ -203,7 +203,7 @@ def test_a_refused_word_is_answered_with_those_there_are_and_not_with_a_pattern(
     answer = world[0].get(path, **params)
     assert answer.status_code == 400
     assert message in answer.text
-    assert "(" not in (answer.json()["message"] if path.startswith("/api") else message)
+    assert "^" not in answer.text  # of the pattern
 
 
 def test_times_are_read_in_every_form_of_rfc_3339_and_days_are_midnight_utc(world: tuple[Client, World]) -> None:
