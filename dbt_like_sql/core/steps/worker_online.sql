@@ -43,7 +43,7 @@ shown as (
     select
         life.worker_key, life.life_no,
         greatest(attempt.started_at, life.start_at),
-        coalesce(attempt.ended_at, 'infinity'::timestamp),
+        least(coalesce(attempt.ended_at, 'infinity'::timestamp), life.end_at),
         null
     from life
     inner join core.task_attempt as attempt
