@@ -67,7 +67,8 @@ seen as (
         min(span.first_sample_at) filter (where span.kind = 'proof' and span.first_sample_at >= life.from_at) as first_sample_at,
         max(least(span.last_at, life.until_at)) filter (where span.kind = 'proof' or not feed.has_feed) as last_at,
         max(span.last_snapshot_at) filter (where span.kind = 'proof') as last_snapshot_at,
-        coalesce(bool_or(span.has_poll), false) as has_poll,
+        coalesce(bool_or(span.has_poll) filter (where span.kind = 'proof' or not feed.has_feed), false) as has_poll,
+        coalesce(bool_or(span.has_poll), false) as is_polled,
         arg_min(span.endpoint, span.first_at) filter (where span.endpoint is not null) as endpoint
     from bounded as life
     inner join step_worker_evidence as span
@@ -116,7 +117,7 @@ started as (
         seen.last_at,
         seen.last_snapshot_at,
         coalesce(seen.has_poll, false) as has_poll,
-        life.has_heartbeat or coalesce(seen.has_poll, false) as has_heartbeat,
+        life.has_heartbeat or coalesce(seen.is_polled, false) as has_heartbeat,
         case
             when life.ready_at is not null then 'ready_at'
             when seen.registered_at is not null then 'registered'
