@@ -15,6 +15,16 @@ anomaly as (
     where "at" >= window_start and "at" < window_end
 ),
 
+-- A worker may have several lives; its anomalies count once.
+worker as (
+    select
+        source_id,
+        worker_key,
+        arg_min(endpoint, life_no) as endpoint
+    from raw.worker
+    group by source_id, worker_key
+),
+
 placed as (
     select
         anomaly.source_id,
@@ -52,7 +62,7 @@ placed as (
             anomaly.key_hash = snapshot.key_hash
             and anomaly.source_id = snapshot.source_id
             and anomaly."key" = snapshot.snapshot_key
-    left join raw.worker as worker
+    left join worker
         on snapshot.source_id = worker.source_id and snapshot.worker_key = worker.worker_key
     where anomaly.entity = 'worker_snapshot'
     union all
@@ -66,7 +76,7 @@ placed as (
             anomaly.key_hash = event.key_hash
             and anomaly.source_id = event.source_id
             and anomaly."key" = event.event_key
-    left join raw.worker as worker
+    left join worker
         on event.source_id = worker.source_id and event.worker_key = worker.worker_key
     where anomaly.entity = 'worker_event'
     union all
@@ -75,7 +85,7 @@ placed as (
         anomaly.bucket,
         worker.endpoint
     from anomaly
-    inner join raw.worker as worker
+    inner join worker
         on anomaly.source_id = worker.source_id and anomaly.owner_key = worker.worker_key
     where anomaly.entity = 'worker'
     union all

@@ -7,27 +7,31 @@ closed as (
     select * from closed_window(window_start, window_end)
 ),
 
+-- A worker that changed its endpoint may go on showing facts of the life before, which was another endpoint's (E-113).
+fact as (
+    select
+        worker.source_id,
+        worker.endpoint,
+        unnest([worker.created_at, worker.ready_at, worker.terminated_at]) as happened_at,
+        earlier.end_at as earlier_end_at
+    from raw.worker as worker
+    left join core.worker_life as earlier
+        on
+            worker.source_id = earlier.source_id
+            and worker.worker_key = earlier.worker_key
+            and worker.life_no = earlier.life_no + 1
+),
+
 instant as (
     select
 source_id,
 endpoint,
-created_at as happened_at
-from raw.worker
-    where created_at >= window_start and created_at < window_end
-    union all
-    select
-source_id,
-endpoint,
-ready_at
-from raw.worker
-    where ready_at >= window_start and ready_at < window_end
-    union all
-    select
-source_id,
-endpoint,
-terminated_at
-from raw.worker
-    where terminated_at >= window_start and terminated_at < window_end
+happened_at
+from fact
+    where
+        happened_at >= window_start
+        and happened_at < window_end
+        and (earlier_end_at is null or happened_at >= earlier_end_at)
     union all
     select
 event.source_id,

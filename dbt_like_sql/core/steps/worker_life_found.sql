@@ -30,6 +30,7 @@ subject as (
     where claim_worker.worker_key not in (select worker_key from fact)
 ),
 
+-- Who changes the endpoint without becoming ready again serves the new one since that was seen (E-113).
 bounded as (
     select
         *,
@@ -41,7 +42,8 @@ bounded as (
                 when lag(life_no) over in_order is null then '-infinity'::timestamp
                 when lag(terminated_at) over in_order < coalesce(ready_at, 'infinity'::timestamp)
                     then lag(terminated_at) over in_order
-                when ready_at is distinct from lag(ready_at) over in_order and ready_at is not null then ready_at
+                when ready_at > lag(ready_at) over in_order or lag(ready_at) over in_order is null and ready_at is not null
+                    then ready_at
                 else first_seen_at
             end as from_at
         from subject
@@ -64,7 +66,8 @@ seen as (
         life.life_no,
         min(span.first_at) filter (where span.kind = 'start' and span.first_at >= life.from_at) as first_attempt_at,
         min(span.first_at) filter (where span.kind = 'registered' and span.first_at > life.from_at) as registered_at,
-        min(span.first_sample_at) filter (where span.kind = 'proof' and span.first_sample_at >= life.from_at) as first_sample_at,
+        min(greatest(span.first_sample_at, life.from_at))
+            filter (where span.kind = 'proof' and span.last_sample_at >= life.from_at) as first_sample_at,
         max(least(span.last_at, life.until_at)) filter (where span.kind = 'proof' or not feed.has_feed) as last_at,
         max(span.last_snapshot_at) filter (where span.kind = 'proof') as last_snapshot_at,
         coalesce(bool_or(span.has_poll) filter (where span.kind = 'proof' or not feed.has_feed), false) as has_poll,
@@ -111,7 +114,8 @@ started as (
         life.cold_start_ms,
         life.from_at,
         life.until_at,
-        coalesce(life.ready_at, seen.registered_at) as born_at,
+        case when coalesce(life.ready_at, seen.registered_at) >= life.from_at then coalesce(life.ready_at, seen.registered_at) end
+            as born_at,
         offline.offline_at,
         seen.first_sample_at,
         seen.last_at,
@@ -146,10 +150,13 @@ started as (
 ended as (
     select
         started.*,
-        least(started.fact_at, started.first_attempt_at) as start_at,
+        case
+            when coalesce(started.fact_at, started.first_attempt_at) is not null
+                then greatest(least(started.fact_at, started.first_attempt_at), started.from_at)
+        end as start_at,
         case when started.first_attempt_at < started.fact_at then 'attempt' else started.fact_source end as start_source,
         started.fact_source in ('ready_at', 'registered') as known,
-        greatest(started.last_at, least(started.fact_at, started.first_attempt_at)) as last_evidence_at,
+        greatest(started.last_at, least(started.fact_at, started.first_attempt_at), started.from_at) as last_evidence_at,
         feed.feed_last_at,
         setting.as_of,
         setting.tolerance_us
