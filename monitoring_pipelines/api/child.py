@@ -62,19 +62,22 @@ def _plan(settings: Any, state: Any, clock: Any, actor: str, new_plan_id: str, *
 def _apply(settings: Any, state: Any, clock: Any, plan_id: str, actor: str, new_run_id: str) -> dict[str, Any]:
     from monitoring_pipelines.compensation.runs import Applier
 
-    return {"run_id": Applier(settings, state, clock).apply(plan_id, actor, run_id=new_run_id)["run_id"]}
+    return _followed(settings, state, clock, Applier(settings, state, clock).apply(plan_id, actor, run_id=new_run_id))
 
 
 def _resume(settings: Any, state: Any, clock: Any, run_id: str, actor: str, new_run_id: str) -> dict[str, Any]:
     from monitoring_pipelines.compensation.runs import Applier
 
-    return {"run_id": Applier(settings, state, clock).resume(run_id, actor, new_run_id=new_run_id)["run_id"]}
+    run = Applier(settings, state, clock).resume(run_id, actor, new_run_id=new_run_id)
+    return _followed(settings, state, clock, run)
 
 
 def _verify(settings: Any, state: Any, clock: Any, run_id: str, actor: str, new_run_id: str) -> dict[str, Any]:
     from monitoring_pipelines.compensation.verify import Verifier
 
-    return {"run_id": Verifier(settings, state, clock).verify(run_id, actor, new_run_id=new_run_id)["run_id"]}
+    return _followed(
+        settings, state, clock, Verifier(settings, state, clock).verify(run_id, actor, new_run_id=new_run_id)
+    )
 
 
 def _rollback(
@@ -86,7 +89,14 @@ def _rollback(
     run = Rollbacker(settings, state, clock).rollback(
         actor, run_id=run_id, task_ids=task_ids or None, dry_run=dry_run, new_run_id=new_run_id
     )
-    return {"run_id": run["run_id"]}
+    return _followed(settings, state, clock, run)
+
+
+def _followed(settings: Any, state: Any, clock: Any, run: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a run, after verification, statistics and report."""
+    from monitoring_pipelines.compensation.after import after_run
+
+    return {"run_id": after_run(settings, state, clock, run)["run_id"]}
 
 
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {

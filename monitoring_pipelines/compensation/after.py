@@ -82,7 +82,8 @@ def _tell_origins(pipe: Pipeline, state: StateStore, source_id: str, plan_id: st
         rows = store.journal_rows(con, plan_id=plan_id)
         placeholders = store.placeholder_keys(con, source_id)
     keys: dict[str, set[str]] = {"repair": set(), "placeholder": set(), "gone": set()}
-    for row in rows:
+    # Ids of two processes are in no order within a millisecond; a row is inserted before it is removed.
+    for row in sorted(rows, key=lambda row: (row["at"], row["op"] != "insert")):
         image = row["after"] or row["before"] or {}
         key = next((value for name, value in image.items() if name.lower() == column.lower()), None)
         if key is None or row["state"] != "committed":

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import requests
 
 from monitoring_pipelines.cli.serve import make_server
 from monitoring_pipelines.clock import NOW_VARIABLE
+from monitoring_pipelines.pipeline import Pipeline, tick
 from monitoring_pipelines_tests.compensation.platform import NOW, Shop
 
 TOKENS = {"viewer": "viewer-secret-1", "operator": "operator-secret-2", "admin": "admin-secret-3"}
@@ -68,6 +70,39 @@ def served(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     yield Api(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     server.should_exit = True
     thread.join(timeout=20)
+
+
+def test_a_repair_from_the_page_is_verified_read_again_and_reported_like_any_other(shop: Shop, served: Api) -> None:
+    """R-412, R-601, R-910: its rows count as a repair's at once, and after a rollback no longer."""
+
+    def origins() -> list[tuple[Any, ...]]:
+        with Pipeline.of(shop.settings, shop.clock).warehouse.reader("test") as con:
+            query = "SELECT task_key, origin FROM raw.task_output ORDER BY task_key"
+            return con.execute(query).fetchall()
+
+    def followed(begun: dict[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + 120
+        while not served.until(f"/runs/{begun['run_id']}", "finished")["report_path"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return served("viewer", "GET", f"/runs/{begun['run_id']}", status=200)
+
+    for key in ("a", "b"):
+        shop.task(key)
+    shop.output("b")
+    tick(Pipeline.of(shop.settings, shop.clock))
+    assert origins() == [("b", "app")]
+    plan = served("operator", "POST", "/plans", {"source": "shop", "hours": 12}, 200)
+    path = f"/plans/{plan['plan_id']}"
+    served("admin", "POST", f"{path}/approve", {"plan_hash": plan["plan_hash"]}, 200)
+    run = followed(served("admin", "POST", f"{path}/apply", None, 202))
+    assert run["verification"]["result"] == "verified"
+    assert Path(run["report_path"]).read_text(encoding="utf-8")
+    assert origins() == [("a", "repair"), ("b", "app")]
+
+    assert followed(served("operator", "POST", f"/runs/{run['run_id']}/verify", None, 202))["kind"] == "verify"
+    followed(served("admin", "POST", f"/runs/{run['run_id']}/rollback", {}, 202))
+    assert origins() == [("a", "app"), ("b", "app")]  # the next full check finds that it is gone (E-609)
 
 
 def test_a_plan_asked_for_with_async_is_202_and_can_be_asked_for_at_once(shop: Shop, served: Api) -> None:
