@@ -25,6 +25,8 @@ from monitoring_pipelines.cli.app import run
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.definitions import build_defs
+from monitoring_pipelines.quality.model import CheckRun, RunStatus
+from monitoring_pipelines.state import StateStore, checks
 from monitoring_pipelines_tests.e2e.conftest import DAGSTER, NOW, Served, start_server
 
 #: Pages of one kind are alike: so many of each are opened.
@@ -244,6 +246,33 @@ def test_a_page_that_is_not_there_says_so_in_the_readers_language(demo: Served) 
     assert answer.status_code == 404
     assert "没有找到" in answer.text
     assert demo.get("/api/v1/tasks/none").headers["content-type"].startswith("application/json")
+
+
+def test_only_a_check_that_ran_to_its_end_says_that_nothing_was_found(tmp_path: Path) -> None:
+    """C-022, S-802: one that runs still, or did not run, knows nothing."""
+    (tmp_path / "monitoring.yaml").write_text("version: 1\n")
+    settings = load_settings(tmp_path / "monitoring.yaml")
+    state = StateStore.of(settings)
+    shown: dict[str, set[str]] = {}
+    url, stop = start_server(settings, FixedClock(NOW))
+    texts = {"Nothing was found", "Still running", "No result"}
+    try:
+        ends: tuple[RunStatus, ...] = ("missed", "skipped", "error", "healthy")
+        for status in ends:
+            begun = CheckRun(status, "full", "manual", "running", NOW, NOW, window_from=NOW, window_to=NOW)
+            checks.start(state, begun)
+            for now in (begun, replace(begun, status=status, ended_at=NOW)):
+                if now.ended_at:
+                    checks.finish(state, now)
+                page = Served(url, settings).get(f"/checks/{status}").text
+                shown[now.status] = {text for text in texts if text in page}
+    finally:
+        stop()
+        state.dispose()
+    assert shown == {
+        "running": {"Still running"}, "missed": {"No result"}, "skipped": {"No result"}, "error": {"No result"},
+        "healthy": {"Nothing was found"},
+    }  # fmt: skip
 
 
 def test_a_broken_state_store_is_said_on_the_page_and_statistics_stay(demo: Served, tmp_path: Path) -> None:

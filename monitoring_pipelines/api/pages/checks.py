@@ -29,6 +29,8 @@ STRINGS = {
     ),
     "checks.check": ("检查项", "Check"),
     "checks.found": ("发现的问题", "Findings"),
+    "checks.still_running": ("检查进行中；结束后显示结果", "Still running; what it finds shows when it has ended"),
+    "checks.no_result": ("没有结果：检查没有执行完", "No result: it did not run to its end"),
     "checks.nothing_found": ("没有发现问题", "Nothing was found"),
     "checks.figures": ("数值", "Figures"),
     "checks.said": ("说明", "Remark"),
