@@ -96,4 +96,4 @@ select
 from resolved
 inner join claim_task on resolved.tid = claim_task.tid
 left join scope_task as task on resolved.tid = task.tid
-where not resolved.has_row or resolved.found_status is distinct from task.status
+where not resolved.has_row or resolved.by_events or resolved.found_status is distinct from task.status

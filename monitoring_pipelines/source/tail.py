@@ -21,7 +21,14 @@ from monitoring_pipelines.config.expr_sql import quote_text
 from monitoring_pipelines.entities import OPEN_WORDS, entities
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.source import drift, peek
-from monitoring_pipelines.source.convert import Staged, convert, create_stage, load_stage, typing_of
+from monitoring_pipelines.source.convert import (
+    Staged,
+    convert,
+    create_stage,
+    derives_from_outputs,
+    load_stage,
+    typing_of,
+)
 from monitoring_pipelines.source.digest import STORE_COLUMN
 from monitoring_pipelines.source.engine import SourceConnection, clock_offset, connect
 from monitoring_pipelines.source.inspect import TableInfo, inspect_tables
@@ -561,6 +568,7 @@ def _write_settings(
         "output_settle_s": settings.checks.settle_s,
         "output_delay_s": settings.checks.delay_s,
         "min_output_bytes": source.min_output_bytes,
+        "status_derived": derives_from_outputs(source),
     }
     families.activate(con, source.id, [*mapped, *(["task_output"] if inline else [])])
     revalidate_outputs(con, source.id, source.min_output_bytes)

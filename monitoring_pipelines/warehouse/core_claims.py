@@ -68,6 +68,7 @@ def prepare(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
             coalesce(s.has_task, false) AS has_task,
             coalesce(s.has_task_event, false) AS has_event,
             coalesce(s.has_worker_snapshot, false) AS has_snapshot,
+            coalesce(s.status_derived, false) AS status_derived,
             coalesce(s.has_task_event, false) OR coalesce(s.has_task_times, false) AS has_attempts
         FROM meta.source_setting AS s
         INNER JOIN meta.source_state AS t ON s.source_id = t.source_id

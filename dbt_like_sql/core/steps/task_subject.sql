@@ -3,7 +3,8 @@ description: >
   One row per claimed task of which anything is known: endpoint, submission (M-201), enqueue of its first attempt
   (M-214), whether it waits from the beginning, and its limit for derived timeouts (M-217: its deadline, else that of the
   endpoint, else the configured one, C-320). `row_end_at` is the
-  instant at which a row that is not running closes what is open, `row_outcome` the outcome of a final row (M-210 a).
+  instant at which a row that is not running closes what is open, `row_outcome` the outcome of a final row (M-210 a). A
+  status derived from outputs says nothing of a task whose events tell of attempts or outcomes (`by_events`, E-503).
 ---*/
 with
 from_event as (
@@ -12,10 +13,25 @@ from_event as (
         min("at") filter (where class = 'C') as created_event_at,
         min("at") as first_event_at,
         bool_or(class = 'S') as has_start,
+        bool_or(class in ('S', 'F')) as decides,
         arg_min(endpoint, rank) filter (where endpoint <> '') as endpoint,
         bool_or(endpoint = '') as has_empty_endpoint
     from step_task_event
     group by tid
+),
+
+task as (
+    select
+        * replace (
+            case when by_events then 'unknown' else status end as status,
+            case when not by_events then ended_at end as ended_at
+        )
+    from (
+        select task_row.*, setting.status_derived and coalesce(from_event.decides, false) as by_events
+        from step_task_row as task_row
+        cross join claim_setting as setting
+        left join from_event on task_row.tid = from_event.tid
+    )
 ),
 
 joined as (
@@ -24,6 +40,7 @@ joined as (
         claim_task.source_id,
         claim_task.task_key,
         task.tid is not null as has_row,
+        coalesce(task.by_events, false) as by_events,
         task.status,
         task.worker_key as row_worker_key,
         task.started_at as row_started_at,
@@ -50,7 +67,7 @@ joined as (
         end as row_outcome
     from claim_task
     left join from_event on claim_task.tid = from_event.tid
-    left join step_task_row as task on claim_task.tid = task.tid
+    left join task on claim_task.tid = task.tid
     where from_event.tid is not null or task.tid is not null
 )
 
