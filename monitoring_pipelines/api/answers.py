@@ -204,20 +204,22 @@ def plain(request: Request, data: Any, *, as_of: datetime | None = None, status:
 
 def tagged(request: Request, body: bytes, status: int, as_of: datetime | None) -> Response:
     """The answer with its ETag, or 304 when the client has it already."""
-    headers = _tags(body, as_of)
-    if status == 200 and _known(request, headers):
+    headers = tags(hashlib.sha256(body), as_of)
+    if status == 200 and is_known(request, headers):
         return Response(status_code=304, headers=headers)
     return Response(body, status, headers, media_type="application/json")
 
 
-def _tags(body: bytes, as_of: datetime | None) -> dict[str, str]:
-    headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:20]}"', "Cache-Control": "no-cache"}
+def tags(digest: hashlib._Hash, as_of: datetime | None) -> dict[str, str]:
+    """Headers by which a client knows an answer again; ``digest`` is the SHA-256 of its text."""
+    headers = {"ETag": f'"{digest.hexdigest()[:20]}"', "Cache-Control": "no-cache"}
     if as_of is not None:
         headers["X-As-Of"] = str(instant_text(as_of))
     return headers
 
 
-def _known(request: Request, headers: Mapping[str, str]) -> bool:
+def is_known(request: Request, headers: Mapping[str, str]) -> bool:
+    """Whether the client says it has the answer with these headers."""
     return request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == headers["ETag"]
 
 
@@ -230,14 +232,15 @@ class Packed:
 
     def answer(self, request: Request) -> Response:
         """The answer, or 304 when the client has it already."""
-        if _known(request, self.headers):
+        if is_known(request, self.headers):
             return Response(status_code=304, headers={k: v for k, v in self.headers.items() if k != "Content-Type"})
         return compressed(request, lambda: self.body, lambda: gzip.decompress(self.body), self.headers)
 
 
 def packed(body: bytes, as_of: datetime | None) -> Packed:
     """The answer with this body (``v1_body``); compressed here, where others need not wait for it, they do for the event loop."""
-    return Packed(gzip.compress(body, 1, mtime=0), _tags(body, as_of) | {"Content-Type": "application/json"})
+    headers = tags(hashlib.sha256(body), as_of)
+    return Packed(gzip.compress(body, 1, mtime=0), headers | {"Content-Type": "application/json"})
 
 
 def compressed(

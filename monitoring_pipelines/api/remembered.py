@@ -62,9 +62,15 @@ class Remembered:
             return
         minute = self._services.minute()
         parts: list[Message] = []
+        length = 0
 
         async def keep(message: Message) -> None:
-            parts.append(message)
+            nonlocal length
+            length += len(message.get("body", b""))
+            if length > MOST_BYTES_OF_ONE:
+                parts.clear()
+            else:
+                parts.append(message)
             await send(message)
 
         await self._app(scope, receive, keep)
@@ -86,8 +92,6 @@ class Remembered:
 
     def _add(self, key: tuple[str, bytes, bool], version: int, minute: datetime, parts: list[Message]) -> None:
         start, body = parts[0], b"".join(part.get("body", b"") for part in parts[1:])
-        if len(body) > MOST_BYTES_OF_ONE:
-            return
         # The id of the request that made it is added outside; the length must be that of the whole.
         fields = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         fields.append((b"content-length", str(len(body)).encode()))

@@ -55,7 +55,7 @@ class Services:
     dagster_url: str | None = None
     #: Caches and helpers that live as long as the application, by name.
     shared: dict[str, Any] = field(default_factory=dict)
-    #: Held while an answer of thousands of wide rows is put together: two at once end no sooner and need twice the memory.
+    #: Held while hundreds of wide rows are in memory: two at once end no sooner and need twice of it.
     wide: Turns = field(default_factory=lambda: Turns(1))
     _answers: OrderedDict[tuple[Any, ...], _Answer] = field(default_factory=OrderedDict)
     _newest: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)

@@ -6,10 +6,11 @@ rows (``dbt_like_sql``) and parameters (``api``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
+from itertools import chain
 from math import fsum
 from operator import itemgetter
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import quotient
 from monitoring_pipelines.warehouse import histogram
+from monitoring_pipelines.warehouse.lake import partition_span
 
 Grain = Literal["minute", "hour", "day"]
 LENGTH: dict[Grain, timedelta] = {
@@ -28,6 +30,8 @@ COLUMN: dict[Grain, str] = {"minute": "stat_minute", "hour": "stat_hour", "day":
 _SUFFIX: dict[Grain, str] = {"minute": "minute", "hour": "hourly", "day": "daily"}
 #: Longest range of a grain (S-211).
 LONGEST: dict[Grain, timedelta] = {"minute": timedelta(days=31), "hour": timedelta(days=400)}
+#: Buckets of a piece of a series (``windows``). As values 720 wide rows are 12 MB.
+PIECE = 720
 _QUALITY = ("exact", "bridged", "estimated", "unknown")
 DAY = timedelta(days=1)
 
@@ -199,6 +203,20 @@ def statistics(
     return rows
 
 
+def windows(
+    look: Look, source_id: str, grain: Grain, start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """[start, end) in pieces of at most ``PIECE`` buckets, oldest first, without what lies before or after all that is known."""
+    source = look.manifest.sources.get(source_id, {})
+    spans = (partition_span(key) or (start, end) for key in look.files(table_of("endpoint", grain)))
+    known = [*chain.from_iterable(spans), *filter(None, (source.get("origin"), source.get("closed_through")))]
+    at, end = max(start, min(known, default=end)), min(end, max(known, default=start))
+    while at < end:
+        upto = at + min(PIECE * LENGTH[grain], end - at)
+        yield at, upto
+        at = upto
+
+
 def decimals(look: Look, grain: Grain) -> dict[str, int]:
     """Digits after the point of every decimal column of the statistics."""
     kinds = look.manifest.tables[table_of("endpoint", grain)].columns if look.has(table_of("endpoint", grain)) else ()
@@ -285,36 +303,75 @@ def derived(sums: Mapping[str, Any]) -> dict[str, Any]:
 _MERGED = ("sum", "max", "min", "last")
 
 
-def summary(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int] | None = None) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row merged over the rows of a range; see ``Summary``."""
+    whole = Summary()
+    whole.add(rows)
+    return whole.row()
+
+
+class Summary:
     """One row merged over the rows of a range (S-213): sums, extremes, derived values, percentiles (M-454).
 
-    ``digits`` as ``decimals`` says them for rows with floats: sums are exact all the same.
+    The rows may come in pieces, oldest first: only what is merged of them is kept.
+
+    Args:
+        digits: As ``decimals`` says them, for rows with floats: sums are exact all the same.
     """
-    rollups = rollup_of()
+
+    def __init__(self, digits: Mapping[str, int] | None = None) -> None:
+        self._digits = digits or {}
+        self._merged: list[dict[str, Any]] = []
+        self._n = self._n_stored = 0
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take further rows into account."""
+        if rows:
+            pieces = [*self._merged, _merged(rows, self._digits)]
+            self._merged = [_merged(pieces, {})]
+            self._n += len(rows)
+            self._n_stored += sum(row.get("source") != "none" for row in rows)
+
+    def row(self) -> dict[str, Any]:
+        """What all of them say."""
+        merged = self._merged[0] if self._n_stored else {}
+        result: dict[str, Any] = {"n": self._n, "stored_rows": self._n_stored}
+        result |= {name: value for name, value in merged.items() if _rolls_up(name)}
+        result |= derived(result)
+        result |= _percentiles(merged, result, raw=self._n_stored == 1)
+        result["quality"] = merged.get("quality")
+        result["coverage"] = result.get("snapshot_coverage_pct")
+        return result
+
+
+def _rolls_up(name: str) -> bool:
+    return rollup_of().get(name) in _MERGED and not _is_map(name)
+
+
+def _merged(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int]) -> dict[str, Any]:
+    """One row that stands for all of these; what cannot be merged is that of the last stored one."""
     stored = [row for row in rows if row.get("source") != "none"]
-    result: dict[str, Any] = {"n": len(rows), "stored_rows": len(stored)}
-    for name in stored[0] if stored else ():
-        kind = rollups.get(name)
-        if kind not in _MERGED or _is_map(name):
-            continue
-        values: Sequence[Any] = [row.get(name) for row in rows]
-        if kind == "last":
-            result[name] = values[-1]
-            continue
-        if None in values:
-            values = [value for value in values if value is not None]
-        if kind == "sum" and values and name in (digits or ()):
-            result[name] = _exact_sum(values, (digits or {})[name])
-        elif kind == "sum":
-            result[name] = sum(values) if values else None
-        else:
-            result[name] = (max if kind == "max" else min)(values, default=None)
-    result |= derived(result)
-    result |= _percentiles(stored, result)
+    result = dict((stored or rows)[-1])
+    for name in result:
+        if _is_map(name):
+            result[name] = histogram.merge(row.get(name) for row in stored) or None
+        elif _rolls_up(name):
+            result[name] = _rolled_up(name, [row.get(name) for row in rows], digits)
     found = [row["quality"] for row in stored if row.get("quality") in _QUALITY]
-    result["quality"] = max(found, key=_QUALITY.index, default=None)
-    result["coverage"] = result.get("snapshot_coverage_pct")
-    return result
+    return result | {"quality": max(found, key=_QUALITY.index, default=None)}
+
+
+def _rolled_up(name: str, values: Sequence[Any], digits: Mapping[str, int]) -> Any:
+    kind = rollup_of()[name]
+    if kind == "last":
+        return values[-1]
+    if None in values:
+        values = [value for value in values if value is not None]
+    if kind == "sum":
+        if not values:
+            return None
+        return _exact_sum(values, digits[name]) if name in digits else sum(values)
+    return (max if kind == "max" else min)(values, default=None)
 
 
 def _exact_sum(values: Sequence[float], digits: int) -> Decimal:
@@ -326,22 +383,18 @@ def _exact_sum(values: Sequence[float], digits: int) -> Decimal:
     return Decimal(sum(round(value * scale) for value in values)).scaleb(-digits)
 
 
-def _percentiles(rows: Sequence[Mapping[str, Any]], merged: Mapping[str, Any]) -> dict[str, Any]:
-    if len(rows) == 1:
+def _percentiles(row: Mapping[str, Any], merged: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
+    """As they were measured (``raw``: of one stored row), else estimated."""
+    if raw:
         names = ("p50_execution_ms", "p95_execution_ms", "p99_execution_ms", "p95_queue_wait_ms")
-        return {name: rows[0].get(name) for name in names} | {"percentile_source": "raw"}
-    runs = histogram.merge(row.get("exec_hist") for row in rows)
-    waits = histogram.merge(row.get("queue_hist") for row in rows)
+        return {name: row.get(name) for name in names} | {"percentile_source": "raw"}
+    runs, waits = row.get("exec_hist") or {}, row.get("queue_hist") or {}
     low, high = merged.get("min_execution_ms"), merged.get("max_execution_ms")
     result: dict[str, Any] = {
         f"p{p}_execution_ms": histogram.estimate_percentile(runs, p / 100, low, high) for p in (50, 95, 99)
     }
     result["p95_queue_wait_ms"] = histogram.estimate_percentile(waits, 0.95, None, merged.get("max_queue_wait_ms"))
-    bins: dict[str, int] = {}
-    for row in rows:
-        for key, count in (row.get("execution_time_distribution") or {}).items():
-            bins[key] = bins.get(key, 0) + count
-    result["execution_time_distribution"] = bins or None
+    result["execution_time_distribution"] = row.get("execution_time_distribution")
     return result | {"percentile_source": "histogram", "error_bound": histogram.ERROR_BOUND}
 
 

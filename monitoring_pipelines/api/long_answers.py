@@ -1,0 +1,75 @@
+"""Answers of any length: their text comes in parts, and memory holds one part however many there are.
+
+What belongs here: putting parts together and sending them. What does not: making them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from datetime import datetime
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from monitoring_pipelines.api.answers import Packed, is_known, tags
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+#: Bytes of an answer that are held in memory until they are sent; compressed, more of them are in a file.
+MOST_HELD = 1_000_000
+#: Bytes that are read and sent at once.
+_CHUNK = 1 << 18
+_GZIP_FORMAT = 16 + zlib.MAX_WBITS
+
+
+class _FromFile(StreamingResponse):
+    """What is read from a file, which is closed at the end, also when the client leaves before."""
+
+    def __init__(self, file: IO[bytes], read: Callable[[int], bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(iter(partial(read, _CHUNK), b""), headers=headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+def gathered(request: Request, parts: Generator[bytes | memoryview], as_of: datetime | None) -> Response:
+    """A success of ``/api/v1`` whose text is that of all ``parts``, with its ETag and length, or 304.
+
+    Nothing is sent before the last part is there: what fails is answered as an error, and nothing the parts are made from
+    is kept for a slow client.
+    """
+    file = SpooledTemporaryFile(MOST_HELD)  # noqa: SIM115 - what sends it closes it
+    try:
+        digest, length, pack = hashlib.sha256(), 0, zlib.compressobj(1, wbits=_GZIP_FORMAT)
+        with closing(parts):
+            for part in parts:
+                digest.update(part)
+                length += len(part)
+                file.write(pack.compress(part))
+                del part  # not kept while the next one is made
+        file.write(pack.flush())
+        packed_length = file.tell()
+        file.seek(0)
+        headers = tags(digest, as_of) | {"Content-Type": "application/json"}
+        is_short = length <= MOST_HELD
+        if is_short or is_known(request, headers):
+            with file:
+                return Packed(file.read() if is_short else b"", headers).answer(request)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return _FromFile(file, gzip.open(file).read, headers | {"Content-Length": str(length)})
+        headers |= {"Vary": "Accept-Encoding", "Content-Encoding": "gzip", "Content-Length": str(packed_length)}
+        return _FromFile(file, file.read, headers)
+    except BaseException:
+        file.close()
+        raise

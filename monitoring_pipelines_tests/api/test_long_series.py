@@ -1,0 +1,231 @@
+"""Series of an endpoint over long ranges: made in pieces, the same as at once, and never more than a piece in memory (S-211 to S-213)."""
+
+from __future__ import annotations
+
+import socket
+import time
+import tracemalloc
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise, product
+from tempfile import SpooledTemporaryFile
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from monitoring_pipelines.api import long_answers
+from monitoring_pipelines.published import endpoints
+from monitoring_pipelines.published.reader import Published
+from monitoring_pipelines.warehouse.connect import transaction
+from monitoring_pipelines.warehouse.lake import Lake
+from monitoring_pipelines.warehouse.publish import mark_everything
+
+from .conftest import NOW, Client, Serve
+from .world import World
+
+SHOP = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
+PATH = "/api/v1/endpoints/e/stats"
+#: What rows hold by the type of the column, where they hold anything; ``h`` differs from row to row and column to column.
+VALUES = {
+    "BIGINT": "h % 1000", "DECIMAL": "(h % 100000000) / 1000", "DOUBLE": "(h % 1000) / 7", "BOOLEAN": "h % 2 = 0",
+    "TIMESTAMP": "TIMESTAMP '2026-02-11 05:00:00' + INTERVAL 500 millisecond * (h % 3)",
+}  # fmt: skip
+WORDS = {
+    "quality": "['exact', 'bridged', 'estimated', NULL][1 + h % 4]", "state": "['closed', 'partial'][1 + h % 2]",
+    "execution_time_distribution": """'{"0-500":' || h % 9 || ',"5000+":' || h % 7 || '}'""",
+    "exec_hist": """'{"zero":1,"' || h % 400 || '":' || h % 5 || '}'""", "queue_hist": """'{"' || h % 400 || '":2}'""",
+}  # fmt: skip
+
+
+def fill(world: World, grain: endpoints.Grain, source: str, start: datetime, count: int) -> None:
+    """Rows with values of every kind for two of three buckets, each fifth value unknown."""
+    table, bucket = endpoints.table_of("endpoint", grain), endpoints.COLUMN[grain]
+    with world.warehouse.writer("rows") as con, transaction(con):
+        values = []
+        for name, kind, *_ in con.execute(f"DESCRIBE {table}").fetchall():
+            value = WORDS.get(name) or VALUES.get(kind.split("(")[0], "'w' || h % 3")
+            value = value.replace("h %", f"(hash(i, '{name}{source}') >> 2)::BIGINT %")
+            value = f"CASE WHEN hash(i, '{name}', 0) % 5 > 0 THEN {value} END"
+            fixed = {"source_id": f"'{source}'", "endpoint": "'e'", bucket: "bucket", "revision": "2"}
+            values.append(fixed.get(name, value))
+        con.execute(
+            f"INSERT INTO {table} SELECT {', '.join(values)} FROM (SELECT i, TIMESTAMP '{start}' + i * INTERVAL 1 {grain} "
+            f"AS bucket FROM range({count}) t(i) WHERE hash(i) % 3 > 0)"
+        )
+
+
+@pytest.fixture
+def client(serve: Serve) -> Client:
+    """Three days by minutes, sixty by hours and years by days, of two sources."""
+    client = serve({"sources": [SHOP, SHOP | {"id": "market"}]})
+    world = World(client.settings, client.clock)
+    for source in ("shop", "market"):
+        world.source(source)
+        world.write(("UPDATE meta.source_state SET origin = $o", {"o": NOW - timedelta(days=10)}))
+    world.publish()
+    for source in ("shop", "market"):
+        fill(world, "minute", source, NOW - timedelta(days=3), 3 * 24 * 60 + 2)
+        fill(world, "hour", source, NOW - timedelta(days=60), 60 * 24 + 1)
+        fill(world, "day", source, datetime(2023, 1, 1), 1137)
+    with world.warehouse.writer("mark") as con:
+        mark_everything(con, NOW)
+    world.publish()
+    return client
+
+
+class Recorded(SpooledTemporaryFile):  # type: ignore[type-arg]
+    """Remembers the files that were made."""
+
+    made: list[Recorded]
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.made.append(self)
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+    """Files of answers, of which none is short."""
+    Recorded.made = []
+    monkeypatch.setattr(long_answers, "SpooledTemporaryFile", Recorded)
+    monkeypatch.setattr(long_answers, "MOST_HELD", 1000)
+    return Recorded.made
+
+
+def all_closed(files: list[Recorded]) -> bool:
+    """Whether all files were closed, which the server does after the client has seen the end."""
+    deadline = time.monotonic() + 20
+    while not all(file.closed for file in files) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(files) and all(file.closed for file in files)
+
+
+RANGES = [
+    ("minute", "2026-02-08T06:00:00", "2026-02-11T06:05:00", 400),
+    ("minute", "2026-02-09T07:13:31", "2026-02-09T22:01:07", 97),
+    ("hour", "2025-12-01", "2026-02-11T09:00:00", 97),
+    ("day", "0001-01-01", "9999-12-31", 300),
+    ("day", "2026-02-01", "2026-02-12", 1),
+]
+
+
+def test_an_answer_in_pieces_is_byte_for_byte_that_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(query: str, piece: int, most_held: int, encoding: str, **headers: str) -> requests.Response:
+        monkeypatch.setattr(endpoints, "PIECE", piece)
+        monkeypatch.setattr(long_answers, "MOST_HELD", most_held)
+        # A parameter nobody asked before, so that no remembered answer comes back.
+        query += f"&n={piece}{most_held}{encoding}"
+        return client.request("GET", f"{PATH}?{query}", headers={"Accept-Encoding": encoding, **headers})
+
+    for (grain, start, end, piece), filled, source in product(RANGES, ("false", "true"), ("shop", "market")):
+        query = f"granularity={grain}&from={start}&to={end}&fill={filled}&source={source}"
+        once = ask(query, 10**6, 10**9, "identity")
+        found = once.json()["data"]
+        assert len(found["rows"]) == found["summary"]["n"] > 2
+        buckets = [row["stat_date" if grain == "day" else f"stat_{grain}"] for row in found["rows"]]
+        assert buckets == sorted(set(buckets))
+        sums = [row["execution_sum_ms"] for row in found["rows"] if row["execution_sum_ms"] is not None]
+        assert Decimal(str(found["summary"]["execution_sum_ms"])) == sum(Decimal(str(value)) for value in sums)
+        assert {row["source"] for row in found["rows"]} == ({"stored", "none"} if filled == "true" else {"stored"})
+        for most_held, encoding in ((1000, "identity"), (1000, "gzip"), (10**9, "gzip")):
+            again = ask(query, piece, most_held, encoding)
+            assert again.content == once.content
+            assert again.headers["etag"] == once.headers["etag"]
+            assert again.headers["vary"].startswith("Accept-Encoding")
+            assert again.headers.get("content-encoding") == (None if encoding == "identity" else "gzip")
+            if encoding == "identity":
+                assert int(again.headers["content-length"]) == len(once.content)
+        known = ask(query, piece, 1000, "gzip, identity", **{"If-None-Match": once.headers["etag"]})
+        assert (known.status_code, known.content) == (304, b"")
+
+
+def test_every_sum_is_of_whole_numbers_or_decimals_so_that_pieces_add_up_exactly(client: Client) -> None:
+    with Published(client.settings.lake_path).look() as look:
+        for grain in endpoints.LENGTH:
+            kinds = dict(look.manifest.tables[endpoints.table_of("endpoint", grain)].columns)
+            summed = {kinds[name].split("(")[0] for name in kinds if endpoints.rollup_of().get(name) == "sum"}
+            assert summed == {"BIGINT", "DECIMAL", "JSON"}
+
+
+def test_windows_cover_a_range_without_gaps_in_pieces_of_bounded_length(client: Client) -> None:
+    with Published(client.settings.lake_path).look() as look:
+        for grain, length in endpoints.LENGTH.items():
+            windows = list(endpoints.windows(look, "shop", grain, datetime.min, datetime.max))
+            assert all(end == start for (_, end), (start, _) in pairwise(windows))
+            assert all(end - start <= endpoints.PIECE * length for start, end in windows)
+            assert windows[0][0] <= datetime(2023, 1, 1) if grain == "day" else windows[0][0] <= NOW - timedelta(days=3)
+            assert windows[-1][1] > NOW
+            assert len(windows) < 50
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_memory_does_not_grow_with_the_length_of_an_answer(
+    client: Client, files: list[Recorded], encoding: str
+) -> None:
+    def peak(hours: int) -> tuple[int, int]:
+        """Bytes held at most while a series of so many hours is answered, and its length."""
+        start = (NOW - timedelta(hours=hours)).isoformat()
+        query = f"granularity=minute&fill=true&source=shop&from={start}&to={NOW.isoformat()}"
+        tracemalloc.start()
+        try:
+            with client.session.get(
+                f"{client.url}{PATH}?{query}", headers={"Accept-Encoding": encoding}, stream=True, timeout=60
+            ) as answer:
+                length = sum(map(len, answer.iter_content(1 << 14)))
+            return tracemalloc.get_traced_memory()[1], length
+        finally:
+            tracemalloc.stop()
+
+    peak(11)
+    short, short_length = peak(12)
+    long, long_length = peak(72)
+    assert long_length > 5 * short_length
+    assert long < 1.5 * short
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_open(client: Client, files: list[Recorded]) -> None:
+    query = "granularity=minute&fill=true&source=shop&from=2026-02-08T06:00:00&to=2026-02-11T06:00:00"
+    for _ in range(3):
+        address = urlsplit(client.url)
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall(f"GET {PATH}?{query} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert all_closed(files)
+    assert client.get(f"{PATH}?{query}").status_code == 200, "the turn was given back"
+
+
+def test_what_fails_while_pieces_are_made_is_an_error_and_no_part_of_an_answer(
+    client: Client, files: list[Recorded], caplog: pytest.LogCaptureFixture
+) -> None:
+    query = "granularity=minute&source=shop&from=2026-02-08T06:00:00&to="
+    lake = Lake(client.settings.lake_path)
+    (lake.path / lake.manifest.tables["mart.endpoint_minute_stats"].partitions["2026-02-11T05"].file).unlink()
+    for _ in range(2):
+        answer = client.request("GET", f"{PATH}?{query}2026-02-11T06:00:00", headers={"Connection": "close"})
+        assert (answer.status_code, answer.json()["message"]) == (500, "internal error")
+        assert "etag" not in answer.headers
+    assert f"{PATH} failed" in caplog.text
+    assert all_closed(files)
+    assert client.get(f"{PATH}?{query}2026-02-10T06:00:00").status_code == 200, "the turn was given back"
+
+
+def test_what_fails_while_an_answer_is_sent_breaks_the_connection_and_is_logged(
+    client: Client, files: list[Recorded], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Recorded):
+        reads = 0
+
+        def read(self, *given: int) -> bytes:
+            self.reads += 1
+            if self.reads > 1:
+                raise OSError("the disk is gone")
+            return super().read(10_000)
+
+    monkeypatch.setattr(long_answers, "SpooledTemporaryFile", Broken)
+    query = "granularity=minute&source=shop&from=2026-02-08T06:00:00&to=2026-02-11T06:00:00"
+    with pytest.raises(requests.RequestException):
+        client.request("GET", f"{PATH}?{query}", headers={"Accept-Encoding": "gzip"})
+    assert "the disk is gone" in caplog.text
+    assert all_closed(files)
