@@ -248,15 +248,25 @@ def run_services(
     prepare_at_start(settings)
     files = LogFiles(settings.logs_path)
 
+    ending = threading.Event()
+
     def told(line: str) -> None:
         files.write(line)
-        shown(line)
+        # What is interrupted says so at length.
+        if not ending.is_set():
+            shown(line)
+
+    def begin_to_end() -> None:
+        ending.set()
+        say("Ending; a run that is under way is broken off")
+        if on_stop is not None:
+            on_stop()
 
     page_url = address(*page) if page is not None else None
     services = dagster_services(config, home, host, port, level, page_url)
     if page is not None:
         services.insert(0, page_service(config, home, page, url, level, page_url))
-    supervisor = Supervisor(services, told, on_stop)
+    supervisor = Supervisor(services, told, begin_to_end)
 
     def ready() -> bool:
         return _answers(f"{url}/server_info") and (page_url is None or _answers(f"{page_url}/health/live"))

@@ -56,7 +56,7 @@ def check_result(
         check_name=name,
         passed=not failed,
         severity=AssetCheckSeverity.ERROR if serious else AssetCheckSeverity.WARN,
-        description="\n".join(texts[:5]) or None,
+        description="; ".join(texts[:5]) or None,  # one line, as it is one in the log too
         metadata=_metadata(outcomes, settings, run_id),
     )
 
