@@ -327,8 +327,9 @@ class Summary:
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take further rows into account."""
         if rows:
-            pieces = [*self._merged, _merged(rows, self._digits)]
-            self._merged = [_merged(pieces, {})]
+            self._merged.append(_merged(rows, self._digits))
+            if len(self._merged) > 1:
+                self._merged = [_merged(self._merged, {})]
             self._n += len(rows)
             self._n_stored += sum(row.get("source") != "none" for row in rows)
 
@@ -336,7 +337,7 @@ class Summary:
         """What all of them say."""
         merged = self._merged[0] if self._n_stored else {}
         result: dict[str, Any] = {"n": self._n, "stored_rows": self._n_stored}
-        result |= {name: value for name, value in merged.items() if _rolls_up(name)}
+        result |= {name: merged[name] for name in merged if name in _rolled_up()}
         result |= derived(result)
         result |= _percentiles(merged, result, raw=self._n_stored == 1)
         result["quality"] = merged.get("quality")
@@ -344,34 +345,34 @@ class Summary:
         return result
 
 
-def _rolls_up(name: str) -> bool:
-    return rollup_of().get(name) in _MERGED and not _is_map(name)
+@cache
+def _rolled_up() -> dict[str, str]:
+    """Columns that are merged value by value, and how."""
+    return {name: kind for name, kind in rollup_of().items() if kind in _MERGED and not _is_map(name)}
 
 
 def _merged(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int]) -> dict[str, Any]:
     """One row that stands for all of these; what cannot be merged is that of the last stored one."""
     stored = [row for row in rows if row.get("source") != "none"]
-    result = dict((stored or rows)[-1])
+    result, kinds = dict((stored or rows)[-1]), _rolled_up()
     for name in result:
-        if _is_map(name):
+        if name in kinds:
+            result[name] = _one(kinds[name], [row.get(name) for row in rows], digits.get(name))
+        elif _is_map(name):
             result[name] = histogram.merge(row.get(name) for row in stored) or None
-        elif _rolls_up(name):
-            result[name] = _rolled_up(name, [row.get(name) for row in rows], digits)
     found = [row["quality"] for row in stored if row.get("quality") in _QUALITY]
     return result | {"quality": max(found, key=_QUALITY.index, default=None)}
 
 
-def _rolled_up(name: str, values: Sequence[Any], digits: Mapping[str, int]) -> Any:
-    kind = rollup_of()[name]
+def _one(kind: str, values: Sequence[Any], digits: int | None) -> Any:
+    """Values of a column as one; ``digits`` after the point, when they are decimals given as floats."""
     if kind == "last":
         return values[-1]
     if None in values:
         values = [value for value in values if value is not None]
-    if kind == "sum":
-        if not values:
-            return None
-        return _exact_sum(values, digits[name]) if name in digits else sum(values)
-    return (max if kind == "max" else min)(values, default=None)
+    if kind == "sum" and values:
+        return sum(values) if digits is None else _exact_sum(values, digits)
+    return None if kind == "sum" else (max if kind == "max" else min)(values, default=None)
 
 
 def _exact_sum(values: Sequence[float], digits: int) -> Decimal:
