@@ -171,11 +171,11 @@ judged as (
         case
             when terminated_at is not null then 'terminated_at'
             when offline_at is not null and offline_at >= coalesce(start_at, offline_at) then 'offline'
-            when until_at <> 'infinity'::timestamp then 'next_life'
             when
-                epoch_us(as_of) - epoch_us(last_evidence_at) > tolerance_us
+                epoch_us(least(as_of, until_at)) - epoch_us(last_evidence_at) > tolerance_us
                 and (has_heartbeat or epoch_us(feed_last_at) - epoch_us(last_evidence_at) > tolerance_us)
                 then 'silence'
+            when until_at <> 'infinity'::timestamp then 'next_life'
         end as end_source
     from ended
 )
