@@ -20,6 +20,10 @@ fact as (
             worker.source_id = earlier.source_id
             and worker.worker_key = earlier.worker_key
             and worker.life_no = earlier.life_no + 1
+    where
+        (worker.created_at >= window_start and worker.created_at < window_end)
+        or (worker.ready_at >= window_start and worker.ready_at < window_end)
+        or (worker.terminated_at >= window_start and worker.terminated_at < window_end)
 ),
 
 instant as (
