@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from monitoring_pipelines.clock import FixedClock
@@ -17,6 +19,21 @@ BROKEN = "!document.getElementById('refresh-problem').hidden"
 WAIT_S = 120
 
 
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[Browser, str, Callable[[], None]]]:
+    """A page that refreshes itself every second, the address of its server, and what ends that."""
+    file = folder / "monitoring.yaml"
+    file.write_text("version: 1\napi: {refresh_s: {tasks: 1, default: 1, charts: 1}}\n")
+    url, stop = start_server(load_settings(file), FixedClock(NOW))
+    try:
+        with Browser.started(folder / "browser", url) as browser:
+            browser.language("en")
+            browser.open("/")
+            yield browser, url, stop
+    finally:
+        stop()
+
+
 def until(browser: Browser, condition: str) -> None:
     deadline = time.monotonic() + WAIT_S
     while not browser.ask(f"Boolean({condition})"):
@@ -25,23 +42,16 @@ def until(browser: Browser, condition: str) -> None:
 
 
 def test_a_page_refreshes_while_it_is_seen_rests_while_hidden_and_stays_when_the_server_is_gone(tmp_path: Path) -> None:
-    file = tmp_path / "monitoring.yaml"
-    file.write_text("version: 1\napi: {refresh_s: {tasks: 1, default: 1, charts: 1}}\n")
-    url, stop = start_server(load_settings(file), FixedClock(NOW))
-    with Browser.started(tmp_path / "browser", url) as browser:
-        try:
-            browser.language("en")
-            browser.open("/")
-            until(browser, f"{COUNT} >= 2")
-            browser.ask(HIDE % "true")
-            time.sleep(1)  # what was under way ends
-            resting = browser.ask(COUNT)
-            time.sleep(4)
-            assert browser.ask(COUNT) == resting
-            browser.ask(HIDE % "false")
-            until(browser, f"{COUNT} > {resting}")
-        finally:
-            stop()
+    with opened(tmp_path) as (browser, _, stop):
+        until(browser, f"{COUNT} >= 2")
+        browser.ask(HIDE % "true")
+        time.sleep(1)  # what was under way ends
+        resting = browser.ask(COUNT)
+        time.sleep(4)
+        assert browser.ask(COUNT) == resting
+        browser.ask(HIDE % "false")
+        until(browser, f"{COUNT} > {resting}")
+        stop()
         until(browser, BROKEN)
         assert browser.ask("document.getElementById('live').classList.contains('stale')")
         assert "No source configured" in browser.ask("document.getElementById('live').textContent")
@@ -49,17 +59,10 @@ def test_a_page_refreshes_while_it_is_seen_rests_while_hidden_and_stays_when_the
 
 def test_a_server_that_takes_requests_and_never_answers_is_said_on_the_page_too(tmp_path: Path) -> None:
     """Nothing fails by itself then: figures would stay as if they were new (S-802)."""
-    file = tmp_path / "monitoring.yaml"
-    file.write_text("version: 1\napi: {refresh_s: {tasks: 1, default: 1, charts: 1}}\n")
-    url, stop = start_server(load_settings(file), FixedClock(NOW))
-    with Browser.started(tmp_path / "browser", url) as browser:
-        try:
-            browser.language("en")
-            browser.open("/")
-            until(browser, f"{COUNT} >= 1")
-            assert not browser.ask(BROKEN)
-        finally:
-            stop()
+    with opened(tmp_path) as (browser, url, stop):
+        until(browser, f"{COUNT} >= 1")
+        assert not browser.ask(BROKEN)
+        stop()
         with socket.create_server(("127.0.0.1", int(url.rsplit(":", 1)[1]))):
             browser.ask("document.getElementById('refresh-problem').hidden = true; 0")  # said while nobody listened
             until(browser, BROKEN)
