@@ -227,7 +227,8 @@ class Publication:
 
     ``stage`` copies changed partitions out of the warehouse to temporary files, ``go_on`` goes on with older days while it
     ``is_unfinished``; ``commit`` makes the files durable, names them and replaces the manifest. Meanwhile the lake is
-    locked against other publishers. Leaving the block without ``commit`` discards everything.
+    locked against other publishers. Leaving the block without ``commit`` discards everything. Enter it before the warehouse
+    is opened.
 
     Args:
         lake: The lake's directory; created when missing.
@@ -235,6 +236,9 @@ class Publication:
         budget_s: After this many seconds of reading, older days but one wait for the next publication.
         lock_timeout_s: Longest wait for another publisher, seconds.
         keep_retired_s: How long superseded files stay, seconds.
+
+    Raises:
+        WarehouseBusy: On entering, when another process publishes for too long.
     """
 
     def __init__(
@@ -263,6 +267,8 @@ class Publication:
         self._base = Manifest(0, clock.now(), None, {}, "", {}, {})
 
     def __enter__(self) -> Publication:
+        # Before the warehouse is opened: whoever holds the lake may need the warehouse for its next slice.
+        self._lock()
         return self
 
     def __exit__(
@@ -291,9 +297,8 @@ class Publication:
             Number of partitions written.
 
         Raises:
-            DiskFull, WarehouseBusy: As for ``publish``.
+            DiskFull: As for ``publish``.
         """
-        self._lock()
         now = self.clock.now()
         tables = _mart_tables(con) | _served_tables(con)
         self._begin(con, tables, now)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,8 +17,9 @@ from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.warehouse import publish as publish_module
 from monitoring_pipelines.warehouse.connect import Warehouse
 from monitoring_pipelines.warehouse.lake import Lake, LakeDamaged, LakeMissing, Manifest, partition_span, read_manifest
+from monitoring_pipelines.warehouse.lock import FairLock
 from monitoring_pipelines.warehouse.maintenance import compact_lake
-from monitoring_pipelines.warehouse.publish import Publication, publish, publish_in_slices
+from monitoring_pipelines.warehouse.publish import LOCK_NAME, Publication, publish, publish_in_slices
 from monitoring_pipelines_tests.warehouse.conftest import NOW, Fill
 
 TODAY = datetime(2026, 2, 3, 9)
@@ -149,6 +152,31 @@ def test_older_days_are_published_in_slices_between_which_the_warehouse_is_free(
     manifest = publish_in_slices(Publication(lake_path, clock, budget_s=60), warehouse)
     assert len(warehouse.stats.uses) - slices > 3
     assert (manifest.waiting, manifest.rows("mart.t_minute_stats")) == (0, 180)
+
+
+def test_who_waits_for_another_publisher_does_not_keep_the_warehouse_from_it(
+    warehouse: Warehouse, fill: Fill, lake_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(publish_module, "SLICE_S", 0.0)
+    for hour in (OLD, YESTERDAY, TODAY):
+        fill(hour, 1, 1)
+    found: list[Manifest] = []
+    # The second waits for ever: were the first kept out of the warehouse, it would give up, and not the second.
+    second = Publication(lake_path, clock, budget_s=60, lock_timeout_s=300)
+    waits = threading.Thread(target=lambda: found.append(publish_in_slices(second, Warehouse(warehouse.path, 300))))
+    with Publication(lake_path, clock, budget_s=60) as publication:
+        with warehouse.writer("publish") as con:
+            publication.stage(con)
+        waits.start()
+        queue = FairLock(lake_path / LOCK_NAME)
+        while queue.queue_length() < 2:
+            time.sleep(0.01)
+        while publication.is_unfinished:
+            with warehouse.writer("publish: older days", 20) as con:
+                publication.go_on(con)
+        published = publication.commit()
+    waits.join()
+    assert found == [published]
 
 
 def test_a_publication_left_half_way_is_not_put_in_force(
