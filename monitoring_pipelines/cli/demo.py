@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from monitoring_pipelines.demo import World
     from monitoring_pipelines.demo.layout import DemoFolder
     from monitoring_pipelines.demo.scale import Scale
+    from monitoring_pipelines.quality.model import CheckRun
 
 DEFAULT_PAGE_PORT = 8787
 #: More than this and the first run takes longer than anybody waits for a demonstration.
@@ -95,16 +96,16 @@ def demo(
     made = _go_on(dir, options) if serve and not fresh and mysql_dsn_env is None else None
     folder, world = made or _build(days, seed, dir, mysql_dsn_env, load)
     try:
+        checked = None
         if made is None:
-            settings = _first_run(folder)
-            _summary(settings)
+            checked = _first_run(folder)
             if mysql_dsn_env is None:
                 mark_ready(folder, options)
             say(f"\nEverything of this demo is in {folder.root}; delete the folder to be rid of it.")
         say(f"  configuration   {folder.config}")
         say(f"  ground truth    {folder.truth}")
         if serve:
-            return _serve(folder, world, host, (port, page_port), live is not False, level_of(ctx))
+            return _serve(folder, world, host, (port, page_port), live is not False, level_of(ctx), checked)
         if live:
             return _only_live(world)
     finally:
@@ -179,8 +180,8 @@ def _journal(folder: DemoFolder) -> None:
     create_journal(settings, dsn)
 
 
-def _first_run(folder: DemoFolder) -> Settings:
-    """Load everything and compute all statistics, exactly as the schedules do it later."""
+def _first_run(folder: DemoFolder) -> CheckRun:
+    """Load everything, compute all statistics and check them, exactly as the schedules do it later."""
     from monitoring_pipelines.clock import current_clock
     from monitoring_pipelines.config import load_settings
     from monitoring_pipelines.demo.first_run import first_run
@@ -188,9 +189,10 @@ def _first_run(folder: DemoFolder) -> Settings:
     settings = load_settings(folder.config)
     say("First load: reading the sources, computing statistics …")
     started = time.perf_counter()
-    first_run(settings, current_clock(), lambda line: say(f"  {line}"))
+    done = first_run(settings, current_clock(), lambda line: say(f"  {line}"))
     say(f"  done in {time.perf_counter() - started:.1f} s")
-    return settings
+    _summary(settings)
+    return done.checked
 
 
 _TOTALS = """
@@ -231,7 +233,10 @@ def _summary(settings: Settings) -> None:
             say(f"    {count:>7,}  {kind} ({source})")
 
 
-def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], live: bool, level: str) -> int:
+def _serve(
+    folder: DemoFolder, world: World, host: str, ports: tuple[int, int], live: bool, level: str,
+    checked: CheckRun | None,
+) -> int:  # fmt: skip
     file, home = prepare(folder.config, folder.dagster_home)
     port, page = ports[0], page_of(file, host, ports[1])
     stop = threading.Event()
@@ -252,7 +257,7 @@ def _serve(folder: DemoFolder, world: World, host: str, ports: tuple[int, int], 
             + (", live traffic continues …" if live else " …")
         )
         prepare_storage(home)
-        threads.append(_known_partitions_thread(file, home, stop))
+        threads.append(_known_partitions_thread(file, home, stop, checked))
         # The part behind # stays in the browser: no server log ever holds the token.
         token = folder.page_token
         entry = f"/login#token={token.read_text('utf-8').strip()}" if token.exists() else ""
@@ -287,7 +292,9 @@ def _only_live(world: World) -> int:
     return Supervisor([], say, end_traffic).run()
 
 
-def _known_partitions_thread(config: Path, home: Path, stop: threading.Event) -> threading.Thread:
+def _known_partitions_thread(
+    config: Path, home: Path, stop: threading.Event, checked: CheckRun | None
+) -> threading.Thread:
     """The first run was none of Dagster's: tell it what is there, while its servers start."""
 
     def report() -> None:
@@ -296,7 +303,7 @@ def _known_partitions_thread(config: Path, home: Path, stop: threading.Event) ->
         from monitoring_pipelines.orchestration.known_partitions import report_to_home
         from monitoring_pipelines.pipeline import Pipeline
 
-        report_to_home(home, Pipeline.of(load_settings(config), current_clock()), stop)
+        report_to_home(home, Pipeline.of(load_settings(config), current_clock()), stop, checked)
 
     thread = threading.Thread(target=report, name="known partitions", daemon=True)
     thread.start()

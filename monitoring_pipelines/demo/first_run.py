@@ -9,19 +9,29 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config import Settings
     from monitoring_pipelines.pipeline import Pipeline
+    from monitoring_pipelines.quality.model import CheckRun
 
 Say = Callable[[str], None]
 #: Hours of one transaction: the demo's hours are small, and planning a query costs as much as a thousand rows.
 CHUNK_HOURS = 48
 
 
-def first_run(settings: Settings, clock: Clock, say: Say, log: logging.Logger | None = None) -> Pipeline:
+@dataclass(frozen=True)
+class FirstRun:
+    """What a first run leaves for those who go on."""
+
+    pipe: Pipeline
+    checked: CheckRun
+
+
+def first_run(settings: Settings, clock: Clock, say: Say, log: logging.Logger | None = None) -> FirstRun:
     """Load all sources, compute every due hour and day, check once.
 
     Args:
@@ -31,7 +41,7 @@ def first_run(settings: Settings, clock: Clock, say: Say, log: logging.Logger | 
         log: Log of the pipeline.
 
     Returns:
-        The pipeline, for further ticks.
+        The pipeline, for further ticks, and what the check found.
     """
     from monitoring_pipelines import pipeline
 
@@ -48,17 +58,17 @@ def first_run(settings: Settings, clock: Clock, say: Say, log: logging.Logger | 
         pipeline.compute_due(pipe)
         published = pipeline.publish_pending(pipe, everything=True)
         say(f"{published.metadata()['files']} Parquet files published")
-    _check(pipe, say)
-    return pipe
+    return FirstRun(pipe, _check(pipe, say))
 
 
-def _check(pipe: Pipeline, say: Say) -> None:
+def _check(pipe: Pipeline, say: Say) -> CheckRun:
     """One full check, so that the first page shows what is missing instead of waiting for the next due time."""
     from monitoring_pipelines.quality.runs import execute
     from monitoring_pipelines.state import StateStore
 
     run = execute(pipe, StateStore.of(pipe.settings), "full", trigger="manual")
     say(f"full check: {len(run.findings)} findings")
+    return run
 
 
 class _Told(logging.Handler):

@@ -1,6 +1,6 @@
-"""Telling Dagster which partitions the warehouse holds already, so that its UI does not call them missing.
+"""Telling Dagster what the warehouse holds already, so that its UI calls nothing missing or not evaluated that is there.
 
-What belongs here: partitions that were computed or verified outside of a run (a first load from the command line).
+What belongs here: partitions that were computed, verified or checked outside of a run (a first load from the command line).
 What does not: computing them; runs report their own partitions.
 """
 
@@ -25,6 +25,8 @@ from monitoring_pipelines.orchestration.asset_checks import default_window, pred
 from monitoring_pipelines.orchestration.assets.audit import KEY
 from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
 from monitoring_pipelines.orchestration.catalog import load_catalog
+from monitoring_pipelines.orchestration.check_results import check_result
+from monitoring_pipelines.orchestration.check_specs import places
 from monitoring_pipelines.orchestration.metadata import VERSION_TAGS, figures, key_of
 from monitoring_pipelines.partition_keys import day_key
 from monitoring_pipelines.warehouse.families import FAMILIES
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from monitoring_pipelines.pipeline import Pipeline, WindowDone
+    from monitoring_pipelines.quality.model import CheckRun
 
 _VERIFIED = """
 SELECT "day", count(*), count(*) FILTER (NOT equal), sum(source_rows), sum(rows_reread), sum(rows_deleted)
@@ -41,10 +44,14 @@ FROM meta.reconciliation WHERE "day" IS NOT NULL GROUP BY "day" ORDER BY "day"
 """
 
 
-def report_to_home(home: Path, pipe: Pipeline, stop: threading.Event | None = None) -> int:
-    """``report_known_partitions`` to the instance of a Dagster home."""
+def report_to_home(
+    home: Path, pipe: Pipeline, stop: threading.Event | None = None, checked: CheckRun | None = None
+) -> int:
+    """``report_known_partitions`` to the instance of a Dagster home, before it the audits and what ``checked`` found."""
     with DagsterInstance.from_config(str(home)) as instance:
         report_first_checks(instance, pipe)
+        if checked is not None:
+            report_check_run(instance, pipe, checked)
         report_stored_tables(instance, pipe)
         return report_known_partitions(instance, pipe, stop)
 
@@ -67,6 +74,23 @@ def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
             instance.report_runless_asset_event(
                 AssetCheckEvaluation(key_of(table), name, result.passed, metadata, severity=AssetCheckSeverity.ERROR)
             )
+
+
+def report_check_run(instance: DagsterInstance, pipe: Pipeline, run: CheckRun) -> int:
+    """Report the results of a check run that was none of Dagster's; how many there are."""
+    count = 0
+    for place in places(pipe.settings, load_catalog().tables).values():
+        mine = [outcome for outcome in run.outcomes if outcome.check_id == place.check.id]
+        result = check_result(mine, key_of(place.table), place.name, pipe.settings, run.run_id)
+        if result is not None and not place.of_partitions:
+            instance.report_runless_asset_event(
+                AssetCheckEvaluation(
+                    key_of(place.table), place.name, result.passed, result.metadata,
+                    severity=result.severity, description=result.description,
+                )
+            )  # fmt: skip
+            count += 1
+    return count
 
 
 def report_stored_tables(instance: DagsterInstance, pipe: Pipeline) -> int:

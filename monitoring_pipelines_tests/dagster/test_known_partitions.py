@@ -7,7 +7,9 @@ from dagster import AssetCheckKey, AssetKey
 from monitoring_pipelines import pipeline
 from monitoring_pipelines.orchestration.asset_checks import predicate
 from monitoring_pipelines.orchestration.catalog import load_catalog
+from monitoring_pipelines.orchestration.check_specs import places
 from monitoring_pipelines.orchestration.known_partitions import (
+    report_check_run,
     report_first_checks,
     report_known_partitions,
     report_stored_tables,
@@ -15,6 +17,8 @@ from monitoring_pipelines.orchestration.known_partitions import (
 from monitoring_pipelines.orchestration.metadata import key_of
 from monitoring_pipelines.orchestration.partitions import DAY, HOUR
 from monitoring_pipelines.partition_keys import day_key, hour_key
+from monitoring_pipelines.quality.runs import execute
+from monitoring_pipelines.state import StateStore
 from monitoring_pipelines_tests.dagster.conftest import NOW, add_late_task, hour
 
 
@@ -59,6 +63,21 @@ def test_audits_have_a_result_before_the_first_run(site, instance):
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     assert set(found) == set(keys)
     assert all(record.event.asset_check_evaluation.passed for record in found.values())
+
+
+def test_results_of_a_check_run_from_the_command_line_are_those_of_the_asset_checks(site, instance):
+    run = execute(site.pipe, StateStore.of(site.pipe.settings), "full")
+    judged = places(site.pipe.settings, load_catalog().tables)
+    answered = {
+        outcome.check_id: outcome.status == "passed"
+        for outcome in run.outcomes
+        if outcome.status in ("passed", "findings", "error") and outcome.check_id in judged
+    }
+    assert report_check_run(instance, site.pipe, run) == len(answered)
+    keys = {check: AssetCheckKey(key_of(judged[check].table), judged[check].name) for check in answered}
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
+    assert {c: found[k].event.asset_check_evaluation.passed for c, k in keys.items()} == answered
+    assert False in answered.values()
 
 
 def test_tables_filled_outside_of_a_run_are_no_missing_upstream(site, instance):

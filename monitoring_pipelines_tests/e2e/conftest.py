@@ -88,7 +88,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     write_configuration(folder, NOW, days=DAYS)
     settings, clock = load_settings(folder.config), FixedClock(NOW)
     create_journal(settings, str(settings.source("tktool").repair_dsn()))
-    pipe = first_run(settings, clock, lambda _line: None)
+    pipe = first_run(settings, clock, lambda _line: None).pipe
     state = StateStore.of(settings)
     checks.record_unexecuted(
         state, "quick", "missed", NOW - timedelta(hours=1), NOW, reason="the product was not running"

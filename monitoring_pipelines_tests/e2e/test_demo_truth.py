@@ -77,7 +77,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, World]:
     folder = tmp_path_factory.mktemp("truth")
     world = generate(DAYS, 21, NOW, scale=SCALE, folder=folder).world
     settings = load_settings(configure(folder, f"sqlite:///{folder}/waverless.db"))
-    pipe = first_run(settings, FixedClock(NOW), lambda _line: None)
+    pipe = first_run(settings, FixedClock(NOW), lambda _line: None).pipe
     yield pipe, world
     world.close()
 
@@ -123,7 +123,7 @@ def test_ticks_over_a_live_mariadb_end_in_the_truth(mariadb_db, tmp_path: Path) 
     world = generate(0.1, 4, NOW, scale=scale, mysql_dsn=mariadb_db.dsn).world
     clock = FixedClock(NOW)
     settings = load_settings(configure(tmp_path, mariadb_db.dsn))
-    pipe = first_run(settings, clock, lambda _line: None)
+    pipe = first_run(settings, clock, lambda _line: None).pipe
     for _ in range(12):
         for _ in range(5):
             clock.advance(60)
