@@ -75,7 +75,8 @@ class TableCycle:
     #: Digests the store knows of rows that may be asked for, by row id.
     known: dict[int, int] = field(default_factory=dict)
     batches: list[Staged] = field(default_factory=list)
-    arrow: list[Any] = field(default_factory=list)
+    #: Their rows, in the memory of the connection that typed them.
+    rows: list[duckdb.DuckDBPyRelation] = field(default_factory=list)
     rows_read: int = 0
     #: Longest query of the cycle, rows included (C-118).
     slowest_query_s: float = 0.0
@@ -141,7 +142,7 @@ def extract_cycle(
     try:
         stored = _stored(settings, source, warehouse, began)
         marks = stored.marks
-        with ExitStack() as stack:
+        with ExitStack() as kept, ExitStack() as stack:
             if not marks:
                 result.first_load = True
                 marks = _first_load(settings, source, warehouse, clock, began, log)
@@ -150,17 +151,18 @@ def extract_cycle(
             result.paused_s = guard.wait(connection)
             result.clock_offset_s = clock_offset(connection, clock)
             tables = _tables(source, connection, marks)
-            memory = stack.enter_context(duckdb.connect(":memory:", config={"threads": 1}))
+            memory = kept.enter_context(duckdb.connect(":memory:", config={"threads": 1}))
             for table in tables:
                 name = (table.mapping.table, table.mapping.entity)
                 table.open_keys, table.known = stored.open_keys.get(name, []), stored.known.get(name, {})
-                with memory.cursor() as own:  # what it stages ends with it
-                    _read(settings, source, connection, own, table, began)
+                own = kept.enter_context(memory.cursor())  # names in it are the table's own
+                _read(settings, source, connection, own, table, began)
                 result.tables[name] = table
-        with warehouse.writer(f"extract {source.id}") as con, transaction(con):
-            if sum(table.rows_read for table in result.tables.values()) < FEW_ROWS:
-                on_one_thread(con)
-            _write(con, settings, source, result, began)
+            stack.close()
+            with warehouse.writer(f"extract {source.id}") as con, transaction(con):
+                if sum(table.rows_read for table in result.tables.values()) < FEW_ROWS:
+                    on_one_thread(con)
+                _write(con, settings, source, result, began)
     except ProductError as error:
         _record(warehouse, source.id, began, error)
         raise
@@ -388,7 +390,7 @@ def _read(
     settings: Settings, source: SourceSettings, connection: SourceConnection, memory: duckdb.DuckDBPyConnection,
     table: TableCycle, began: datetime,
 ) -> None:  # fmt: skip
-    """Read and type the rows of one table in ``memory``; they are kept as Arrow until the writer lock is taken."""
+    """Read and type the rows of one table in ``memory``; they stay there until the writer lock is taken."""
     overlap = timedelta(seconds=settings.extract.overlap_s)
     horizon = began + timedelta(seconds=settings.extract.future_tolerance_s)
     unique = bool(table.plan.key_sql) and table.info.unique_key([c.strip('`"') for c in table.plan.key_sql])
@@ -402,11 +404,13 @@ def _read(
         )
         if staged.rows:
             table.batches.append(staged)
-            table.arrow.append(memory.execute(f'SELECT * FROM "{staged.relation}"').to_arrow_table())
             table.mark = table.mark.with_times(_greatest(memory, table.plan, staged.relation, horizon))
             key = entities()[table.plan.entity].key[0]
             seen.update(row[0] for row in memory.execute(f'SELECT "{key}" FROM "{staged.relation}"').fetchall())
             ids.extend(_ids(memory, staged.relation))
+            kept = f"kept_{len(table.rows)}"
+            memory.execute(f'ALTER TABLE "{staged.relation}" RENAME TO "{kept}"')
+            table.rows.append(memory.sql(f'SELECT * FROM "{kept}"'))
         memory.execute('DELETE FROM "stage"')
 
     def take(condition: str | None) -> None:
@@ -497,16 +501,24 @@ def _write(
     _write_settings(con, settings, source, result)
     state = con.execute("SELECT raw_from FROM meta.source_state WHERE source_id = ?", [source.id]).fetchone()
     for table in result.tables.values():
-        for staged, rows in zip(table.batches, table.arrow, strict=True):
-            con.register("typed_rows", rows)
+        is_whole = _conditions(table, timedelta(0)) == [None]
+        if is_whole:
+            con.execute("CREATE OR REPLACE TEMP TABLE read_key (key_hash UBIGINT)")
+        for staged, rows in zip(table.batches, table.rows, strict=True):
+            # DuckDB hands the rows over itself; importing pyarrow for it would cost 0.2 CPU-s.
+            con.register("typed_rows", rows.__arrow_c_stream__())
             con.execute(f'CREATE OR REPLACE TEMP TABLE "{staged.relation}" AS SELECT * FROM typed_rows')
             con.unregister("typed_rows")
+            if is_whole and staged is table.batches[0]:
+                con.execute(
+                    f'INSERT INTO read_key SELECT key_hash FROM "{staged.relation}" WHERE coalesce("{INSIDE}", true)'
+                )
             again = state[0] if state and table.strategy in ("full", "rescan") else None
             table.written.add(apply_batch(con, staged, began, again))
-        if _conditions(table, timedelta(0)) == [None]:
+        if is_whole:
             table.deleted = _delete_missing(con, source.id, table, began)
         store_mark(con, source.id, table.mark, began)
-        table.arrow.clear()
+        table.rows.clear()
     if any(entity == "worker" for _, entity in result.tables):
         write_polls(con, source.id, began)
     con.execute("INSERT OR IGNORE INTO meta.source_state (source_id) VALUES (?)", [source.id])
@@ -519,13 +531,8 @@ def _write(
 
 
 def _delete_missing(con: duckdb.DuckDBPyConnection, source_id: str, table: TableCycle, began: datetime) -> int:
-    """Tables read whole show deletions in the same cycle (E-608, E-610)."""
+    """Tables read whole show deletions in the same cycle (E-608, E-610); ``read_key`` holds what was read."""
     entity = table.mapping.entity
-    con.execute("CREATE OR REPLACE TEMP TABLE read_key (key_hash UBIGINT)")
-    for rows in table.arrow[:1]:
-        con.register("typed_rows", rows)
-        con.execute(f'INSERT INTO read_key SELECT key_hash FROM typed_rows WHERE coalesce("{INSIDE}", true)')
-        con.unregister("typed_rows")
     gone = con.execute(
         f'SELECT key_hash FROM raw."{entity}" WHERE source_id = ? AND src_table = ? '
         "AND coalesce(deleted_reason, 'soft') = 'soft' AND key_hash NOT IN (SELECT key_hash FROM read_key)",

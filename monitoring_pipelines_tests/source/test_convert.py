@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from monitoring_pipelines.config.schema import ColumnMapping, SourceSettings, TableMapping
+from monitoring_pipelines.source import convert as conversion
 from monitoring_pipelines.source.convert import convert, create_stage, load_stage, zone_shifts
 from monitoring_pipelines.source.inspect import ColumnType
 from monitoring_pipelines.source.select import INVALID_TIME, build_select
@@ -166,3 +167,41 @@ def test_zone_rules_of_the_past_are_known() -> None:
     assert len(zone_shifts("Asia/Shanghai")) > 1
     found = _one("task", "created_at", _wall("1988-07-01 09:00:00"), "datetime", time="naive_local")
     assert found == (datetime(1988, 7, 1), [])
+
+
+_TRANSPORTED: list[tuple[Any, ...]] = [
+    (1, "plain", None),
+    (None, None, 0),
+    (-(2**63), "", 2**63 - 1),
+    (1_152_921_504_606_846_975, 'a "quoted" \\ line\nwith\ttab', True),
+    (2, "NUL \x00 inside, \x01 \x7f \u2028, \\u0041 and 😀 工作", None),
+    (3, b"bytes \xff are replaced", 4),
+    (4, Decimal("1.50"), 5),
+    (5, "null", 6),
+]
+
+
+@pytest.mark.parametrize("few_rows", [0, len(_TRANSPORTED)])
+def test_staged_values_are_those_of_the_driver_however_many_rows_there_are(
+    few_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "JSON_ROWS", few_rows)
+    columns = [("n", "BIGINT"), ("t", "VARCHAR"), ("m", "BIGINT")]
+    with duckdb.connect(":memory:") as con:
+        con.execute("CREATE TABLE stage (n BIGINT, t VARCHAR, m BIGINT)")
+        load_stage(con, "stage", columns, _TRANSPORTED)
+        stored = con.execute("SELECT * FROM stage").fetchall()
+    texts = [row[1] for row in _TRANSPORTED]
+    texts[5], texts[6] = "bytes \ufffd are replaced", "1.50"
+    assert stored == [
+        (n, text, m if m is None else int(m)) for (n, _, m), text in zip(_TRANSPORTED, texts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("few_rows", [0, 1])
+def test_an_integer_that_does_not_fit_is_an_error_and_no_null(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "JSON_ROWS", few_rows)
+    with duckdb.connect(":memory:") as con:
+        con.execute("CREATE TABLE stage (n BIGINT)")
+        with pytest.raises((OverflowError, duckdb.Error)):
+            load_stage(con, "stage", [("n", "BIGINT")], [(2**63,)])
