@@ -5,6 +5,8 @@ What belongs here: lengths of time, sizes and shares as text. What does not: ins
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from monitoring_pipelines.said import said
@@ -52,6 +54,28 @@ def number(value: Any) -> str:
     if value.is_integer() or abs(value) >= 1000:
         return str(round(value))
     return f"{value:.{1 if abs(value) >= 10 else 4}f}".rstrip("0").rstrip(".")
+
+
+#: Words of English sentences that count, as they are for one.
+_ONE = {
+    "tasks": "task", "rows": "row", "outputs": "output", "anomalies": "anomaly", "alerts": "alert", "messages": "message",
+    "runs": "run", "are": "is", "were": "was", "have": "has", "belong": "belongs", "wait": "waits", "run": "runs",
+}  # fmt: skip
+_COUNTED = re.compile(
+    r"\{(\w+)\} ((?:[a-z]+ )*?)(tasks|rows|outputs|anomalies|alerts|messages|runs)\b(?: (are|were|have|belong|wait|run)\b)?"
+)
+
+
+def counted(template: str, values: Mapping[str, Any]) -> str:
+    """A template of an English sentence for these values: of one, ``{n} rows have …`` says ``{n} row has …``."""
+
+    def of_one(found: re.Match[str]) -> str:
+        name, described, noun, verb = found.groups()
+        if str(values.get(name)) != "1":
+            return found[0]
+        return f"{{{name}}} {described}{_ONE[noun]}" + (f" {_ONE[verb]}" if verb else "")
+
+    return _COUNTED.sub(of_one, template)
 
 
 class Figure:

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitoring_pipelines.alerts.book import Row
-from monitoring_pipelines.readable import size, span
+from monitoring_pipelines.readable import counted, size, span
 
 _TEXTS: dict[str, tuple[str, str]] = {
     # key: (zh-CN, en)
@@ -95,7 +95,7 @@ class Words:
     def say(self, key: str, **values: Any) -> str:
         """One fixed text."""
         text = _TEXTS[key][0 if self.language == "zh-CN" else 1]
-        return text.format(**values) if values else text
+        return counted(text, values).format(**values) if values else text
 
     def severity(self, word: str) -> str:
         """A severity: the word, with its translation."""

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.quality.model import CheckOutcome, CheckStatus, Finding
 from monitoring_pipelines.quality.registry import Check
+from monitoring_pipelines.readable import counted
 from monitoring_pipelines.severity import BandLimits, Severity, highest
 from monitoring_pipelines.warehouse.check_sql import query
 
@@ -152,9 +153,10 @@ class CheckContext:
         """Length of the window in whole hours."""
         return int((self.window_to - self.window_from) / timedelta(hours=1))
 
-    def say(self, zh: str, en: str) -> str:
-        """The text in the configured language."""
-        return zh if self.settings.language == "zh-CN" else en
+    def say(self, zh: str, en: str, **values: Any) -> str:
+        """The text in the configured language, with values for ``{name}``."""
+        template = zh if self.settings.language == "zh-CN" else counted(en, values)
+        return template.format(**values) if values else template
 
     def rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of ``dbt_like_sql/checks/<name>.sql``.

@@ -215,4 +215,4 @@ def test_an_alert_about_missing_outputs_says_what_repair_has_done(world):
             ))  # fmt: skip
     world.check("full", ("critical", "2 outputs are missing"))
     world.run(10)
-    assert "- Repair: plan P1 (applied): 1 tasks repaired, 1 left" in texts(world)[0]
+    assert "- Repair: plan P1 (applied): 1 task repaired, 1 left" in texts(world)[0]

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring_pipelines.alerts.rules.table import SHIPPED, Rule, shipped
 from monitoring_pipelines.alerts.wording import words_of
-from monitoring_pipelines.readable import size, span
+from monitoring_pipelines.readable import counted, size, span
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,26 @@ def test_a_message_gives_value_and_threshold_in_the_same_words() -> None:
     words = words_of("en", "UTC", datetime(2026, 1, 1))
     assert words._value({"value": 754.0, "threshold": 600.0, "unit": "s"}) == "12 min 34 s (threshold 10 min)"
     assert words._value({"value": 3.5e9, "threshold": 3e9, "unit": "bytes"}) == "3.26 GiB (threshold 2.79 GiB)"
+
+
+@pytest.mark.parametrize(
+    ("template", "of_one", "of_two"),
+    [
+        (
+            "{n} succeeded tasks have no end time",
+            "1 succeeded task has no end time",
+            "2 succeeded tasks have no end time",
+        ),
+        ("{n} outputs belong to no task", "1 output belongs to no task", "2 outputs belong to no task"),
+        ("{a} of {n} tasks failed", "{a} of 1 task failed", "{a} of 2 tasks failed"),
+        ("{x}: {n} tasks wait", "{x}: 1 task waits", "{x}: 2 tasks wait"),
+    ],
+)
+def test_one_thing_is_counted_as_one(template: str, of_one: str, of_two: str) -> None:
+    values = {"a": "{a}", "x": "{x}"}
+    assert [counted(template, {"n": n} | values).format(n=n, **values) for n in (1, "1", 2)] == [of_one, of_one, of_two]
+
+
+def test_a_text_of_the_source_that_counts_badly_stays_as_it_is() -> None:
+    rule = Rule("x.y", (), "job failed: {error}", "")
+    assert rule.text("en", {"error": "deleted 1 rows"}) == "job failed: deleted 1 rows"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from monitoring_pipelines.readable import Figure
+from monitoring_pipelines.readable import Figure, counted
 from monitoring_pipelines.severity import Severity, rank
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Rule:
     def text(self, language: str, values: Mapping[str, Any]) -> str:
         """The sentence of a message; names that ``values`` lacks show as ``–``, one that is unknown at its end is left out."""
         shown = {name: Figure(value, language) for name, value in values.items() if value is not None}
-        text = (self.zh if language == "zh-CN" else self.en).format_map(_Dashes(shown))
-        return _UNKNOWN_END.sub("", text)
+        template = self.zh if language == "zh-CN" else counted(self.en, values)
+        return _UNKNOWN_END.sub("", template.format_map(_Dashes(shown)))
 
 
 #: What ends a sentence of which the last part is not known.
@@ -121,7 +121,7 @@ SHIPPED: tuple[Rule, ...] = (
         "近 24 小时 {ended} 个任务中 {completed} 个成功（{value:share}，下限 {threshold:share}）", op="<",
     ),
     Rule(
-        "tasks.timeouts", _one("high", 0), "{value} tasks are over their time limit or were timed out in the last hour",
+        "tasks.timeouts", _one("high", 0), "{value} tasks are over the time limit or timed out in the last hour",
         "{value} 个任务超过时限，或在近一小时内超时",
     ),
     # -- jobs (C-340, C-341) ------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ SHIPPED: tuple[Rule, ...] = (
     ),
     Rule("self.config", _one("low"), "{problem}", "{problem}"),
     Rule(
-        "self.plausibility", _one("high", 0), "{source}: {value} rows of statistics contradict themselves ({reason:said})",
+        "self.plausibility", _one("high", 0), "{source}: {value} contradictory rows of statistics ({reason:said})",
         "{source}：{value} 行统计自相矛盾（{reason:said}）",
     ),
     Rule(

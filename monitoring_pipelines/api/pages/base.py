@@ -29,7 +29,7 @@ from monitoring_pipelines.api.answers import to_json
 from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.strings import COMMON
 from monitoring_pipelines.api.services import Services, services_of
-from monitoring_pipelines.readable import span
+from monitoring_pipelines.readable import counted, span
 from monitoring_pipelines.said import said
 from monitoring_pipelines.state.store import StateUnavailable
 
@@ -89,7 +89,7 @@ class View:
     def t(self, key: str, **values: Any) -> str:
         """The text of ``key`` in the reader's language."""
         text = strings_in(self.language)[key]
-        return text.format(**values) if values else text
+        return counted(text, values).format(**values) if values else text
 
     def knows(self, key: str) -> bool:
         """Whether there is a text for ``key``."""

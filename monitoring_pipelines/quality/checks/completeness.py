@@ -106,7 +106,7 @@ def duplicates(ctx: CheckContext) -> CheckOutcome:
     oldest = [row["task_key"] for row in sorted(examples, key=lambda row: (row["effective_end"], row["task_key"]))]
     examples.sort(key=lambda row: (-row["surplus"], row["task_key"]))
     shown = [{name: row[name] for name in ("task_key", "valid_rows", "surplus")} for row in examples[:10]]
-    message = ctx.say(f"重复的输出记录 {counted.duplicate_rows} 条", f"{counted.duplicate_rows} surplus output rows")
+    message = ctx.say("重复的输出记录 {n} 条", "{n} surplus output rows", n=counted.duplicate_rows)
     details = metrics | {"examples": shown}
     found = ctx.finding("medium", message, details, oldest)
     return ctx.outcome(findings=[found], metrics=metrics)

@@ -81,7 +81,7 @@ def ratio(ctx: CheckContext) -> CheckOutcome:
         return ctx.outcome("insufficient_data", metrics=metrics)
     if value is not None and value <= Fraction(str(ctx.settings.checks.ratio_max)):
         return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{tasks} 个任务有 {outputs} 条输出记录", f"{outputs} output rows for {tasks} tasks") + (
+    message = ctx.say("{n} 个任务有 {rows} 条输出记录", "{rows} output rows for {n} tasks", n=tasks, rows=outputs) + (
         "" if value is None else f" ({metrics['ratio']})"
     )
     return ctx.outcome(findings=[ctx.finding("medium", message, metrics)], metrics=metrics)

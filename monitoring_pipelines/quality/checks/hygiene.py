@@ -38,7 +38,7 @@ def orphans(ctx: CheckContext) -> CheckOutcome:
     metrics: dict[str, Any] = {"orphan_outputs": len(lost), "outputs_of_deleted_tasks": len(deleted)}
     if not lost:
         return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{len(lost)} 条输出没有对应的任务", f"{len(lost)} outputs belong to no task")
+    message = ctx.say("{n} 条输出没有对应的任务", "{n} outputs belong to no task", n=len(lost))
     details = {
         "count": len(lost), "outputs_of_deleted_tasks": len(deleted),
         "examples": [{"output_key": row["output_key"], "task_key": row["task_key"]} for row in lost[:10]],
@@ -86,7 +86,7 @@ def wrong_status(ctx: CheckContext) -> CheckOutcome:
     metrics = {"outputs_of_unsuccessful": count}
     if not count:
         return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{count} 条输出属于未成功的任务", f"{count} outputs belong to tasks that did not succeed")
+    message = ctx.say("{n} 条输出属于未成功的任务", "{n} outputs belong to tasks that did not succeed", n=count)
     details = {"count": count, "by_status": dict(sorted(by_status.items()))}
     examples = sorted(found_at, key=lambda key: (found_at[key], key))
     return ctx.outcome(findings=[ctx.finding("low", message, details, examples)], metrics=metrics)
@@ -125,7 +125,7 @@ def _count(
     metrics: dict[str, Any] = {name: row["tasks"]} | ({"column_length": length} if length else {})
     if not row["tasks"]:
         return ctx.outcome(metrics=metrics)
-    message = ctx.say(f"{row['tasks']} 个{text[0]}", f"{row['tasks']} {text[1]}")
+    message = ctx.say(f"{{n}} 个{text[0]}", f"{{n}} {text[1]}", n=row["tasks"])
     details = {"count": row["tasks"]} | ({"column_length": length} if length else {})
     return ctx.outcome(findings=[ctx.finding(severity, message, details, row["examples"] or [])], metrics=metrics)
 
@@ -148,7 +148,7 @@ def bad_times(ctx: CheckContext) -> CheckOutcome:
     if not kinds:
         return ctx.outcome(metrics=metrics)
     count = sum(kinds.values())
-    message = ctx.say(f"{count} 行的时间不合理", f"{count} rows have times that cannot be right")
+    message = ctx.say("{n} 行的时间不合理", "{n} rows have times that cannot be right", n=count)
     found = ctx.finding("low", message, {"count": count, "by_kind": kinds}, dict.fromkeys(examples))
     return ctx.outcome(findings=[found], metrics=metrics)
 
@@ -164,7 +164,7 @@ def status_mismatch(ctx: CheckContext) -> CheckOutcome:
     if not rows:
         return ctx.outcome(metrics=metrics)
     message = ctx.say(
-        f"{len(rows)} 个本地成功的任务在远端失败", f"{len(rows)} tasks succeeded here and failed at the remote service"
+        "{n} 个本地成功的任务在远端失败", "{n} tasks succeeded here and failed at the remote service", n=len(rows)
     )
     details = {
         "count": len(rows),
