@@ -12,7 +12,7 @@ from dagster import FreshnessPolicy
 
 #: Filled by the minute tick. A few missed ticks are normal (restart, a slow source).
 EVERY_MINUTE = FreshnessPolicy.time_window(fail_window=timedelta(minutes=15), warn_window=timedelta(minutes=5))
-#: Written by the minute tick while there are inputs, and by the hourly job in any case.
+#: Reported by the hourly job; of minutes also by the tick while there are inputs.
 EVERY_HOUR = FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(hours=2))
 #: Yesterday's partition follows the close of its last hour by minutes; 06:00 UTC leaves room for a late source.
 EVERY_DAY = FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=6), timezone="UTC")

@@ -16,6 +16,7 @@ from monitoring_pipelines_tests.dagster.conftest import NOW, Site, add_late_task
 
 MINUTE = AssetKey(["mart", "endpoint_minute_stats"])
 HOURLY = AssetKey(["mart", "endpoint_hourly_stats"])
+DAILY = AssetKey(["mart", "endpoint_daily_stats"])
 
 
 def tick(site, instance, **advance):
@@ -101,6 +102,17 @@ def test_late_row_restates_hour_and_day_in_the_same_cycle(site, instance):
     assert day_after[0] == day_before[0] + 1
     assert day_after[1] > day_before[1]
     assert hour_key(hour(3)) in materialized(result, HOURLY)
+
+
+def test_audits_stay_visible_while_the_hour_goes_on(site, instance):
+    """A tick reports an open hour and day once; Dagster hides the checks of a table that is materialized again."""
+    assert tick(site, instance, hours=1, minutes=1).success
+    first = tick(site, instance, minutes=1)
+    assert [materialized(first, key) for key in (HOURLY, DAILY)] == [[], []]
+    assert materialized(first, MINUTE) == [hour_key(hour(-1))]
+    assert hour_key(hour(-1)) in instance.get_materialized_partitions(HOURLY)
+    closed = tick(site, instance, hours=1)
+    assert materialized(closed, HOURLY) == [hour_key(hour(-1)), hour_key(hour(-2))]
 
 
 def test_gap_of_downtime_is_healed_by_the_next_tick(site, instance):

@@ -17,9 +17,11 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
+    AssetRecordsFilter,
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
+    DagsterInstance,
     LastPartitionMapping,
     MaterializeResult,
     ResourceParam,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 HOURS_PER_RUN = 168
 DAYS_PER_RUN = 31
 PROGRESS_EVERY_S = 10.0
+MINUTE_TABLES = frozenset(family.table("minute") for family in FAMILIES.values())
 
 
 def build_mart_assets(catalog: dict[str, "Table"], known: set[str], partitions: Partitions) -> list[AssetsDefinition]:
@@ -74,7 +77,7 @@ def _spec(name: str, family: Family, catalog: dict[str, "Table"], tables: set[st
     finer = {family.table("hour"): family.table("minute"), family.table("day"): family.table("hour")}.get(name)
     if finer is not None:
         metadata["dagster/column_lineage"] = column_lineage(catalog[name], catalog[finer])
-    policy = EVERY_MINUTE if family.name == ENDPOINT else EVERY_HOUR
+    policy = EVERY_MINUTE if name == FAMILIES[ENDPOINT].table("minute") else EVERY_HOUR
     return AssetSpec(
         key_of(name),
         deps=asset_deps(catalog[name], tables),
@@ -179,6 +182,12 @@ def partition_of(window: "WindowDone") -> str:
     return day_key(window.start) if window.end - window.start >= DAY else hour_key(window.start)
 
 
+def is_reported(instance: DagsterInstance, table: str, partition: str) -> bool:
+    """Whether Dagster knows of a materialization of the partition."""
+    wanted = AssetRecordsFilter(key_of(table), asset_partitions=[partition])
+    return bool(instance.fetch_materializations(wanted, limit=1).records)
+
+
 def _window_run(core: list[AssetKey]) -> AssetsDefinition:
     @asset(
         key=["meta", "window_run"],
@@ -197,15 +206,20 @@ def _window_run(core: list[AssetKey]) -> AssetsDefinition:
         """One row per computed window: what the statistics tables were computed from, when, and what it changed.
 
         Closes the minutes that may be closed (M-801), then computes every hour and day that is due, oldest first. Each
-        computed partition is reported as a materialization of its ``mart`` table.
+        computed partition is reported as a materialization of its ``mart`` table; a row of an hour or a day that still
+        goes on is reported once: Dagster hides what the audits found as soon as the table is materialized again.
         """
         from monitoring_pipelines import pipeline
 
         with retry_once(context):
             result = pipeline.compute_due(pipeline_of(context, warehouse, source, clock))
+        now = clock.now()
         with many_events(context.instance, context.run.run_id):
             for window in result.windows:
                 partition = partition_of(window)
+                goes_on = window.end > now and window.table not in MINUTE_TABLES
+                if goes_on and is_reported(context.instance, window.table, partition):
+                    continue
                 context.log_event(
                     AssetMaterialization(
                         key_of(window.table), partition=partition, metadata=window_metadata(window), tags=VERSION_TAGS
