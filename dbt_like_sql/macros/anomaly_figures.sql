@@ -1,6 +1,7 @@
 /* Anomalies with an instant in the window, per endpoint and minute (E-007). An anomaly names an entity and its key; the
-   endpoint is that of the task, event, worker, snapshot or endpoint so named. The few anomalies of a window meet the
-   large tables through key_hash. Attempts and lives are named by task or worker, # and their number. */
+   endpoint is that of the task, worker, snapshot or endpoint so named; an event belongs to its task, as where it is
+   counted, also when the task is known by its events only (E-100). The few anomalies of a window meet the large tables
+   through key_hash. Attempts and lives are named by task or worker, # and their number. */
 create or replace temp macro anomaly_figures(window_start, window_end) as table
 with
 anomaly as (
@@ -25,32 +26,45 @@ worker as (
     group by source_id, worker_key
 ),
 
-placed as (
-    select
-        anomaly.source_id,
-        anomaly.bucket,
-        task.endpoint
+-- The task an anomaly is about: of its row, of an attempt, or of an event.
+of_task as (
+    select source_id, bucket, owner_key as task_key
     from anomaly
-    inner join raw.task as task
-        on
-            md5_number_lower(concat_ws(chr(31), anomaly.source_id, anomaly.owner_key)) = task.key_hash
-            and anomaly.source_id = task.source_id
-            and anomaly.owner_key = task.task_key
-    where anomaly.entity in ('task', 'task_attempt')
+    where entity in ('task', 'task_attempt')
     union all
-    select
-        anomaly.source_id,
-        anomaly.bucket,
-        coalesce(nullif(event.endpoint, ''), task.endpoint) as endpoint
+    select anomaly.source_id, anomaly.bucket, event.task_key
     from anomaly
     inner join raw.task_event as event
         on
             anomaly.key_hash = event.key_hash
             and anomaly.source_id = event.source_id
             and anomaly."key" = event.event_key
-    left join raw.task as task
-        on event.task_hash = task.key_hash and event.source_id = task.source_id and event.task_key = task.task_key
     where anomaly.entity = 'task_event'
+),
+
+placed as (
+    select
+        of_task.source_id,
+        of_task.bucket,
+        task.endpoint
+    from of_task
+    inner join raw.task as task
+        on
+            md5_number_lower(concat_ws(chr(31), of_task.source_id, of_task.task_key)) = task.key_hash
+            and of_task.source_id = task.source_id
+            and of_task.task_key = task.task_key
+    union all
+    select
+        of_task.source_id,
+        of_task.bucket,
+        task.endpoint
+    from of_task
+    inner join core.task_status as task
+        on
+            md5_number_lower(concat_ws(chr(31), of_task.source_id, of_task.task_key)) = task.task_hash
+            and of_task.source_id = task.source_id
+            and of_task.task_key = task.task_key
+            and not task.has_row
     union all
     select
         anomaly.source_id,

@@ -58,6 +58,10 @@ ALL_MAPPED: dict[str, object] = {
 #: Folder of the statements of checks.
 CHECKS = "checks"
 _TASK_HASH = "md5_number_lower(concat_ws(chr(31), source_id, task_key))"
+#: Tables that anomalies are looked for in by a number, and the key it is derived from.
+_KEY_HASHES = {
+    "raw.task": "task_key", "raw.task_event": "event_key", "raw.worker_event": "event_key", "raw.worker_snapshot": "snapshot_key",
+}  # fmt: skip
 CLAIMS = {
     "claim_task": "source_id VARCHAR, task_key VARCHAR",
     "claim_worker": "source_id VARCHAR, worker_key VARCHAR",
@@ -105,6 +109,7 @@ def run_case(path: Path, prepare: Prepare | None = None) -> CaseResult:
         of_check = path.parent.parent.name == CHECKS
         empty_warehouse(con, prepare, statistics=not of_check)
         fill(con, case)
+        _hash_keys(con)
         if of_check:
             result.problems = _check_problems(con, path.parent.name, case)
             return result
@@ -118,10 +123,16 @@ def run_case(path: Path, prepare: Prepare | None = None) -> CaseResult:
     return result
 
 
-def _check_problems(con: duckdb.DuckDBPyConnection, name: str, case: Mapping[str, Any]) -> list[str]:
-    """What differs in a case of a check's statement."""
+def _hash_keys(con: duckdb.DuckDBPyConnection) -> None:
+    """Numbers that the extraction derives from keys; a case does not name them."""
     for table in ("raw.task", "raw.task_event", "raw.task_output", "core.task_attempt", "core.task_status"):
         con.execute(f"UPDATE {table} SET task_hash = {_TASK_HASH} WHERE task_hash IS NULL")
+    for table, key in _KEY_HASHES.items():
+        con.execute(f"UPDATE {table} SET key_hash = {_TASK_HASH.replace('task_key', key)} WHERE key_hash IS NULL")
+
+
+def _check_problems(con: duckdb.DuckDBPyConnection, name: str, case: Mapping[str, Any]) -> list[str]:
+    """What differs in a case of a check's statement."""
     con.execute(
         "UPDATE raw.task SET effective_end = coalesce(ended_at, created_at) WHERE effective_end IS NULL "
         "AND status IN ('succeeded', 'failed', 'timed_out', 'cancelled')"
