@@ -19,7 +19,7 @@ spread as (
     where
         interval_.from_at < window_end
         and (interval_.to_at is null or interval_.to_at > greatest(window_start, interval_.from_at))
-        and (interval_.state = 'online' or not closed.has_attempts)
+        and interval_.state = 'online'
 )
 
 select

@@ -7,6 +7,7 @@ select
     ) as run_id,
     online.source_id,
     online.worker_key,
+    online.life_no,
     online.endpoint,
     closed.has_attempts,
     closed.from_at as first_at,

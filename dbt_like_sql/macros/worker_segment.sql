@@ -13,6 +13,7 @@ load as (
     select
         source_id,
         worker_key,
+        cast(null as bigint) as life_no,
         true as from_attempt,
         started_at as from_at,
         ended_at as to_at
@@ -22,6 +23,7 @@ load as (
     select
         source_id,
         worker_key,
+        life_no,
         false as from_attempt,
         from_at,
         to_at
@@ -43,6 +45,7 @@ busy as (
             load.source_id = run.source_id
             and load.worker_key = run.worker_key
             and load.from_attempt = run.has_attempts
+            and (load.life_no is null or load.life_no = run.life_no)
             and load.from_at < run.to_at
             and (load.to_at is null or (load.to_at > run.from_at and load.to_at > load.from_at))
 ),

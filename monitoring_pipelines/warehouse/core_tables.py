@@ -77,7 +77,7 @@ CORE_DDL: dict[str, str] = {
     "core.worker_evidence": (
         "source_id VARCHAR, worker_key VARCHAR, kind VARCHAR, first_at TIMESTAMP, last_at TIMESTAMP, "
         "first_sample_at TIMESTAMP, last_sample_at TIMESTAMP, last_snapshot_at TIMESTAMP, has_poll BOOLEAN, "
-        "endpoint VARCHAR"
+        "endpoint VARCHAR, first_snapshot_at TIMESTAMP"
     ),
     # Offline events and the first evidence after each (M-302).
     "core.worker_offline": ("source_id VARCHAR, worker_key VARCHAR, offline_at TIMESTAMP, next_at TIMESTAMP"),

@@ -132,3 +132,34 @@ def test_a_failure_leaves_keys_dirty_and_rows_as_they_were() -> None:
         con.execute("ALTER TABLE core.task_wait_moved RENAME TO task_wait")
         assert refresh_core(con, SOURCE, chunk_tasks=2).tasks == 6
         assert con.execute("SELECT count(*) FROM core.task_wait").fetchall() == [(6,)]
+
+
+def test_busy_time_from_samples_does_not_depend_on_when_the_end_of_a_worker_became_known() -> None:
+    """M-318, M-805: a later heartbeat that moves an end by silence, or is the first of all, leaves busy time as in one go."""
+    setting = {"has_task": False, "has_task_times": False, "has_task_event": False}
+    poll, sample = {"worker_key": "w", "origin": "poll", "polled_status": "busy"}, {"worker_key": "w", "is_idle": False}
+
+    def at(minutes: float) -> datetime:
+        return AS_OF + timedelta(minutes=minutes)
+
+    polls = [poll | {"at": at(2)}, poll | {"at": at(12)}, poll | {"at": at(22)}, poll | {"at": at(40)}]
+    for number, beat in enumerate((None, 12.1, 12.1, 12.2)):
+        polls[number] |= {"snapshot_key": f"p{number}", "heartbeat_at": None if beat is None else at(beat)}
+    samples = [sample | {"snapshot_key": "s1", "at": at(12)}]
+    others = [sample | {"snapshot_key": "s2", "at": at(20), "worker_key": "other"}]
+    for has_snapshots in (True, False):
+        parts = [polls[:1], [polls[1], *samples], [polls[2], *others], polls[3:]]
+        found = []
+        for in_one_go in (True, False):
+            with new_warehouse(setting | {"has_worker_snapshot": has_snapshots}) as con:
+                add_rows(con, "raw.worker", [{"worker_key": "w", "ready_at": AS_OF}])
+                for part, now in zip(parts, (3, 13, 23, 41), strict=True):
+                    for row in part:
+                        if has_snapshots or "is_idle" not in row:
+                            add_rows(con, "raw.worker_snapshot", [row])
+                    set_now(con, at(now))
+                    if not in_one_go or now == 41:
+                        refresh_core(con, SOURCE)
+                found.append(con.execute("SELECT * FROM core.worker_interval ORDER BY ALL").fetchall())
+        assert found[0] == found[1]
+        assert [row for row in found[0] if "busy" in row]

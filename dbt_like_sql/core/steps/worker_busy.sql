@@ -1,8 +1,10 @@
 /*---
 description: >
   Busy time of the claimed workers where the source maps no attempts (M-303, M-318): a sample that is not idle holds to
-  the next sample, at most the tolerance; the first sample of a life also covers the time from the life's start. Polls
-  count only if there is no snapshot feed. Recomputed from `cut_at` of each worker on.
+  the next sample, at most the tolerance; the first snapshot of a life also covers the time from the life's start. Polls
+  count only if there is no snapshot feed, and say nothing of the time before them (E-111). Pieces may outlast the life,
+  whose end is judged anew without new samples; readers cut them to the online time of the same life. Recomputed from
+  `cut_at` of each worker on.
 ---*/
 with
 sample as (
@@ -13,7 +15,8 @@ sample as (
         life.endpoint,
         life.start_at,
         life.end_at,
-        life.first_sample_at,
+        life.first_snapshot_at,
+        claim_worker.since - 2 * to_microseconds(setting.tolerance_us) as read_from,
         snapshot.origin is distinct from 'poll' as is_snapshot,
         snapshot."at",
         case when snapshot.origin = 'poll' then snapshot.polled_status = 'busy' else not snapshot.is_idle end as is_busy
@@ -35,10 +38,11 @@ sample as (
 held as (
     select
         sample.*,
-        row_number() over in_order = 1 and sample.first_sample_at >= sample."at" as is_first,
+        sample.is_snapshot
+        and row_number() over in_order = 1
+        and (sample.read_from <= sample.start_at or sample.first_snapshot_at >= sample."at") as is_first,
         least(
             coalesce(lead(sample."at") over in_order, 'infinity'::timestamp),
-            coalesce(sample.end_at, 'infinity'::timestamp),
             sample."at" + to_microseconds(setting.tolerance_us)
         ) as to_at
     from sample

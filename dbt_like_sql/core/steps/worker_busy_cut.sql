@@ -6,7 +6,9 @@ select
     life.life_no,
     case
         when claim_worker.since is null then 'infinity'::timestamp
-        when life.first_sample_at >= claim_worker.since - 2 * to_microseconds(setting.tolerance_us) then life.start_at
+        when
+            setting.has_snapshot and life.first_snapshot_at >= claim_worker.since - 2 * to_microseconds(setting.tolerance_us)
+            then life.start_at
         else claim_worker.since - 2 * to_microseconds(setting.tolerance_us)
     end as cut_at
 from step_worker_life_found as life

@@ -70,6 +70,8 @@ seen as (
             filter (where span.kind = 'proof' and span.last_sample_at >= life.from_at) as first_sample_at,
         max(least(span.last_at, life.until_at)) filter (where span.kind = 'proof' or not feed.has_feed) as last_at,
         max(span.last_snapshot_at) filter (where span.kind = 'proof') as last_snapshot_at,
+        min(greatest(span.first_snapshot_at, life.from_at))
+            filter (where span.kind = 'proof' and span.last_snapshot_at >= life.from_at) as first_snapshot_at,
         coalesce(bool_or(span.has_poll) filter (where span.kind = 'proof' or not feed.has_feed), false) as has_poll,
         coalesce(bool_or(span.has_poll), false) as is_polled,
         arg_min(span.endpoint, span.first_at) filter (where span.endpoint is not null) as endpoint
@@ -120,6 +122,7 @@ started as (
         seen.first_sample_at,
         seen.last_at,
         seen.last_snapshot_at,
+        seen.first_snapshot_at,
         coalesce(seen.has_poll, false) as has_poll,
         life.has_heartbeat or coalesce(seen.is_polled, false) as has_heartbeat,
         case
@@ -201,6 +204,7 @@ select
     known,
     last_evidence_at,
     last_snapshot_at,
+    first_snapshot_at,
     first_sample_at,
     has_poll,
     from_at,

@@ -70,7 +70,8 @@ select
     max(divided."at") filter (where divided.is_sample) as last_sample_at,
     max(divided."at") filter (where divided.is_snapshot) as last_snapshot_at,
     bool_or(divided.is_sample and not divided.is_snapshot) as has_poll,
-    arg_min(divided.endpoint, (divided."at", divided.endpoint)) filter (where divided.endpoint <> '') as endpoint
+    arg_min(divided.endpoint, (divided."at", divided.endpoint)) filter (where divided.endpoint <> '') as endpoint,
+    min(divided."at") filter (where divided.is_snapshot) as first_snapshot_at
 from divided
 cross join claim_setting as setting
 where divided."at" is not null

@@ -23,7 +23,7 @@ reach as (
 
 span as (
     select known.worker_key, known.kind, known.first_at, known.last_at, known.first_sample_at, known.last_sample_at,
-        known.last_snapshot_at, known.has_poll, known.endpoint, reach.reach_us
+        known.last_snapshot_at, known.has_poll, known.endpoint, known.first_snapshot_at, reach.reach_us
     from core.worker_evidence as known
     inner join reach
         on
@@ -33,7 +33,7 @@ span as (
     where known.source_id = $source_id
     union all
     select point.worker_key, point.kind, point.first_at, point.last_at, point.first_sample_at, point.last_sample_at,
-        point.last_snapshot_at, point.has_poll, point.endpoint, reach.reach_us
+        point.last_snapshot_at, point.has_poll, point.endpoint, point.first_snapshot_at, reach.reach_us
     from step_worker_point as point
     inner join reach on point.worker_key = reach.worker_key and point.kind = reach.kind
 ),
@@ -68,6 +68,7 @@ select
     max(last_sample_at) as last_sample_at,
     max(last_snapshot_at) as last_snapshot_at,
     coalesce(bool_or(has_poll), false) as has_poll,
-    arg_min(endpoint, (first_at, endpoint)) filter (where endpoint is not null) as endpoint
+    arg_min(endpoint, (first_at, endpoint)) filter (where endpoint is not null) as endpoint,
+    min(first_snapshot_at) as first_snapshot_at
 from numbered
 group by worker_key, kind, span_no
