@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.compensation.report import write_report
-from monitoring_pipelines.compensation.target import output_mapping
 from monitoring_pipelines.compensation.verify import Verifier
 from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.state import StateStore
@@ -19,7 +18,6 @@ from monitoring_pipelines.state import repair as store
 if TYPE_CHECKING:
     from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config.schema import Settings
-    from monitoring_pipelines.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ def after_run(settings: Settings, state: StateStore, clock: Clock, run: dict[str
         with state.begin() as con:
             store.update_run(con, run_id, verification=_verified(settings, state, clock, run["plan_id"]))
     if wrote and run["kind"] in ("apply", "resume", "rollback"):
-        extract_again(settings, state, clock, run["source_id"], run["plan_id"])
+        extract_again(settings, clock, run["source_id"])
     write_report(settings, state, run_id)
     with state.read() as con:
         return store.get_run(con, run_id)
@@ -50,8 +48,8 @@ def _verified(settings: Settings, state: StateStore, clock: Clock, plan_id: str)
         return {"not_verified": error.message}
 
 
-def extract_again(settings: Settings, state: StateStore, clock: Clock, source_id: str, plan_id: str) -> bool:
-    """Tell the warehouse which outputs are repaired, read the source, bring statistics up to date (R-412).
+def extract_again(settings: Settings, clock: Clock, source_id: str) -> bool:
+    """Read the source again, after its journal, which says which outputs are repaired; bring statistics up to date (R-412).
 
     Returns:
         False when that has to wait for the next tick; the run stays what it is.
@@ -62,40 +60,8 @@ def extract_again(settings: Settings, state: StateStore, clock: Clock, source_id
     if source_id not in loaded_sources(pipe):
         return False
     try:
-        _tell_origins(pipe, state, source_id, plan_id)
         tick(pipe, only=[source_id])
     except ProductError as error:
         log.warning("%s: statistics follow with the next tick: %s", source_id, error.message)
         return False
     return True
-
-
-def _tell_origins(pipe: Pipeline, state: StateStore, source_id: str, plan_id: str) -> None:
-    """Keys of inserted rows as the warehouse knows outputs: repaired, placeholder, or removed again."""
-    from monitoring_pipelines.warehouse.output_refresh import forget_repaired, record_repaired
-
-    mapping = output_mapping(pipe.settings.source(source_id))
-    column = mapping.columns["output_key"].column
-    if column is None:
-        return  # a computed key: the rows count as the application's
-    with state.read() as con:
-        rows = store.journal_rows(con, plan_id=plan_id)
-        placeholders = store.placeholder_keys(con, source_id)
-    keys: dict[str, set[str]] = {"repair": set(), "placeholder": set(), "gone": set()}
-    # Ids of two processes are in no order within a millisecond; a row is inserted before it is removed.
-    for row in sorted(rows, key=lambda row: (row["at"], row["op"] != "insert")):
-        image = row["after"] or row["before"] or {}
-        key = next((value for name, value in image.items() if name.lower() == column.lower()), None)
-        if key is None or row["state"] != "committed":
-            continue
-        for found in keys.values():
-            found.discard(key)
-        origin = "placeholder" if row["natural_key"] in placeholders else "repair"
-        keys["gone" if row["op"] != "insert" else origin].add(key)
-    now = pipe.clock.now()
-    with pipe.warehouse.writer("repaired outputs") as con:
-        for origin in ("repair", "placeholder"):
-            if keys[origin]:
-                record_repaired(con, source_id, sorted(keys[origin]), now, origin)
-        if keys["gone"]:
-            forget_repaired(con, source_id, sorted(keys["gone"]), now)

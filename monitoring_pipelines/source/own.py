@@ -1,4 +1,5 @@
-"""What the product knows of itself, read from its state store like a source: runs of its own jobs, messages, samples.
+"""What the product knows of itself, read from its state store like a source: runs of its own jobs, messages, samples,
+and which outputs repair wrote.
 
 What belongs here: which rows are moved, and moving them and the marks in one transaction (E-602, E-124). What does not:
 writing those rows (``state``, ``collect``, ``alerts``), and statistics, which see them like mapped rows.
@@ -69,6 +70,7 @@ def move_own_rows(settings: Settings, warehouse: Warehouse, clock: Clock, store:
     Raises:
         StateUnavailable: It cannot be opened; nothing was changed.
     """
+    from monitoring_pipelines.source.own_repairs import tell_repairs
     from monitoring_pipelines.state.store import StateStore
 
     moved = Moved()
@@ -80,14 +82,17 @@ def move_own_rows(settings: Settings, warehouse: Warehouse, clock: Clock, store:
         now = clock.now()
         with state.read() as con:
             collected = _collected(con)
-            with warehouse.writer("own rows") as own, transaction(own):
+            with warehouse.writer("own rows") as own:
+                with transaction(own):
+                    if number == 0:
+                        _move_runs(own, con, now, moved)
+                        _move_notifications(own, con, now, moved)
+                        _store_intervals(own, settings)
+                    _move_collected(own, collected, now, moved)
+                    known = {SELF, *(row[1] for row in collected)} - read_elsewhere
+                    _advance(own, settings, known | _known(own) - read_elsewhere, now)
                 if number == 0:
-                    _move_runs(own, con, now, moved)
-                    _move_notifications(own, con, now, moved)
-                    _store_intervals(own, settings)
-                _move_collected(own, collected, now, moved)
-                known = {SELF, *(row[1] for row in collected)} - read_elsewhere
-                _advance(own, settings, known | _known(own) - read_elsewhere, now)
+                    _set_mark(own, "repair_run", tell_repairs(own, con, settings, _since(own, "repair_run"), now), now)
         _mark_moved(state, [row[0] for row in collected], now)
         if len(collected) < BATCH:
             break

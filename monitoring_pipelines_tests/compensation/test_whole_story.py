@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from monitoring_pipelines.alerts import engine
@@ -24,6 +26,11 @@ def open_alerts(shop):
     return rows
 
 
+def origins(pipe):
+    with pipe.warehouse.reader("test") as con:
+        return dict(con.execute("SELECT task_key, origin FROM raw.task_output").fetchall())
+
+
 def test_gap_alert_repair_resolved_rollback(shop, pipe):
     for key in ("a", "b", "c"):
         shop.task(key)
@@ -39,9 +46,7 @@ def test_gap_alert_repair_resolved_rollback(shop, pipe):
     approve(shop.settings, shop.state, shop.clock, plan["plan_id"], "bob")
     run = after_run(shop.settings, shop.state, shop.clock, shop.applier().apply(plan["plan_id"], "carl"))
     assert run["verification"]["after"] == {"settled": 3, "with_output": 2, "rate_pct": 66.67}
-    with pipe.warehouse.reader("test") as con:
-        origins = dict(con.execute("select task_key, origin from raw.task_output").fetchall())
-    assert origins == {"a": "repair", "c": "app"}
+    assert origins(pipe) == {"a": "repair", "c": "app"}
 
     shop.clock.advance(60)
     runs.execute(pipe, shop.state, "full")
@@ -65,3 +70,32 @@ def test_gap_alert_repair_resolved_rollback(shop, pipe):
     engine.tick(pipe, shop.state, shop.clock.now())
     (alert,) = open_alerts(shop)
     assert alert["task_ids"] == ["a"]
+
+
+def test_repaired_rows_stay_those_of_a_repair_when_its_process_was_killed_or_the_warehouse_is_gone(shop, pipe):
+    """R-412: the journal knows them; nothing depends on what follows a run."""
+    for key in ("a", "b"):
+        shop.task(key)
+    shop.output("b")
+    tick(pipe)
+    plan = shop.plan()
+    approve(shop.settings, shop.state, shop.clock, plan["plan_id"], "bob")
+    shop.applier().apply(plan["plan_id"], "carl")  # and no ``after_run``
+    with pipe.warehouse.writer("test") as con:  # a cycle that could not tell, but has read the rows
+        con.execute("INSERT INTO meta.own_mark VALUES ('repair_run', ?)", [shop.clock.now() + timedelta(days=1)])
+    shop.clock.advance(60)
+    tick(pipe)
+    assert origins(pipe) == {"a": "app", "b": "app"}
+    with pipe.warehouse.writer("test") as con:
+        con.execute("DELETE FROM meta.own_mark WHERE name = 'repair_run'")
+    shop.clock.advance(60)
+    tick(pipe)
+    assert origins(pipe) == {"a": "repair", "b": "app"}
+    with pipe.warehouse.reader("test") as con:
+        assert con.execute("SELECT count(*) FROM meta.dirty_task").fetchone() == (0,)
+
+    pipe.warehouse.path.unlink()
+    pipe.warehouse.path.with_name(pipe.warehouse.path.name + ".wal").unlink(missing_ok=True)
+    shop.clock.advance(60)
+    tick(pipe)
+    assert origins(pipe) == {"a": "repair", "b": "app"}
