@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -16,6 +17,7 @@ import pytest
 
 from monitoring_pipelines.errors import WarehouseBusy
 from monitoring_pipelines.warehouse.connect import (
+    STORAGE_FORMAT,
     Warehouse,
     WarehouseCorrupt,
     WarehouseMissing,
@@ -219,6 +221,26 @@ def test_a_file_of_an_older_program_gets_the_missing_columns_and_keeps_its_rows(
     with warehouse.reader() as con:
         assert con.execute("SELECT source_id, raw_from FROM meta.source_state").fetchall() == [("s", None)]
         assert con.execute("SELECT count(*) FROM raw.job").fetchone() == (0,)
+
+
+def test_a_file_in_an_older_format_is_renewed_and_keeps_its_rows(warehouse: Warehouse):
+    with warehouse.writer("new") as con:
+        con.execute("INSERT INTO meta.source_state(source_id, closed_through) VALUES ('s', TIMESTAMP '2026-02-01')")
+    older = warehouse.path.with_name("older.duckdb")
+    with duckdb.connect(":memory:") as con:
+        con.execute(f"ATTACH '{warehouse.path}' AS present (READ_ONLY)")
+        con.execute(f"ATTACH '{older}' AS older (STORAGE_VERSION 'v1.0.0')")
+        con.execute("COPY FROM DATABASE present TO older")
+    Path(f"{warehouse.path}.wal").unlink(missing_ok=True)
+    older.replace(warehouse.path)
+    for _ in range(2):
+        with warehouse.writer("go on") as con:
+            format_of_file = "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'warehouse'"
+            assert con.execute(format_of_file).fetchone() == (f"{STORAGE_FORMAT}+",)
+            assert con.execute("SELECT closed_through FROM meta.source_state WHERE source_id = 's'").fetchall() == [
+                (datetime(2026, 2, 1),)
+            ]
+            con.execute("INSERT INTO meta.source_state(source_id) VALUES (uuid()::VARCHAR)")
 
 
 def test_a_file_of_a_newer_program_is_refused_and_untouched(warehouse: Warehouse):
