@@ -175,40 +175,38 @@ def replace_rows(con: duckdb.DuckDBPyConnection, table: str, new: str, old: str,
     """
     short = table.split(".")[1]
     names = ", ".join(f'"{name}"' for name in columns(table))
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE gone_{short} AS SELECT rowid AS rid, {names} FROM {table} WHERE {scope} AND {old}"
-    )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE come_{short} AS SELECT {names} FROM {new}")
-    if _count(con, f"gone_{short}"):
-        _cancel_equal(con, short, names)
-        if _count(con, f"gone_{short}"):
-            con.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT rid FROM gone_{short})")
-    change = Change(_count(con, f"gone_{short}"), _count(con, f"come_{short}"))
-    if change.added:
+    gone = _fill(con, f"gone_{short}", f"SELECT rowid AS rid, {names} FROM {table} WHERE {scope} AND {old}")
+    come = _fill(con, f"come_{short}", f"SELECT {names} FROM {new}")
+    if gone:
+        gone, come = _cancel_equal(con, short, names)
+    if gone:
+        con.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT rid FROM gone_{short})")
+    if come:
         con.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM come_{short}")
         if table in open_spans.SPANS:
             open_spans.reach_back(con, table, f"come_{short}")
-    return change
+    return Change(gone, come)
 
 
-def _cancel_equal(con: duckdb.DuckDBPyConnection, short: str, names: str) -> None:
-    """Drop rows from both sides that are equal in all columns; the n-th copy of a row meets the n-th copy."""
-    fields = ", ".join(f"{name} := {name}" for name in names.split(", "))
-    numbered = f"struct_pack({fields}, copy_no := row_number() OVER (PARTITION BY {names}))"
-    con.execute(f"CREATE OR REPLACE TEMP TABLE gone_same AS SELECT *, {numbered} AS whole FROM gone_{short}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE come_same AS SELECT *, {numbered} AS whole FROM come_{short}")
+def _cancel_equal(con: duckdb.DuckDBPyConnection, short: str, names: str) -> tuple[int, int]:
+    """Drop rows from both sides that are equal in all columns, copy by copy; how many are left on each.
+
+    One aggregate over both: numbering the copies of each side by a window cost several times as much.
+    """
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE gone_{short} AS SELECT rid, {names} FROM gone_same AS g "
-        "WHERE NOT EXISTS (SELECT 1 FROM come_same AS c WHERE c.whole = g.whole)"
+        f"CREATE OR REPLACE TEMP TABLE unequal AS SELECT {names}, list(rid) FILTER (rid IS NOT NULL) AS rids, "
+        f"count(*) - count(rid) AS wanted FROM (SELECT rid, {names} FROM gone_{short} "
+        f"UNION ALL SELECT NULL, {names} FROM come_{short}) GROUP BY {names} HAVING count(*) <> 2 * count(rid)"
     )
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE come_{short} AS SELECT {names} FROM come_same AS c "
-        "WHERE NOT EXISTS (SELECT 1 FROM gone_same AS g WHERE c.whole = g.whole)"
-    )
+    gone = _fill(con, f"gone_{short}", f"SELECT unnest(rids[wanted + 1:]) AS rid, {names} FROM unequal")
+    copies = "unnest(range(wanted - coalesce(len(rids), 0)))"
+    come = _fill(con, f"come_{short}", f"SELECT {names} FROM (SELECT *, {copies} FROM unequal)")
+    return gone, come
 
 
-def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
-    row = con.execute(f"SELECT count(*) FROM {table}").fetchone()
+def _fill(con: duckdb.DuckDBPyConnection, table: str, select: str) -> int:
+    """Make a temp table of a query; the number of its rows."""
+    row = con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {select}").fetchone()
     return int(row[0]) if row else 0
 
 
