@@ -76,7 +76,7 @@ def _move_own_rows(pipe: Pipeline) -> None:
 def loaded_sources(pipe: Pipeline) -> set[str]:
     """Ids of the sources whose history was loaded: only they can be read in a minute's time."""
     try:
-        with pipe.warehouse.reader("loaded sources") as con:
+        with pipe.warehouse.reader("loaded sources", small=True) as con:
             rows = con.execute("SELECT DISTINCT source_id FROM meta.extract_mark WHERE last_success_at IS NOT NULL")
             return {row[0] for row in rows.fetchall()} & {source.id for source in pipe.sources}
     except WarehouseMissing:
@@ -111,14 +111,14 @@ def refresh_core(pipe: Pipeline) -> CoreRefresh:
     began = time.monotonic()
     done = CoreRefresh()
     for source in pipe.sources:
-        with pipe.warehouse.writer(f"core of {source.id}") as con:
+        with pipe.warehouse.writer(f"core of {source.id}", small=True) as con:
             result = core_refresh.refresh_keys(con, source.id, gives_way=pipe.warehouse.offer)
         if result.is_unfinished:
-            with pipe.warehouse.writer(f"core of {source.id}: tasks") as con:
+            with pipe.warehouse.writer(f"core of {source.id}: tasks", small=True) as con:
                 result = core_refresh.refresh_keys(con, source.id, begun=result)
         done.results[source.id] = result
         # Uses of their own: who waits need not wait for all.
-        with pipe.warehouse.writer(f"samples of {source.id}") as con:
+        with pipe.warehouse.writer(f"samples of {source.id}", small=True) as con:
             core_refresh.compare_samples(con, result)
     done.seconds = time.monotonic() - began
     return done

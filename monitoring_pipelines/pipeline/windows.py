@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from monitoring_pipelines.lean import without_pandas
 from monitoring_pipelines.pipeline.base import DAY, HOUR, Pipeline, start_of
 from monitoring_pipelines.pipeline.results import Backlog, WindowDone, Windows
-from monitoring_pipelines.warehouse.connect import on_one_thread
+from monitoring_pipelines.warehouse.connect import share_out
 from monitoring_pipelines.warehouse.families import DAY_TABLES, FAMILIES, HOUR_TABLES, active_families, families_of
 from monitoring_pipelines.warehouse.sql_models import load_model
 
@@ -65,8 +65,7 @@ def compute_due(pipe: Pipeline) -> Windows:
         done.lag_s = _lag_s(con, now)
 
     def compute_hours(con: Connection, batch: Sequence[list[DueHour]]) -> list[WindowDone]:
-        if is_little:
-            on_one_thread(con)
+        share_out(con, few=is_little)
         items = [item for hour in batch for item in hour]
         part: list[WindowDone] = []
         for family in FAMILIES.values():
@@ -88,7 +87,7 @@ def compute_due(pipe: Pipeline) -> Windows:
             part += _figures(con, FAMILIES[item.family].day_tables, [item.day], DAY, now)
         return part
 
-    for part in _work_off(pipe, "statistics", hours, compute_hours, begin, finish):
+    for part in _work_off(pipe, "statistics", hours, compute_hours, begin, finish, small=True):
         done.windows += part
     for part in _work_off(pipe, "statistics of days", days, compute_days):
         done.windows += part
@@ -189,17 +188,19 @@ def _work_off(
     compute: Callable[[Connection, Sequence[Item]], list[WindowDone]],
     begin: Callable[[Connection], None] | None = None,
     finish: Callable[[Connection], None] | None = None,
+    *,
+    small: bool = False,
 ) -> Iterator[list[WindowDone]]:
     """Compute the queue in batches, giving the warehouse to others every ``SLICE_S`` seconds, and at once to who waits.
 
     Small buckets are computed several at a time, because planning the queries costs as much as a thousand rows; the
     size of a batch follows the time the last one took. ``begin`` may fill the queue and ``finish`` look at the result;
-    they run in the first and in the last slice, which are one slice when little is due.
+    they run in the first and in the last slice, which are one slice when little is due. A ``small`` use begins on one thread.
     """
     size = 1
     while queue or begin or finish:
         done: list[WindowDone] = []
-        with without_pandas(), pipe.warehouse.writer(purpose) as con:
+        with without_pandas(), pipe.warehouse.writer(purpose, small=small) as con:
             until = time.monotonic() + SLICE_S
             is_wanted = False
             if begin:

@@ -82,7 +82,7 @@ def move_own_rows(settings: Settings, warehouse: Warehouse, clock: Clock, store:
         now = clock.now()
         with state.read() as con:
             collected = _collected(con)
-            with warehouse.writer("own rows") as own:
+            with warehouse.writer("own rows", small=True) as own:
                 with transaction(own):
                     if number == 0:
                         _move_runs(own, con, now, moved)

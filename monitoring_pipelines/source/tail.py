@@ -38,7 +38,7 @@ from monitoring_pipelines.source.marks import Mark, load_marks, store_error, sto
 from monitoring_pipelines.source.older import load_older, open_rows
 from monitoring_pipelines.source.select import INSIDE, MARK, SelectPlan, build_select
 from monitoring_pipelines.warehouse import families
-from monitoring_pipelines.warehouse.connect import FEW_ROWS, WarehouseMissing, on_one_thread, transaction
+from monitoring_pipelines.warehouse.connect import FEW_ROWS, WarehouseMissing, transaction
 from monitoring_pipelines.warehouse.entity_rules import write_polls
 from monitoring_pipelines.warehouse.ingest import BatchResult, apply_batch, mark_deleted
 from monitoring_pipelines.warehouse.output_refresh import revalidate_outputs
@@ -159,9 +159,8 @@ def extract_cycle(
                 _read(settings, source, connection, own, table, began)
                 result.tables[name] = table
             stack.close()
-            with warehouse.writer(f"extract {source.id}") as con, transaction(con):
-                if sum(table.rows_read for table in result.tables.values()) < FEW_ROWS:
-                    on_one_thread(con)
+            few = sum(table.rows_read for table in result.tables.values()) < FEW_ROWS
+            with warehouse.writer(f"extract {source.id}", small=few) as con, transaction(con):
                 _write(con, settings, source, result, began)
     except ProductError as error:
         _record(warehouse, source.id, began, error)
@@ -192,7 +191,7 @@ def _stored(settings: Settings, source: SourceSettings, warehouse: Warehouse, be
     stored = _Stored()
     lately = began - 2 * timedelta(seconds=settings.extract.overlap_s)
     try:
-        with warehouse.reader(f"marks of {source.id}") as con:
+        with warehouse.reader(f"marks of {source.id}", small=True) as con:
             stored.marks = load_marks(con, source.id)
             for name in {entity for _, entity in stored.marks if entities()[entity].mutable} & source.tables.keys():
                 for table, row_id, digest in peek.known_digests(con, name, source.id, lately):

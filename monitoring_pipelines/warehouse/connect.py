@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import duckdb
 
@@ -41,7 +42,7 @@ __all__ = [
     "WarehouseMissing",
     "WarehouseStats",
     "WarehouseTooNew",
-    "on_one_thread",
+    "share_out",
     "transaction",
 ]
 
@@ -159,7 +160,7 @@ class Warehouse:
         self.lock = FairLock(self.path.with_name(self.path.name + ".lock.d"))
         self._config: dict[str, Any] = {
             "memory_limit": memory_limit,
-            "threads": threads or min(os.cpu_count() or 1, 4),
+            "threads": 1,  # each use says how many it wants
             "temp_directory": str(self.path) + ".tmp",
             # Queries that need an order say so; without this, large inserts are buffered.
             "preserve_insertion_order": False,
@@ -168,17 +169,21 @@ class Warehouse:
             "autoload_known_extensions": False,
             "storage_compatibility_version": STORAGE_FORMAT,
         }
+        self.threads = threads or min(os.cpu_count() or 1, 4)
         self._mine = threading.local()
         self._kept: duckdb.DuckDBPyConnection | None = None
         self._turn = threading.Lock()
 
     @contextmanager
-    def writer(self, purpose: str, timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def writer(
+        self, purpose: str, timeout_s: float | None = None, *, small: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for writing while everybody else waits. Statements commit one by one; see ``transaction``.
 
         Args:
             purpose: A few words shown to those who wait.
             timeout_s: Longest wait in seconds, default ``lock_timeout_s``.
+            small: Begin on one thread, because few rows are expected; see ``share_out``.
 
         Raises:
             WarehouseBusy: The lock did not become free in time; the message names its holder.
@@ -186,11 +191,13 @@ class Warehouse:
             WarehouseTooNew: A newer version of the product wrote it.
             DiskFull: No space left; committed data is intact, the block's open transaction is undone.
         """
-        with self._use(purpose, "write", timeout_s, lingers=self.lingers) as con:
+        with self._use(purpose, "write", timeout_s, lingers=self.lingers, small=small) as con:
             yield con
 
     @contextmanager
-    def reader(self, purpose: str = "read", timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reader(
+        self, purpose: str = "read", timeout_s: float | None = None, *, small: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file read-only, under the same lock; for short looks. Reports read the published copy instead.
 
         Raises:
@@ -199,7 +206,7 @@ class Warehouse:
         """
         if not self.path.exists():
             raise WarehouseMissing(f"there is no warehouse at {self.path}", "run the first extraction cycle")
-        with self._use(purpose, "read", timeout_s, lingers=self.lingers) as con:
+        with self._use(purpose, "read", timeout_s, lingers=self.lingers, small=small) as con:
             yield con
 
     @contextmanager
@@ -260,14 +267,21 @@ class Warehouse:
 
     @contextmanager
     def _use(
-        self, purpose: str, mode: str, timeout_s: float | None, *, lingers: bool = False, merges: bool = False
+        self,
+        purpose: str,
+        mode: str,
+        timeout_s: float | None,
+        *,
+        lingers: bool = False,
+        merges: bool = False,
+        small: bool = False,
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         already = getattr(self._mine, "purpose", None)
         if already is not None:
             raise RuntimeError(f"{purpose}: this thread has the warehouse open already ({already})")
         patience_s = self.lock_timeout_s if timeout_s is None else timeout_s
         if self._kept is not None:
-            with self._kept_turn(purpose) as con:
+            with self._kept_turn(purpose, small) as con:
                 yield con
             return
         with ExitStack() as stack:
@@ -280,7 +294,7 @@ class Warehouse:
                 con = base.cursor()
                 watch.opened = time.perf_counter()
                 with _storage_errors(self.path), con:
-                    self._settle(con)
+                    self._settle(con, small)
                     yield con
                 stays = lingers and not self.is_wanted()
             finally:
@@ -326,7 +340,7 @@ class Warehouse:
         )  # fmt: skip
 
     @contextmanager
-    def _kept_turn(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _kept_turn(self, purpose: str, small: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         """This thread's turn on the connection of ``kept_open``."""
         with self._turn:
             if self._kept is None:
@@ -334,7 +348,7 @@ class Warehouse:
             self._mine.purpose = purpose
             try:
                 with _storage_errors(self.path):
-                    self._settle(self._kept)
+                    self._settle(self._kept, small)
                     yield self._kept
             finally:
                 self._mine.purpose = None
@@ -384,7 +398,7 @@ class Warehouse:
                 if waited >= patience_s:
                     raise _busy(self.path, waited, f"process {error.pid}, which opened the file itself") from error
                 time.sleep(0.05)
-        self._settle(con)
+        self._settle(con, small=True)
         if not read_only:
             con.execute("PRAGMA disable_checkpoint_on_shutdown")
             con.execute(f"SET wal_autocheckpoint = '{COMMIT_LOG_LIMIT}'")
@@ -406,13 +420,14 @@ class Warehouse:
             # The file is as it was and serves as well; the next writer tries again.
             log.warning("the format of %s could not be renewed: %s", self.path, error)
 
-    def _settle(self, con: duckdb.DuckDBPyConnection) -> None:
+    def _settle(self, con: duckdb.DuckDBPyConnection, small: bool) -> None:
         """Settings at the beginning of a use; an earlier one may have left others."""
         con.execute("SET TimeZone = 'UTC'")
         con.execute("SET enable_progress_bar = false")  # it would draw over the output of commands
         # DuckDB 1.5.6 loses rows of `rowid … QUALIFY row_number() = 1` over a join with this rewrite.
         con.execute("SET disabled_optimizers = 'top_n_window_elimination'")
-        con.execute(f"SET threads = {self._config['threads']}")
+        _all_threads[con] = self.threads
+        share_out(con, few=small)
 
     def _close(self, con: duckdb.DuckDBPyConnection, wrote: bool, *, merges: bool = False) -> None:
         """Close; a writer first merges a log that has grown, since every later opener would have to replay it."""
@@ -430,7 +445,8 @@ class Warehouse:
 
     def merge(self, con: duckdb.DuckDBPyConnection, *, tidy: bool) -> None:
         """Merge the log into the file; ``tidy`` also joins small row groups and gives the space of deleted rows back."""
-        con.execute("SET threads = 1")  # a second thread saves no time here and burns a quarter more CPU
+        before = _threads(con)
+        _use_threads(con, 1)  # a second thread saves no time here and burns a quarter more CPU
         con.execute(f"SET max_vacuum_tasks = {100 if tidy else 0}")
         if tidy:  # DuckDB does nothing at all while the log is empty
             con.execute("CREATE OR REPLACE TABLE meta.tidying AS SELECT 1 AS a")
@@ -439,7 +455,7 @@ class Warehouse:
         if tidy:
             con.execute("SET max_vacuum_tasks = 0")
             self._tidied.touch()
-        con.execute(f"SET threads = {self._config['threads']}")
+        _use_threads(con, before)
 
     @property
     def _tidied(self) -> Path:
@@ -503,11 +519,25 @@ def _version_of(word: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", word)]
 
 
-def on_one_thread(con: duckdb.DuckDBPyConnection) -> None:
-    """For the rest of this use. With few rows there is nothing to share out: threads that wait for each other cost a
-    quarter more CPU time and save no wall time.
+#: How many threads a connection may use.
+_all_threads: WeakKeyDictionary[duckdb.DuckDBPyConnection, int] = WeakKeyDictionary()
+
+
+def share_out(con: duckdb.DuckDBPyConnection, *, few: bool) -> None:
+    """For the rest of this use: one thread for few rows, all of the warehouse's for more. With few there is nothing to
+    share out: threads that wait for each other cost a quarter more CPU time and save no wall time.
     """
-    con.execute("SET threads = 1")
+    _use_threads(con, 1 if few else _all_threads.get(con) or _threads(con))
+
+
+def _use_threads(con: duckdb.DuckDBPyConnection, number: int) -> None:
+    # With every change DuckDB gives all free memory back, and then asks for it anew.
+    if _threads(con) != number:
+        con.execute(f"SET threads = {number}")
+
+
+def _threads(con: duckdb.DuckDBPyConnection) -> int:
+    return int(con.execute("SELECT current_setting('threads')").fetchall()[0][0])
 
 
 def is_no_space(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.warehouse import open_spans
-from monitoring_pipelines.warehouse.connect import FEW_ROWS, on_one_thread
+from monitoring_pipelines.warehouse.connect import FEW_ROWS, share_out
 from monitoring_pipelines.warehouse.core_claims import AT, attempts_since, not_before, prepare, scope, step, value
 from monitoring_pipelines.warehouse.core_tables import (
     Change,
@@ -129,8 +129,8 @@ def refresh_keys(
         prepare(con, source_id)
         open_spans.tighten(con)
         _wake(con, source_id)
-    if int(value(con, "SELECT count(*) FROM meta.dirty_task WHERE source_id = $1", [source_id])) < FEW_ROWS:
-        on_one_thread(con)
+    tasks = int(value(con, "SELECT count(*) FROM meta.dirty_task WHERE source_id = $1", [source_id]))
+    share_out(con, few=tasks < FEW_ROWS)
     for number in range(MAX_ROUNDS):
         if number and not _dirty(con, source_id):
             return result
@@ -157,8 +157,7 @@ def compare_samples(con: duckdb.DuckDBPyConnection, result: CoreResult) -> None:
     if result.as_of is None:
         return
     _plan_for_few(con)
-    if result.tasks < FEW_ROWS:
-        on_one_thread(con)
+    share_out(con, few=result.tasks < FEW_ROWS)
     while True:
         with transaction(con):
             compared = _compare_samples(con, result, result.source_id)

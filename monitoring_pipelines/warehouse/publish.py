@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import WarehouseBusy
-from monitoring_pipelines.warehouse.connect import on_one_thread, transaction
+from monitoring_pipelines.warehouse.connect import share_out, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.families import SELF
 from monitoring_pipelines.warehouse.lake import (
@@ -213,7 +213,7 @@ def uncompacted(manifest: Manifest, now: datetime) -> set[tuple[str, str]]:
 def publish_in_slices(publication: Publication, warehouse: Warehouse, *, compact: bool = False) -> Manifest:
     """Publish with the warehouse open for ``SLICE_S`` at a time, as ``Publication`` says."""
     with publication:
-        with warehouse.writer("publish") as con:
+        with warehouse.writer("publish", small=True) as con:
             publication.stage(con, compact=compact)
         while publication.is_unfinished:
             with warehouse.writer("publish: older days") as con:
@@ -312,8 +312,7 @@ class Publication:
             self._copy(con, name, "all", _describe(con, query), query)
         wishes = [*self._mergeable(now), *(self._uncompacted(now) if compact else ())]
         days = _by_day(con, partitions, wishes)
-        if not wishes and sum(map(len, days.values())) <= FEW_PARTITIONS:
-            on_one_thread(con)
+        share_out(con, few=not wishes and sum(map(len, days.values())) <= FEW_PARTITIONS)
         self._work = self._stage_days(tables, days, now)
         self.go_on(con)
         return len(self._staged)

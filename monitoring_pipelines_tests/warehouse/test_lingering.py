@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from monitoring_pipelines.warehouse import lingering
-from monitoring_pipelines.warehouse.connect import Warehouse
+from monitoring_pipelines.warehouse.connect import Warehouse, share_out
 from monitoring_pipelines_tests.warehouse.conftest import Actor
 from monitoring_pipelines_tests.warehouse.test_lock import wait_until
 
@@ -38,7 +38,7 @@ def test_the_next_step_takes_the_open_file_over_and_sees_no_temporary_rows_of_th
         con.execute("SET threads = 1")
     with run.writer("two") as con:
         assert con.execute("SELECT value FROM counter").fetchone() == (1,)
-        assert con.execute("SELECT current_setting('threads')").fetchone() == (run._config["threads"],)
+        assert con.execute("SELECT current_setting('threads')").fetchone() == (run.threads,)
         with pytest.raises(duckdb.CatalogException):
             con.execute("SELECT * FROM mine")
     assert len(opened) == 1
@@ -176,3 +176,16 @@ def test_a_forked_child_leaves_the_file_to_its_parent(run: Warehouse):
     assert os.waitpid(child, 0)[1] == 0
     with run.writer("again") as con:
         assert con.execute("SELECT value FROM counter").fetchone() == (1,)
+
+
+def test_a_small_use_has_one_thread_until_it_turns_out_to_be_large(run: Warehouse):
+    threads = "SELECT current_setting('threads')"
+    for _ in range(2):  # opened anew, and taken over from a use with more threads
+        with run.writer("small", small=True) as con:
+            assert con.execute(threads).fetchall() == [(1,)]
+            share_out(con, few=True)
+            assert con.execute(threads).fetchall() == [(1,)]
+            share_out(con, few=False)
+            assert con.execute(threads).fetchall() == [(run.threads,)]
+            run.merge(con, tidy=False)
+            assert con.execute(threads).fetchall() == [(run.threads,)]
