@@ -342,6 +342,23 @@ def test_the_api_call_of_the_task_monitor_is_of_the_rows_it_shows(
     assert shown == set(expected)
 
 
+def test_timeouts_alarm_where_executors_could_have_reported_their_end(serve: Serve) -> None:
+    """C-330: without events and snapshots every task that ever timed out is a leaked slot, for ever."""
+    client = serve({"sources": [SHOP, {"id": "rows", "preset": "tktool", "read_dsn_env": "SHOP_DSN"}]})
+    world = World(client.settings, client.clock)
+    for source in ("shop", "rows"):
+        world.source(source)
+        world.task(f"late-{source}", "timed_out", source=source, outputs=0)
+    world.publish()
+    page = client.request("GET", "/tasks", params={"lang": "en"}).text
+    heads, cards = (
+        re.findall(r"<h2[^>]*>(\w+)</h2>", page),
+        re.findall(r'<div class="card (\w*)"><div class="label">Active tasks', page),
+    )
+    assert dict(zip(heads, cards, strict=True)) == {"shop": "bad", "rows": ""}
+    assert page.count("leaked 1") == 2
+
+
 def test_figures_of_cards_lead_to_the_rows_they_are_of(shop: tuple[Client, World]) -> None:
     client, world = shop
     world.task("a")

@@ -146,10 +146,13 @@ def listed(
 def counters(view: View, look: Look, name: str) -> dict[str, Any]:
     """The cards of one source."""
     totals = task_totals(view.services, look, name)
-    found = task_counters(totals, view.services.settings.source(name))
+    source = view.services.settings.source(name)
+    found = task_counters(totals, source)
     statuses = live_totals(view.services, look, name)
+    # Where executors cannot report, every task that ever timed out stays leaked (C-330): no news, so not red.
+    leaks = bool(source.mapped("task_event") or source.mapped("worker_snapshot")) and found["slots"]["leaked"] > 0
     return {
-        "source": name, "counters": found, "total": sum(statuses.values()), "queued": statuses.get("queued", 0),
+        "source": name, "counters": found, "leaks": leaks, "total": sum(statuses.values()), "queued": statuses.get("queued", 0),
         "mean_s": tasks.mean_execution_s(totals),
     }  # fmt: skip
 
