@@ -217,13 +217,18 @@ def _wake(con: duckdb.DuckDBPyConnection, source_id: str) -> None:
                 f"ON r.source_id = $s AND d.\"key\" = r.{key} WHERE d.entity = '{entity}'",
                 {"s": source_id},
             )
+        con.execute(
+            "INSERT INTO meta.publish_job SELECT DISTINCT r.source_id, r.job_id FROM claim_due AS d INNER JOIN raw.job_run AS r "
+            "ON d.key_hash = r.key_hash AND r.source_id = $s AND d.\"key\" = r.run_key WHERE d.entity = 'job_run'",
+            {"s": source_id},
+        )
         as_of = value(con, "SELECT max(as_of) FROM claim_due WHERE entity = 'ingest_counter'")
         if as_of is not None:
             mark_due(con, source_id, as_of)
         con.execute(
             "DELETE FROM meta.pending_instant WHERE source_id = ? AND due_at <= (SELECT horizon FROM claim_setting) "
             "AND entity IN ('task', 'task_event', 'task_output', 'worker', 'worker_event', 'worker_snapshot', "
-            "'ingest_counter')",
+            "'ingest_counter', 'job_run')",
             [source_id],
         )
     con.execute(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.publish import mark_for_publish
-from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark
+from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark, remember_runs
 
 if TYPE_CHECKING:
     import duckdb
@@ -168,6 +168,8 @@ def prune_raw_slice(
         _prune_tasks(con, source_id, end, protect, report)
         _prune_workers(con, source_id, end, report)
         for table, (instant, keep) in _SINGLE_ROWS.items():
+            if table == "raw.job_run":
+                remember_runs(con, source_id, f"{instant} < $end AND NOT ({keep})", end)
             report.add(table, source_id, _delete(con, table, f"{instant} < $end AND NOT ({keep})", source_id, end))
         con.execute("UPDATE meta.source_state SET raw_from = ? WHERE source_id = ?", [end, source_id])
         report.raw_from[source_id] = end

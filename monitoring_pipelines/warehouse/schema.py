@@ -133,6 +133,14 @@ _TABLES: dict[str, tuple[str, str]] = {
         ),
         "",
     ),
+    # What runs that retention removed had added to these counters: they never go back (M-502).
+    "core.job_past": (
+        (
+            "source_id VARCHAR, job_id VARCHAR, success_count BIGINT, failure_count BIGINT, timeout_count BIGINT, "
+            "missed_count BIGINT, skipped_count BIGINT, duration_n BIGINT, total_duration_ms DOUBLE"
+        ),
+        "",
+    ),
     # One row: which warehouse this is, so that published files of another one are not taken for this one's.
     "meta.identity": ("warehouse_id VARCHAR, created_at TIMESTAMP", ""),
     "raw.anomaly": (

@@ -319,35 +319,50 @@ def resolve(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
     con.execute("DELETE FROM meta.publish_task")
 
 
-#: Current figures of a job (M-502): counters over all stored runs, durations over its last 1000 finished ones.
-_JOB_FIGURES = """
-WITH run AS (
+#: Runs of the jobs in ``changed_job``; those that end in the future do not exist yet (E-306). ``counts`` is false for
+#: runs that were counted when retention removed them, and were loaded again.
+_RUNS = """
+run AS (
     SELECT r.source_id, r.job_id, r.run_key, r.outcome, r.scheduled_at, r.ended_at, r.error_message,
         r.outcome IN ('success', 'failure', 'timeout') AS finished,
         coalesce(r.duration_ms, (epoch_us(r.ended_at) - epoch_us(r.started_at)) / 1000.0) AS raw_ms,
-        coalesce(s.max_duration_h, 168) * 3600000 AS most_ms
+        coalesce(s.max_duration_h, 168) * 3600000 AS most_ms,
+        coalesce(greatest(r.scheduled_at, r.started_at, r.ended_at), r.first_seen_at) AS run_at,
+        run_at IS NULL OR t.raw_from IS NULL OR run_at >= t.raw_from AS counts
     FROM raw.job_run AS r
     INNER JOIN changed_job AS c ON c.source_id = r.source_id AND c.job_id = r.job_id
     LEFT JOIN meta.source_setting AS s ON s.source_id = r.source_id
-    WHERE r.deleted_reason IS DISTINCT FROM 'soft'
+    LEFT JOIN meta.source_state AS t ON t.source_id = r.source_id
+    WHERE r.deleted_reason IS DISTINCT FROM 'soft' AND coalesce(r.ended_at <= t.as_of
+        + to_microseconds(cast(coalesce(s.future_tolerance_s, 5) * 1000000 AS BIGINT)), true)
 ),
+timed AS (
+    SELECT *, CASE WHEN finished AND raw_ms >= 0 AND raw_ms <= most_ms THEN raw_ms END AS ms FROM run
+)"""
+_COUNTERS = """
+    count(*) FILTER (WHERE outcome = 'success' AND counts) AS success_count,
+    count(*) FILTER (WHERE outcome IN ('failure', 'timeout') AND counts) AS failure_count,
+    count(*) FILTER (WHERE outcome = 'timeout' AND counts) AS timeout_count,
+    count(*) FILTER (WHERE outcome = 'missed' AND counts) AS missed_count,
+    count(*) FILTER (WHERE outcome = 'skipped' AND counts) AS skipped_count,
+    count(ms) FILTER (WHERE counts) AS duration_n,
+    coalesce(sum(ms) FILTER (WHERE counts), 0)::DOUBLE AS total_duration_ms"""
+_COUNTED = (
+    "success_count", "failure_count", "timeout_count", "missed_count", "skipped_count", "duration_n", "total_duration_ms",
+)  # fmt: skip
+#: Current figures of a job (M-502): counters over all runs ever stored, durations over its last 1000 finished ones.
+_JOB_FIGURES = f"""
+WITH {_RUNS},
 judged AS (
-    SELECT *, CASE WHEN finished AND raw_ms >= 0 AND raw_ms <= most_ms THEN raw_ms END AS ms,
+    SELECT *,
         CASE WHEN finished THEN row_number() OVER (
             PARTITION BY source_id, job_id, finished ORDER BY ended_at DESC NULLS LAST, run_key DESC) END AS n,
         max(ended_at) FILTER (WHERE finished) OVER (PARTITION BY source_id, job_id) AS last_end
-    FROM run
-)
-SELECT source_id, job_id,
-    count(*) FILTER (WHERE outcome = 'success') AS success_count,
-    count(*) FILTER (WHERE outcome IN ('failure', 'timeout')) AS failure_count,
-    count(*) FILTER (WHERE outcome = 'timeout') AS timeout_count,
-    count(*) FILTER (WHERE outcome = 'missed') AS missed_count,
-    count(*) FILTER (WHERE outcome = 'skipped') AS skipped_count,
+    FROM timed
+),
+figure AS (SELECT source_id, job_id, {_COUNTERS},
     count(*) FILTER (WHERE outcome = 'running') AS running_count,
-    count(ms) AS duration_n,
-    coalesce(sum(ms), 0)::DOUBLE AS total_duration_ms,
-    any_value(raw_ms) FILTER (WHERE n = 1) AS last_duration_ms,
+    any_value(raw_ms) FILTER (WHERE n = 1 AND raw_ms >= 0) AS last_duration_ms,
     any_value(outcome) FILTER (WHERE n = 1) AS last_status,
     max(ended_at) FILTER (WHERE n = 1) AS last_timestamp,
     any_value(error_message) FILTER (WHERE n = 1) AS last_error,
@@ -359,9 +374,40 @@ SELECT source_id, job_id,
     min(ms::DOUBLE) FILTER (WHERE n <= 1000) AS min_duration_ms,
     max(ms::DOUBLE) FILTER (WHERE n <= 1000) AS max_duration_ms,
     count(*) FILTER (WHERE outcome = 'missed' AND (last_end IS NULL OR scheduled_at > last_end)) AS missed_since_last
-FROM judged
-GROUP BY source_id, job_id
+    FROM judged
+    GROUP BY source_id, job_id
+)
+SELECT figure.* REPLACE ({", ".join(f"figure.{name} + coalesce(past.{name}, 0) AS {name}" for name in _COUNTED)})
+FROM figure LEFT JOIN core.job_past AS past ON figure.source_id = past.source_id AND figure.job_id = past.job_id
 """
+
+
+def remember_runs(con: duckdb.DuckDBPyConnection, source_id: str, removed: str, end: datetime) -> None:
+    """Add runs that are about to be removed to the counters of their jobs, which never go back (M-502).
+
+    Args:
+        con: Connection in the transaction that removes them, before ``raw_from`` moves.
+        source_id: Their source.
+        removed: Condition on ``raw.job_run`` that chooses them; ``$end`` in it is ``end``.
+        end: The limit.
+    """
+    rows = f"FROM raw.job_run WHERE source_id = $s AND job_id IS NOT NULL AND {removed}"
+    values = {"s": source_id, "end": end}
+    con.execute(f"CREATE OR REPLACE TEMP TABLE changed_job AS SELECT DISTINCT source_id, job_id {rows}", values)
+    if not con.execute("SELECT 1 FROM changed_job LIMIT 1").fetchall():
+        return
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE past_run AS WITH gone AS (SELECT * {rows}), {_RUNS.replace('raw.job_run', 'gone')} "
+        f"SELECT source_id, job_id, {_COUNTERS} FROM timed GROUP BY source_id, job_id",
+        values,
+    )
+    summed = ", ".join(f"sum({name})" for name in _COUNTED)
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE past_job AS SELECT source_id, job_id, {summed} FROM (SELECT * FROM past_run UNION ALL "
+        "SELECT * FROM core.job_past SEMI JOIN past_run USING (source_id, job_id)) GROUP BY source_id, job_id"
+    )
+    con.execute("DELETE FROM core.job_past WHERE (source_id, job_id) IN (SELECT (source_id, job_id) FROM past_job)")
+    con.execute("INSERT INTO core.job_past SELECT * FROM past_job")
 
 
 def _resolve_jobs(con: duckdb.DuckDBPyConnection, now: datetime) -> None:

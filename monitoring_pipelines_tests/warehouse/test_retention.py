@@ -216,6 +216,38 @@ def test_samples_counters_and_runs_go_by_their_own_time(store: Store):
     assert store.values("SELECT outcome FROM raw.job_run") == ["running"]
 
 
+def test_counters_of_a_job_never_go_back(store: Store, tmp_path: Path):
+    """M-502: what retention removes stays counted, once, also when the day is loaded again."""
+
+    def runs(*instants: str) -> None:
+        for at in instants:
+            store.run(
+                "INSERT INTO raw.job_run BY NAME SELECT 's' AS source_id, 'j' AS job_id, o AS outcome, d AS duration_ms, "
+                f"TIMESTAMP '{at}' AS started_at, TIMESTAMP '{at}' AS ended_at FROM "
+                "(VALUES ('success', 100), ('failure', 300), ('timeout', -1), ('skipped', NULL)) AS v(o, d)"
+            )
+        store.run("INSERT INTO meta.publish_job VALUES ('s', 'j')")
+
+    def figures() -> list[object]:
+        with store.warehouse.writer("publish") as con:
+            publish(con, tmp_path / "lake", FixedClock(NOW), budget_s=60)
+        return store.values(
+            "SELECT [success_count, failure_count, timeout_count, skipped_count, duration_n, total_duration_ms] FROM core.job_figure"
+        )
+
+    runs("2026-01-20", "2026-01-21 05:00:00", "2026-02-01")
+    assert figures() == [[3, 6, 3, 3, 6, 1200]]
+    prune(store)
+    assert store.values("SELECT count(*) FROM raw.job_run") == [4]
+    runs("2026-02-02")
+    assert figures() == [[4, 8, 4, 4, 8, 1600]]
+    runs("2026-01-20")
+    assert figures() == [[4, 8, 4, 4, 8, 1600]]
+    prune(store)
+    runs("2026-02-03")
+    assert figures() == [[5, 10, 5, 5, 10, 2000]]
+
+
 def test_ended_workers_go_and_open_ones_keep_events_and_their_first_sample(store: Store):
     store.run(
         "INSERT INTO core.worker_life(source_id, worker_key, start_at, end_at) VALUES "

@@ -13,6 +13,7 @@ from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.warehouse import serving
 from monitoring_pipelines.warehouse.check_sql import query
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
+from monitoring_pipelines.warehouse.core_refresh import refresh_core
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.lake import Lake
 from monitoring_pipelines.warehouse.maintenance import check_lake
@@ -233,6 +234,37 @@ def test_job_figures_follow_new_runs_and_use_the_last_thousand(store: Store) -> 
         "SELECT success_count, failure_count, sample_count, min_duration_ms, max_duration_ms, p50_duration_ms, last_status "
         "FROM core.job_figure"
     ) == [(1350, 150, 1000, 500.0, 1499.0, 999.5, "success")]
+
+
+def test_a_run_that_ends_in_the_future_is_none_yet_and_no_duration_is_negative(store: Store) -> None:
+    """E-306, M-215: a wrong clock neither makes the newest run nor a negative figure; the run counts when its time has come."""
+    now = store.clock.now()
+
+    def found(as_of: datetime) -> list[tuple[Any, ...]]:
+        with store.warehouse.writer("cycle") as con:
+            con.execute("DELETE FROM meta.source_state")
+            con.execute("INSERT INTO meta.source_state (source_id, as_of) VALUES ('s', ?)", [as_of])
+            refresh_core(con, "s")
+        store.push()
+        return store.rows(
+            "SELECT success_count, failure_count, last_status, last_duration_ms, sample_count FROM core.job_figure"
+        )
+
+    with store.warehouse.writer("runs") as con, transaction(con):
+        con.execute("INSERT INTO meta.source_setting (source_id, future_tolerance_s) VALUES ('s', 5)")
+        for key, outcome, started, ended in (("ahead", "success", 59, 60), ("back", "failure", 0, -1)):
+            con.execute(
+                "INSERT INTO raw.job_run (source_id, run_key, job_id, started_at, ended_at, outcome, first_seen_at, key_hash) "
+                f"VALUES ('s', ?, 'j', ?, ?, ?, ?, {HASH})",
+                [key, now + timedelta(minutes=started), now + timedelta(minutes=ended), outcome, now, key],
+            )
+        con.execute("INSERT INTO meta.publish_job VALUES ('s', 'j')")
+        con.execute(
+            "INSERT INTO meta.pending_instant VALUES ('s', 'job_run', 'ahead', ?::TIMESTAMP)",
+            [now + timedelta(hours=1)],
+        )
+    assert found(now) == [(0, 1, "failure", None, 0)]
+    assert found(now + timedelta(minutes=61)) == [(1, 1, "success", 60000.0, 1)]
 
 
 def test_runs_missed_since_the_last_one_are_counted_until_one_finishes(store: Store) -> None:
