@@ -325,7 +325,7 @@ _RUNS = """
 run AS (
     SELECT r.source_id, r.job_id, r.run_key, r.outcome, r.scheduled_at, r.ended_at, r.error_message,
         r.outcome IN ('success', 'failure', 'timeout') AS finished,
-        coalesce(r.duration_ms, (epoch_us(r.ended_at) - epoch_us(r.started_at)) / 1000.0) AS raw_ms,
+        coalesce(r.duration_ms, ((epoch_us(r.ended_at) - epoch_us(r.started_at)) / 1000.0)::DECIMAL(20,3)) AS raw_ms,
         coalesce(s.max_duration_h, 168) * 3600000 AS most_ms,
         coalesce(greatest(r.scheduled_at, r.started_at, r.ended_at), r.first_seen_at) AS run_at,
         run_at IS NULL OR t.raw_from IS NULL OR run_at >= t.raw_from AS counts

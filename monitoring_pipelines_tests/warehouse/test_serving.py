@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.published.jobs import figures, overview
+from monitoring_pipelines.published.reader import Published
 from monitoring_pipelines.warehouse import serving
 from monitoring_pipelines.warehouse.check_sql import query
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
@@ -265,6 +267,24 @@ def test_a_run_that_ends_in_the_future_is_none_yet_and_no_duration_is_negative(s
         )
     assert found(now) == [(0, 1, "failure", None, 0)]
     assert found(now + timedelta(minutes=61)) == [(1, 1, "success", 60000.0, 1)]
+
+
+def test_sums_of_durations_are_exact(store: Store) -> None:
+    """M-106, M-502: adding milliseconds leaves no trace of binary fractions, so a mean in the middle is rounded up."""
+    now = store.clock.now()
+    with store.warehouse.writer("runs") as con, transaction(con):
+        con.execute(
+            "INSERT INTO raw.job_run (source_id, run_key, job_id, started_at, ended_at, outcome, first_seen_at) "
+            "SELECT 's', i, 'j', $now::TIMESTAMP - to_microseconds(17005), $now::TIMESTAMP, 'success', $now FROM range(5) AS t(i)",
+            {"now": now},
+        )
+        con.execute("INSERT INTO meta.publish_job VALUES ('s', 'j')")
+    store.push()
+    with Published(store.lake).look() as look:
+        (job,) = figures(look, ["s"])
+    expected = ("lifetime_avg_duration_ms", "avg_duration_ms", "p50_duration_ms", "last_duration_ms")
+    assert [job[name] for name in expected] == [17.01] * 4
+    assert overview([job])["avg_duration_ms"] == 17.01
 
 
 def test_runs_missed_since_the_last_one_are_counted_until_one_finishes(store: Store) -> None:
