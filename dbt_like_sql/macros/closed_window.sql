@@ -19,6 +19,7 @@ select
     or coalesce(setting.has_worker_snapshot, false) as has_workers,
     coalesce(setting.has_cold_start, false) as has_cold_start,
     coalesce(setting.has_output_created, false) as has_output_created,
+    coalesce(setting.has_output_time, true) as has_output_time,
     cast(coalesce(setting.output_delay_s, 1800) * 1000000 as bigint) as output_delay_us,
     cast(coalesce(setting.max_duration_h, 168) * 3600000000 as bigint) as max_us
 from meta.source_state as state

@@ -91,8 +91,8 @@ select
     if_mapped(closed.has_output_created, finished.delay_population) as delay_population,
     ratio3(finished.max_delay_us, 1000000) as max_delay_s,
     coalesce(finished.no_end_time, 0) as no_end_time,
-    coalesce(created.outputs_created, 0) as outputs_created,
-    coalesce(created.outputs_created_repair, 0) as outputs_created_repair,
+    if_mapped(closed.has_output_time, created.outputs_created) as outputs_created,
+    if_mapped(closed.has_output_time, created.outputs_created_repair) as outputs_created_repair,
     coalesce(finished.repaired_tasks, 0) as repaired_tasks,
     span_us(subject.bucket, least(subject.bucket + step, closed.output_to_at)) // 60000000 as closed_minutes
 from subject

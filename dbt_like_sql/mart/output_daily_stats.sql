@@ -24,7 +24,7 @@ columns:
   delay_population: {rollup: sum, unit: "tasks", doc: "Tasks with a valid output that no repair inserted (C-104)"}
   max_delay_s: {rollup: max, unit: "s", doc: "Longest such delay; an output before the end has delay 0"}
   no_end_time: {rollup: sum, unit: "tasks", doc: "Tasks placed by their creation because their end is not known"}
-  outputs_created: {rollup: sum, unit: "outputs", doc: "Live outputs by their own creation, made by the application"}
+  outputs_created: {rollup: sum, unit: "outputs", doc: "Live outputs by their own creation, made by the application; NULL where no creation is known"}
   outputs_created_repair: {rollup: sum, unit: "outputs", doc: "Live outputs by their own creation, inserted by repairs (R-412)"}
   repaired_tasks: {rollup: sum, unit: "tasks", doc: "Tasks whose only valid outputs were inserted by repairs"}
   tasks_with_outputs_at_close: {rollup: sum, unit: "tasks", doc: "tasks_with_outputs when the minute first closed"}

@@ -571,6 +571,8 @@ def _write_settings(
         "has_endpoint": "endpoint" in mapped,
         "has_output": "task_output" in mapped or inline,
         "has_output_created": "created_at" in mapped.get("task_output", set()),
+        # When an output came to be: its creation, or the end of the task whose row holds it (E-103).
+        "has_output_time": inline or "created_at" in mapped.get("task_output", set()),
         "output_settle_s": settings.checks.settle_s,
         "output_delay_s": settings.checks.delay_s,
         "min_output_bytes": source.min_output_bytes,

@@ -53,7 +53,8 @@ _TABLES: dict[str, tuple[str, str]] = {
             "future_tolerance_s DOUBLE, has_task BOOLEAN, has_task_times BOOLEAN, has_task_event BOOLEAN, "
             "has_worker BOOLEAN, has_worker_snapshot BOOLEAN, has_worker_event BOOLEAN, has_cold_start BOOLEAN, "
             "has_endpoint BOOLEAN, has_output BOOLEAN, output_settle_s DOUBLE, has_output_created BOOLEAN, "
-            "output_delay_s DOUBLE, is_own BOOLEAN, min_output_bytes BIGINT, status_derived BOOLEAN"
+            "output_delay_s DOUBLE, is_own BOOLEAN, min_output_bytes BIGINT, status_derived BOOLEAN, "
+            "has_output_time BOOLEAN"
         ),
         "source_id",
     ),
