@@ -48,7 +48,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: Every opener replays the log (28 ms a megabyte); merging it costs 0.15 s. From 4 MB on, which is every second tick of
+#: Every opener replays the log (28 ms a megabyte); merging it costs 0.1 s. From 4 MB on, which is every second tick of
 #: a busy platform, the sum is smallest. A transaction that writes more merges when it commits.
 CLOSE_LOG_LIMIT = 4_000_000
 #: Who waits for the file need not wait for a merge too, unless the log is larger than this.
