@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_backfill_leaves_ticks_their_turn(live: LiveDagster, live_site: Site):
     live.wait("backfill end", lambda: live.backfill_status(backfill) == "COMPLETED_SUCCESS")
     assert live_site.query("SELECT count(*) FROM mart.endpoint_hourly_stats WHERE tasks_completed < 0") == [(0,)]
     assert live.materialized(STATISTICS[1]) >= 151
+
+
+def test_long_runs_wait_in_the_queue_and_leave_their_places_to_ticks(live: LiveDagster, live_site: Site):
+    """More of them than runs may go on at once: a tick that comes last starts before all but the first."""
+    backfill = live.backfill(STATISTICS, hours_of(hour(0) - timedelta(hours=150), 151))
+    live.wait(
+        "backfill run",
+        lambda: [r for r in live.runs(tags=[{"key": "dagster/backfill", "value": backfill}]) if r["startTime"]],
+    )
+    waiting = [live.launch("maintenance_job") for _ in range(7)]
+    tick = live.launch("minute_tick_job")
+    assert live.wait("tick", lambda: live.finished(tick)) == "SUCCESS", live.log()
+    live.wait("backfill end", lambda: live.backfill_status(backfill) == "COMPLETED_SUCCESS")
+    for run in waiting:
+        assert live.wait("maintenance", lambda run=run: live.finished(run)) == "SUCCESS", live.log()
+    times = sorted((live.run(run)["startTime"], live.run(run)["endTime"]) for run in waiting)
+    assert live.run(tick)["startTime"] < times[1][0]
+    assert all(before[1] <= after[0] for before, after in pairwise(times))
 
 
 def test_killed_backfill_leaves_whole_hours_and_can_be_repeated(live: LiveDagster, live_site: Site):
