@@ -352,8 +352,9 @@ def _minute_row(world: World, endpoint: str, start: datetime) -> Row | None:
 def _evidence(world: World, endpoint: str, start: datetime, end: datetime) -> tuple[str, str | None]:
     if not world.has_workers:
         return "none", None
-    used = [i for i in world.intervals if i["endpoint"] == endpoint and overlaps(i, start, end)
-            and (i["state"] == "online" or not world.has_attempts)]  # fmt: skip
+    used = [
+        i for i in world.intervals if i["endpoint"] == endpoint and overlaps(i, start, end) and i["state"] == "online"
+    ]
     sources, qualities = [i["evidence"] for i in used], [i["quality"] for i in used]
     if used and not world.has_attempts:
         polled = not world.setting["has_worker_snapshot"]
@@ -378,7 +379,7 @@ def _forget(world: World, row: Row, silent: bool) -> None:
     if not world.setting["has_worker_snapshot"]:
         row.update(dict.fromkeys((*SAMPLES, *SLOTS, "max_gpu_utilization"), None))
     if silent:
-        row.update(dict.fromkeys(SLOTS, None))
+        row.update(dict.fromkeys((*SAMPLES, *SLOTS, "max_gpu_utilization"), None))
 
 
 def _derived(row: Row) -> Row:
