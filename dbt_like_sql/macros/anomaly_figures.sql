@@ -28,11 +28,15 @@ worker as (
 
 -- The task an anomaly is about: of its row, of an attempt, or of an event.
 of_task as (
-    select source_id, bucket, owner_key as task_key
+    select
+        source_id,
+        bucket,
+        owner_key as task_key,
+        md5_number_lower(concat_ws(chr(31), source_id, owner_key)) as task_hash
     from anomaly
     where entity in ('task', 'task_attempt')
     union all
-    select anomaly.source_id, anomaly.bucket, event.task_key
+    select anomaly.source_id, anomaly.bucket, event.task_key, event.task_hash
     from anomaly
     inner join raw.task_event as event
         on
@@ -50,7 +54,7 @@ placed as (
     from of_task
     inner join raw.task as task
         on
-            md5_number_lower(concat_ws(chr(31), of_task.source_id, of_task.task_key)) = task.key_hash
+            of_task.task_hash = task.key_hash
             and of_task.source_id = task.source_id
             and of_task.task_key = task.task_key
     union all
@@ -61,7 +65,7 @@ placed as (
     from of_task
     inner join core.task_status as task
         on
-            md5_number_lower(concat_ws(chr(31), of_task.source_id, of_task.task_key)) = task.task_hash
+            of_task.task_hash = task.task_hash
             and of_task.source_id = task.source_id
             and of_task.task_key = task.task_key
             and not task.has_row

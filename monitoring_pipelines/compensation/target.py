@@ -112,13 +112,13 @@ def output_mapping(source: SourceSettings) -> TableMapping:
     Raises:
         RepairRefused: Outputs are inline, in several tables, or not mapped.
     """
-    blocks = source.mapped("task_output")
-    if len(blocks) != 1 or blocks[0].inline is not None:
+    mapping = source.output_table()
+    if mapping is None:
         raise RepairRefused(
             "no_output_table", f"{source.id}: repair needs exactly one mapped output table",
             "outputs that are a column of the task row, or spread over several tables, cannot be inserted",
         )  # fmt: skip
-    return blocks[0]
+    return mapping
 
 
 def why_not_repairable(settings: Settings, source: SourceSettings) -> str | None:

@@ -263,6 +263,11 @@ class SourceSettings(_Mapping):
         """Tables that feed ``entity``; empty when it is not mapped."""
         return self.tables.get(entity, [])
 
+    def output_table(self) -> TableMapping | None:
+        """The one mapped table that holds outputs; None if they are inline, in several tables, or not mapped."""
+        blocks = self.mapped("task_output")
+        return blocks[0] if len(blocks) == 1 and blocks[0].inline is None else None
+
     def _dsn(self, key: str, env: str | None, file: str | None) -> str:
         path = f"{self._path}.{key}_{'env' if env or not file else 'file'}"
         value = read_secret(env, file, self._base, path, self._file)

@@ -51,8 +51,8 @@ def tell_repairs(
 
 def _origins(con: Connection, settings: Settings, source_id: str, plan_id: str) -> dict[str, str]:
     """Output key → ``repair``, ``placeholder`` or gone, as the journal of a plan says; the warehouse's keys are text."""
-    mapped = [block for source in settings.sources if source.id == source_id for block in source.mapped("task_output")]
-    column = mapped[0].columns["output_key"].column if len(mapped) == 1 and mapped[0].inline is None else None
+    mapping = next((source.output_table() for source in settings.sources if source.id == source_id), None)
+    column = mapping.columns["output_key"].column if mapping else None
     if column is None:
         return {}  # a computed key: the rows count as the application's
     rows = [row for row in store.journal_rows(con, plan_id=plan_id) if row["state"] == "committed"]

@@ -319,7 +319,7 @@ def resolve(con: duckdb.DuckDBPyConnection, now: datetime) -> None:
     con.execute("DELETE FROM meta.publish_task")
 
 
-#: Runs of the jobs in ``changed_job``; those that end in the future do not exist yet (E-306). ``counts`` is false for
+#: ``runs`` of the jobs in ``changed_job``; those that end in the future do not exist yet (E-306). ``counts`` is false for
 #: runs that were counted when retention removed them, and were loaded again.
 _RUNS = """
 run AS (
@@ -329,7 +329,7 @@ run AS (
         coalesce(s.max_duration_h, 168) * 3600000 AS most_ms,
         coalesce(greatest(r.scheduled_at, r.started_at, r.ended_at), r.first_seen_at) AS run_at,
         run_at IS NULL OR t.raw_from IS NULL OR run_at >= t.raw_from AS counts
-    FROM raw.job_run AS r
+    FROM {runs} AS r
     INNER JOIN changed_job AS c ON c.source_id = r.source_id AND c.job_id = r.job_id
     LEFT JOIN meta.source_setting AS s ON s.source_id = r.source_id
     LEFT JOIN meta.source_state AS t ON t.source_id = r.source_id
@@ -339,20 +339,19 @@ run AS (
 timed AS (
     SELECT *, CASE WHEN finished AND raw_ms >= 0 AND raw_ms <= most_ms THEN raw_ms END AS ms FROM run
 )"""
-_COUNTERS = """
-    count(*) FILTER (WHERE outcome = 'success' AND counts) AS success_count,
-    count(*) FILTER (WHERE outcome IN ('failure', 'timeout') AND counts) AS failure_count,
-    count(*) FILTER (WHERE outcome = 'timeout' AND counts) AS timeout_count,
-    count(*) FILTER (WHERE outcome = 'missed' AND counts) AS missed_count,
-    count(*) FILTER (WHERE outcome = 'skipped' AND counts) AS skipped_count,
-    count(ms) FILTER (WHERE counts) AS duration_n,
-    coalesce(sum(ms) FILTER (WHERE counts), 0)::DOUBLE AS total_duration_ms"""
-_COUNTED = (
-    "success_count", "failure_count", "timeout_count", "missed_count", "skipped_count", "duration_n", "total_duration_ms",
-)  # fmt: skip
+_COUNTERS = {
+    "success_count": "count(*) FILTER (WHERE outcome = 'success' AND counts)",
+    "failure_count": "count(*) FILTER (WHERE outcome IN ('failure', 'timeout') AND counts)",
+    "timeout_count": "count(*) FILTER (WHERE outcome = 'timeout' AND counts)",
+    "missed_count": "count(*) FILTER (WHERE outcome = 'missed' AND counts)",
+    "skipped_count": "count(*) FILTER (WHERE outcome = 'skipped' AND counts)",
+    "duration_n": "count(ms) FILTER (WHERE counts)",
+    "total_duration_ms": "coalesce(sum(ms) FILTER (WHERE counts), 0)::DOUBLE",
+}
+_COUNTED = ", ".join(f"{sql} AS {name}" for name, sql in _COUNTERS.items())
 #: Current figures of a job (M-502): counters over all runs ever stored, durations over its last 1000 finished ones.
 _JOB_FIGURES = f"""
-WITH {_RUNS},
+WITH {_RUNS.format(runs="raw.job_run")},
 judged AS (
     SELECT *,
         CASE WHEN finished THEN row_number() OVER (
@@ -360,7 +359,7 @@ judged AS (
         max(ended_at) FILTER (WHERE finished) OVER (PARTITION BY source_id, job_id) AS last_end
     FROM timed
 ),
-figure AS (SELECT source_id, job_id, {_COUNTERS},
+figure AS (SELECT source_id, job_id, {_COUNTED},
     count(*) FILTER (WHERE outcome = 'running') AS running_count,
     any_value(raw_ms) FILTER (WHERE n = 1 AND raw_ms >= 0) AS last_duration_ms,
     any_value(outcome) FILTER (WHERE n = 1) AS last_status,
@@ -377,7 +376,7 @@ figure AS (SELECT source_id, job_id, {_COUNTERS},
     FROM judged
     GROUP BY source_id, job_id
 )
-SELECT figure.* REPLACE ({", ".join(f"figure.{name} + coalesce(past.{name}, 0) AS {name}" for name in _COUNTED)})
+SELECT figure.* REPLACE ({", ".join(f"figure.{name} + coalesce(past.{name}, 0) AS {name}" for name in _COUNTERS)})
 FROM figure LEFT JOIN core.job_past AS past ON figure.source_id = past.source_id AND figure.job_id = past.job_id
 """
 
@@ -397,11 +396,11 @@ def remember_runs(con: duckdb.DuckDBPyConnection, source_id: str, removed: str, 
     if not con.execute("SELECT 1 FROM changed_job LIMIT 1").fetchall():
         return
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE past_run AS WITH gone AS (SELECT * {rows}), {_RUNS.replace('raw.job_run', 'gone')} "
-        f"SELECT source_id, job_id, {_COUNTERS} FROM timed GROUP BY source_id, job_id",
+        f"CREATE OR REPLACE TEMP TABLE past_run AS WITH gone AS (SELECT * {rows}), {_RUNS.format(runs='gone')} "
+        f"SELECT source_id, job_id, {_COUNTED} FROM timed GROUP BY source_id, job_id",
         values,
     )
-    summed = ", ".join(f"sum({name})" for name in _COUNTED)
+    summed = ", ".join(f"sum({name})" for name in _COUNTERS)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE past_job AS SELECT source_id, job_id, {summed} FROM (SELECT * FROM past_run UNION ALL "
         "SELECT * FROM core.job_past SEMI JOIN past_run USING (source_id, job_id)) GROUP BY source_id, job_id"
