@@ -49,9 +49,9 @@ PATHS = {
     "overview": "/api/v1/overview",
     "endpoints": "/api/v1/endpoints?q=ep-{n}",
     "endpoint, last 24 h": "/api/v1/endpoints/ep-{n}/stats",
-    "endpoint, 12 h by minutes": "/api/v1/endpoints/ep-{n}/stats?from=2026-02-10T18:00:00Z",
-    "endpoint, 30 h by minutes": "/api/v1/endpoints/ep-{n}/stats?granularity=minute&from=2026-02-10T00:00:00Z",
-    "endpoint, 30 days by hours": "/api/v1/endpoints/ep-{n}/stats?granularity=hour&from=2026-01-13",
+    "endpoint, 12 h by minutes": "/api/v1/endpoints/ep-{n}/stats?from=2026-02-10T17:37:00Z&to=2026-02-11T05:37:00Z",
+    "endpoint, 30 h by minutes": "/api/v1/endpoints/ep-{n}/stats?granularity=minute&from=2026-02-09T23:37:00Z&to=2026-02-11T05:37:00Z",
+    "endpoint, 30 days by hours": "/api/v1/endpoints/ep-{n}/stats?granularity=hour&from=2026-01-12T05:00:00Z&to=2026-02-11T05:00:00Z",
     "workers of an endpoint": "/api/v1/endpoints/ep-{n}/workers",
     "stats of the task monitor": "/api/monitor/stats",
     "status of a task": "/api/task/status/{key}",
@@ -186,10 +186,11 @@ def main() -> None:
 
 def settle(process: psutil.Process) -> None:
     """Wait until a server that was just started has read what everybody asks for: no answer should be charged with that."""
-    spent = -1.0
-    while sum(process.cpu_times()[:2]) - spent > 0.1:
+    quiet = 0
+    while quiet < 3:  # a busy machine may stop it for a moment
         spent = sum(process.cpu_times()[:2])
         time.sleep(1)
+        quiet = quiet + 1 if sum(process.cpu_times()[:2]) - spent < 0.1 else 0
 
 
 def watch(process: psutil.Process, seen_mb: list[float]) -> None:

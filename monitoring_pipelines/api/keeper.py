@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,6 +42,7 @@ def _watch(services: Services, stop: threading.Event) -> None:
             if version != seen:
                 prepare(services)
                 seen = version
+                go_on(services, stop, seen)
         except ProductError as error:
             log.info("nothing to read ahead: %s", error.message)
         except Exception:
@@ -48,6 +50,17 @@ def _watch(services: Services, stop: threading.Event) -> None:
             log.exception("reading ahead failed")
             seen = version
         stop.wait(PERIOD_S)
+
+
+def go_on(services: Services, stop: threading.Event, version: int) -> None:
+    """Make what takes longer, half of the time, until it is done or there is a newer version."""
+    from monitoring_pipelines.api.series import ahead
+
+    began = time.perf_counter()
+    for _ in ahead(services):
+        if stop.wait(time.perf_counter() - began) or services.published.lake().version != version:
+            return
+        began = time.perf_counter()
 
 
 def prepare(services: Services) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import struct
 import zlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
@@ -19,6 +20,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
 from monitoring_pipelines.api.answers import Packed, is_known, tags
+from monitoring_pipelines.api.pieces import Piece, crc_of_both
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 MOST_HELD = 1_000_000
 #: Bytes that are read and sent at once.
 _CHUNK = 1 << 18
-_GZIP_FORMAT = 16 + zlib.MAX_WBITS
+#: Beginning of a gzip stream: deflate, no name, no time, packed fast, on an unknown system.
+_GZIP_BEGIN = b"\x1f\x8b\x08\0\0\0\0\0\x04\xff"
 
 
 class _FromFile(StreamingResponse):
@@ -43,22 +46,28 @@ class _FromFile(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def gathered(request: Request, parts: Generator[bytes | memoryview], as_of: datetime | None) -> Response:
+def gathered(request: Request, parts: Generator[bytes | Piece], as_of: datetime | None) -> Response:
     """A success of ``/api/v1`` whose text is that of all ``parts``, with its ETag and length, or 304.
 
-    Nothing is sent before the last part is there: what fails is answered as an error, and nothing the parts are made from
-    is kept for a slow client.
+    The ETag follows from the text and from where it is cut. Nothing is sent before the last part is there: what fails is
+    answered as an error, and nothing the parts are made from is kept for a slow client.
     """
     file = SpooledTemporaryFile(MOST_HELD)  # noqa: SIM115 - what sends it closes it
     try:
-        digest, length, pack = hashlib.sha256(), 0, zlib.compressobj(1, wbits=_GZIP_FORMAT)
+        digest, length, crc, pack = hashlib.sha256(), 0, 0, zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        file.write(_GZIP_BEGIN)
         with closing(parts):
             for part in parts:
-                digest.update(part)
-                length += len(part)
-                file.write(pack.compress(part))
+                if isinstance(part, Piece):
+                    digest.update(part.digest)
+                    length, crc = length + part.length, crc_of_both(crc, part)
+                    file.write(pack.flush(zlib.Z_FULL_FLUSH) + part.packed)
+                else:
+                    digest.update(hashlib.sha256(part).digest())
+                    length, crc = length + len(part), zlib.crc32(part, crc)
+                    file.write(pack.compress(part))
                 del part  # not kept while the next one is made
-        file.write(pack.flush())
+        file.write(pack.flush() + struct.pack("<II", crc, length & 0xFFFFFFFF))
         packed_length = file.tell()
         file.seek(0)
         headers = tags(digest, as_of) | {"Content-Type": "application/json"}

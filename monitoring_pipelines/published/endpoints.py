@@ -6,14 +6,14 @@ rows (``dbt_like_sql``) and parameters (``api``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from itertools import chain
 from math import fsum
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import quotient
@@ -30,8 +30,8 @@ COLUMN: dict[Grain, str] = {"minute": "stat_minute", "hour": "stat_hour", "day":
 _SUFFIX: dict[Grain, str] = {"minute": "minute", "hour": "hourly", "day": "daily"}
 #: Longest range of a grain (S-211).
 LONGEST: dict[Grain, timedelta] = {"minute": timedelta(days=31), "hour": timedelta(days=400)}
-#: Buckets of a piece of a series (``windows``). As values 720 wide rows are 12 MB.
-PIECE = 720
+#: What stays as it is together, once it is over and published: minutes of an hour, hours of a day.
+UNIT: dict[Grain, timedelta] = {"minute": timedelta(hours=1), "hour": timedelta(days=1), "day": timedelta(days=30)}
 _QUALITY = ("exact", "bridged", "estimated", "unknown")
 DAY = timedelta(days=1)
 
@@ -203,18 +203,40 @@ def statistics(
     return rows
 
 
-def windows(
-    look: Look, source_id: str, grain: Grain, start: datetime, end: datetime
-) -> Iterator[tuple[datetime, datetime]]:
-    """[start, end) in pieces of at most ``PIECE`` buckets, oldest first, without what lies before or after all that is known."""
-    source = look.manifest.sources.get(source_id, {})
-    spans = (partition_span(key) or (start, end) for key in look.files(table_of("endpoint", grain)))
-    known = [*chain.from_iterable(spans), *filter(None, (source.get("origin"), source.get("closed_through")))]
-    at, end = max(start, min(known, default=end)), min(end, max(known, default=start))
+class Unit(NamedTuple):
+    """A part of a series that does not cross a multiple of ``UNIT``; ``files``: what its rows are read from."""
+
+    start: datetime
+    end: datetime
+    files: tuple[str, ...]
+    #: Whether nothing of the hour or day is left out.
+    is_whole: bool
+
+
+def units(look: Look, source_id: str, grain: Grain, start: datetime, end: datetime) -> list[Unit]:
+    """[start, end) in units, oldest first, without what lies before or after all that is known."""
+    source, length = look.manifest.sources.get(source_id, {}), UNIT[grain]
+    spans = [
+        (file, *(partition_span(key) or (start, end))) for key, file in look.files(table_of("endpoint", grain)).items()
+    ]
+    known = [source.get("origin"), source.get("closed_through"), *chain.from_iterable(span[1:] for span in spans)]
+    instants = [instant for instant in known if instant is not None]
+    start, end = max(start, min(instants, default=end)), min(end, max(instants, default=start))
+    files: dict[datetime, list[str]] = {}
+    at = start - (start - datetime.min) % length
     while at < end:
-        upto = at + min(PIECE * LENGTH[grain], end - at)
-        yield at, upto
-        at = upto
+        files[at] = []
+        at += min(length, datetime.max - at)
+    for file, first, last in spans:
+        at = max(first, start)
+        at -= (at - datetime.min) % length
+        while at < min(last, end):
+            files[at].append(file)
+            at += min(length, datetime.max - at)
+    return [
+        Unit(max(at, start), min(at + min(length, datetime.max - at), end), tuple(names), start <= at <= end - length)
+        for at, names in files.items()
+    ]
 
 
 def decimals(look: Look, grain: Grain) -> dict[str, int]:
@@ -242,7 +264,7 @@ def _filled(
     if closed is None:
         return rows
     column, step = COLUMN[grain], LENGTH[grain]
-    known = {_as_instant(row[column]): row for row in rows}
+    known = {as_instant(row[column]): row for row in rows}
     zeros = _zeros(look.columns(table_of("endpoint", grain)), measured(look, source_id))
     at = max(start, origin or start)
     at += (datetime.min - at) % step
@@ -257,7 +279,8 @@ def _filled(
     return result + [row for instant, row in known.items() if instant + step > closed]
 
 
-def _as_instant(value: datetime | date) -> datetime:
+def as_instant(value: datetime | date) -> datetime:
+    """The start of a bucket; that of a day is stored as a date."""
     return value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
 
 
@@ -299,6 +322,8 @@ def derived(sums: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+#: Merged rows that wait to be merged with each other.
+_MOST_UNMERGED = 30
 #: Rollups that are merged value by value.
 _MERGED = ("sum", "max", "min", "last")
 
@@ -308,6 +333,26 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     whole = Summary()
     whole.add(rows)
     return whole.row()
+
+
+class Merged(NamedTuple):
+    """Rows as one.
+
+    Attributes:
+        row: What they say together; empty without rows.
+        n: How many they are.
+        n_stored: How many of them are stored, not known zeros.
+    """
+
+    row: dict[str, Any]
+    n: int
+    n_stored: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int]) -> Merged:
+        """Merge rows, oldest first; ``digits`` as in ``Summary``."""
+        n_stored = sum(row.get("source") != "none" for row in rows)
+        return cls(_merged(rows, digits) if rows else {}, len(rows), n_stored)
 
 
 class Summary:
@@ -326,15 +371,21 @@ class Summary:
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take further rows into account."""
-        if rows:
-            self._merged.append(_merged(rows, self._digits))
-            if len(self._merged) > 1:
+        self.join(Merged.of(rows, self._digits))
+
+    def join(self, piece: Merged) -> None:
+        """Take further rows into account that were merged before."""
+        if piece.n:
+            self._merged.append(piece.row)
+            if len(self._merged) > _MOST_UNMERGED:
                 self._merged = [_merged(self._merged, {})]
-            self._n += len(rows)
-            self._n_stored += sum(row.get("source") != "none" for row in rows)
+            self._n += piece.n
+            self._n_stored += piece.n_stored
 
     def row(self) -> dict[str, Any]:
         """What all of them say."""
+        if len(self._merged) > 1:
+            self._merged = [_merged(self._merged, {})]
         merged = self._merged[0] if self._n_stored else {}
         result: dict[str, Any] = {"n": self._n, "stored_rows": self._n_stored}
         result |= {name: merged[name] for name in merged if name in _rolled_up()}

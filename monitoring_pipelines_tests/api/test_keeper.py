@@ -34,6 +34,7 @@ def test_reading_ahead_goes_on_after_errors_and_reads_each_version_once(monkeypa
     published = Published()
     monkeypatch.setattr(keeper, "PERIOD_S", 0.01)
     monkeypatch.setattr(keeper, "prepare", prepare)
+    monkeypatch.setattr(keeper, "go_on", lambda *_: None)
     with keeper.keeping(SimpleNamespace(published=published)):  # type: ignore[arg-type]
         assert done.wait(30)
     assert read == [1, 2, 3]

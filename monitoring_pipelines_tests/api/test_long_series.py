@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 import tracemalloc
+import zlib
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise, product
@@ -15,12 +16,14 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from monitoring_pipelines.api import long_answers
+from monitoring_pipelines.api import long_answers, series
+from monitoring_pipelines.api.pieces import Piece
+from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.published import endpoints
 from monitoring_pipelines.published.reader import Published
 from monitoring_pipelines.warehouse.connect import transaction
-from monitoring_pipelines.warehouse.lake import Lake
-from monitoring_pipelines.warehouse.publish import mark_everything
+from monitoring_pipelines.warehouse.lake import Lake, partition_span
+from monitoring_pipelines.warehouse.publish import mark_everything, mark_for_publish
 
 from .conftest import NOW, Client, Serve
 from .world import World
@@ -113,7 +116,7 @@ RANGES = [
 
 def test_an_answer_in_pieces_is_byte_for_byte_that_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(query: str, piece: int, most_held: int, encoding: str, **headers: str) -> requests.Response:
-        monkeypatch.setattr(endpoints, "PIECE", piece)
+        monkeypatch.setattr(series, "MOST_ROWS", piece)
         monkeypatch.setattr(long_answers, "MOST_HELD", most_held)
         # A parameter nobody asked before, so that no remembered answer comes back.
         query += f"&n={piece}{most_held}{encoding}"
@@ -149,25 +152,90 @@ def test_every_sum_is_of_whole_numbers_or_decimals_so_that_pieces_add_up_exactly
             assert summed == {"BIGINT", "DECIMAL", "JSON"}
 
 
-def test_windows_cover_a_range_without_gaps_in_pieces_of_bounded_length(client: Client) -> None:
+def test_units_cover_a_range_without_gaps_and_name_the_files_of_their_rows(client: Client) -> None:
     with Published(client.settings.lake_path).look() as look:
-        for grain, length in endpoints.LENGTH.items():
-            windows = list(endpoints.windows(look, "shop", grain, datetime.min, datetime.max))
-            assert all(end == start for (_, end), (start, _) in pairwise(windows))
-            assert all(end - start <= endpoints.PIECE * length for start, end in windows)
-            assert windows[0][0] <= datetime(2023, 1, 1) if grain == "day" else windows[0][0] <= NOW - timedelta(days=3)
-            assert windows[-1][1] > NOW
-            assert len(windows) < 50
+        for grain in endpoints.LENGTH:
+            files = look.files(endpoints.table_of("endpoint", grain))
+            for start, end in (
+                (datetime.min, datetime.max),
+                (NOW - timedelta(hours=30, minutes=7), NOW - timedelta(hours=2, seconds=1)),
+            ):
+                units = endpoints.units(look, "shop", grain, start, end)
+                assert all(before.end == after.start for before, after in pairwise(units))
+                assert all((unit.end - unit.start == endpoints.UNIT[grain]) == unit.is_whole for unit in units)
+                assert all((unit.start - datetime.min) % endpoints.UNIT[grain] == timedelta() for unit in units[1:])
+                if start > datetime.min:
+                    assert (units[0].start, units[-1].end) == (start, end)
+                else:
+                    assert units[0].start <= NOW - timedelta(days=3)
+                    assert units[-1].end > NOW
+                    assert {file for unit in units for file in unit.files} == set(files.values())
+                for unit in units:
+                    spans = {file: partition_span(key) for key, file in files.items()}
+                    there = {
+                        file for file, span in spans.items() if span and span[0] < unit.end and unit.start < span[1]
+                    }
+                    assert there <= set(unit.files)
+
+
+def text_of(services: Services, grain: endpoints.Grain, start: datetime, end: datetime, *, fill: bool = False) -> bytes:
+    """Rows and summary of the endpoint as JSON."""
+    with services.published.look() as look:
+        parts = series.Series(look, "shop", "e", grain, fill=fill).parts(
+            services, b'{"x":{"rows":[],"summary":null}}', start, end
+        )
+        return b"".join(
+            zlib.decompressobj(-zlib.MAX_WBITS).decompress(part.packed) if isinstance(part, Piece) else part
+            for part in parts
+        )
+
+
+def test_what_was_made_ahead_is_answered_without_reading_a_file(client: Client) -> None:
+    services, fresh = (Services.of(client.settings, client.clock) for _ in range(2))
+    ranges: list[tuple[endpoints.Grain, datetime, datetime]] = [
+        ("minute", datetime(2026, 2, 10), datetime(2026, 2, 11, 6)), ("minute", datetime(2026, 2, 10, 22), NOW),
+        ("hour", datetime(2026, 1, 11), datetime(2026, 2, 11)),
+    ]  # fmt: skip
+    wanted = [text_of(fresh, *asked) for asked in ranges]
+    assert len(list(series.ahead(services))) == 10, "of two sources thirty hours in three steps and a month in two"
+    assert list(series.ahead(services)) == []
+    lake = Lake(client.settings.lake_path)
+    for grain in ("minute", "hour"):
+        for entry in lake.manifest.tables[endpoints.table_of("endpoint", grain)].partitions.values():
+            (lake.path / entry.file).unlink()
+    assert [text_of(services, *asked) for asked in ranges] == wanted
+    for one in (services, fresh):
+        one.close()
+
+
+def test_a_row_that_comes_late_is_in_the_next_answer(client: Client) -> None:
+    world = World(client.settings, client.clock)
+    query = f"{PATH}?source=shop&from=2026-02-10T19:00:00&to=2026-02-11T06:00:00"
+    for fill in ("false", "true"):
+        before = client.get(f"{query}&fill={fill}").json()["data"]
+        at = datetime.fromisoformat(next(row for row in before["rows"] if row["source"] == "stored")["stat_minute"])
+        at = at.replace(tzinfo=None)
+        changed_row = "SET tasks_submitted = coalesce(tasks_submitted, 0) + 7000, revision = 9"
+        with world.warehouse.writer("late") as con, transaction(con):
+            con.execute(
+                f"UPDATE mart.endpoint_minute_stats {changed_row} WHERE stat_minute = ? AND source_id = 'shop'", [at]
+            )
+            mark_for_publish(con, "mart.endpoint_minute_stats", [at], NOW)
+        world.publish()
+        after = client.get(f"{query}&fill={fill}").json()["data"]
+        changed = [new for old, new in zip(before["rows"], after["rows"], strict=True) if old != new]
+        assert [(row["stat_minute"], row["revision"]) for row in changed] == [(f"{at.isoformat()}Z", 9)]
+        assert after["summary"]["tasks_submitted"] == before["summary"]["tasks_submitted"] + 7000
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_memory_does_not_grow_with_the_length_of_an_answer(
     client: Client, files: list[Recorded], encoding: str
 ) -> None:
-    def peak(hours: int) -> tuple[int, int]:
+    def peak(hours: int, source: str = "shop") -> tuple[int, int]:
         """Bytes held at most while a series of so many hours is answered, and its length."""
         start = (NOW - timedelta(hours=hours)).isoformat()
-        query = f"granularity=minute&fill=true&source=shop&from={start}&to={NOW.isoformat()}"
+        query = f"granularity=minute&fill=true&source={source}&from={start}&to={NOW.isoformat()}"
         tracemalloc.start()
         try:
             with client.session.get(
@@ -179,10 +247,13 @@ def test_memory_does_not_grow_with_the_length_of_an_answer(
             tracemalloc.stop()
 
     peak(11)
-    short, short_length = peak(12)
+    short, short_length = peak(12, "market")
     long, long_length = peak(72)
     assert long_length > 5 * short_length
     assert long < 1.5 * short
+    kept, kept_length = peak(73)
+    assert kept_length > long_length
+    assert kept < 1.5 * short
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_open(client: Client, files: list[Recorded]) -> None:

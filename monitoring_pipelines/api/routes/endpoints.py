@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.answers import bad, keep_answer, missing, responses, to_json, v1, v1_body
+from monitoring_pipelines.api.answers import bad, keep_answer, missing, responses, v1, v1_body
 from monitoring_pipelines.api.long_answers import gathered
 from monitoring_pipelines.api.params import (
     Flag,
@@ -23,6 +23,7 @@ from monitoring_pipelines.api.params import (
     ordered,
     sort_by,
 )
+from monitoring_pipelines.api.series import Series
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published import endpoints, workers
 from monitoring_pipelines.published.reader import Look
@@ -88,31 +89,9 @@ def stats(
             "source_id": name, "endpoint": endpoint, "granularity": grain, "from": first, "to": last,
             "closed_through": endpoints.closed_through(look, name), "rows": [], "summary": None,
         }, as_of)  # fmt: skip
-        parts = _parts(services, look, frame, name, endpoint, grain, first, last, fill=fill)
+        series = Series(look, name, endpoint, grain, fill=fill)
         keep_answer(request, look)
-        return gathered(request, parts, as_of)
-
-
-def _parts(
-    services: Services, look: Look, frame: bytes, source_id: str, endpoint: str, grain: endpoints.Grain,
-    start: datetime, end: datetime, *, fill: bool,
-) -> Generator[bytes | memoryview]:  # fmt: skip
-    """The text of an answer, whose ``frame`` has no rows and no summary yet, a piece at a time: 31 days by minutes are 80 MB."""
-    before, after = frame.split(b'],"summary":null')
-    yield before
-    comma, summary = b"", endpoints.Summary(endpoints.decimals(look, grain))
-    for window in endpoints.windows(look, source_id, grain, start, end):
-        with services.wide:
-            rows = endpoints.statistics(look, source_id, endpoint, grain, *window, fill=fill, floats=True)
-            summary.add(rows)
-            text = memoryview(to_json(rows))[1:-1]
-            del rows
-        if text:
-            yield comma
-            yield text
-            comma = b","
-        del text
-    yield b'],"summary":' + to_json(summary.row()) + after
+        return gathered(request, series.parts(services, frame, first, last), as_of)
 
 
 def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:

@@ -1,0 +1,135 @@
+"""Pieces of answers in the form in which they are sent, and a place for those that stay what they are.
+
+What belongs here: packing text so that packed pieces follow each other in one gzip stream, keeping them in a temporary file.
+What does not: what a piece says (``series``), putting pieces together (``long_answers``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+import zlib
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
+
+#: Bytes of the pieces that are kept; the oldest go first. They are in a file.
+MOST_KEPT = 256_000_000
+#: How gzip and PNG compute their checksum: the reflected polynomial, and the factor of one bit.
+_POLYNOMIAL, _ONE, _BIT = 0xEDB88320, 1 << 31, 1 << 30
+
+
+class Piece(NamedTuple):
+    """Text that was packed by itself.
+
+    Attributes:
+        packed: Deflate blocks that end on a byte and refer to nothing before them.
+        length: Bytes of the text.
+        crc: CRC-32 of the text.
+        shift: What the CRC-32 of something before it is multiplied by (``crc_of_both``).
+        digest: SHA-256 of the text.
+        note: What whoever made it wants to know of it later.
+    """
+
+    packed: bytes
+    length: int
+    crc: int
+    shift: int
+    digest: bytes
+    note: bytes = b""
+
+    @classmethod
+    def of(cls, text: bytes | memoryview, note: bytes = b"") -> Piece:
+        """Pack a text."""
+        pack = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        packed = pack.compress(text) + pack.flush(zlib.Z_FULL_FLUSH)
+        return cls(packed, len(text), zlib.crc32(text), crc_shift(len(text)), hashlib.sha256(text).digest(), note)
+
+
+def crc_of_both(first: int, piece: Piece) -> int:
+    """CRC-32 of a text and a piece that follows it, of which only the CRC-32 ``first`` is at hand."""
+    return _product(piece.shift, first) ^ piece.crc
+
+
+def crc_shift(length: int) -> int:
+    """What so many bytes do to the CRC-32 of what stands before them: x to the power of their bits."""
+    power, factor = _ONE, _BIT
+    for _ in range(3):
+        factor = _product(factor, factor)
+    while length:
+        if length & 1:
+            power = _product(power, factor)
+        factor, length = _product(factor, factor), length >> 1
+    return power
+
+
+def _product(a: int, b: int) -> int:
+    """Product of two polynomials modulo that of CRC-32; bit 31 is the coefficient of 1."""
+    found = 0
+    while a:
+        if a & _ONE:
+            found ^= b
+        a = a << 1 & 0xFFFFFFFF
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return found
+
+
+class PieceStore:
+    """Pieces by key, for as long as the process lives. Shared by threads; does without when there is no room."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most = most
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._is_out_of_order = False
+
+    @cached_property
+    def _con(self) -> sqlite3.Connection:
+        # Without a name it is a file of its own that SQLite deletes.
+        con = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        con.execute("PRAGMA journal_mode = OFF")
+        con.execute("PRAGMA cache_size = -1000")
+        con.execute(
+            "CREATE TABLE piece (key BLOB UNIQUE, packed BLOB, length INT, crc INT, shift INT, digest BLOB, note BLOB)"
+        )
+        return con
+
+    def get(self, keys: Collection[bytes]) -> dict[bytes, Piece]:
+        """Those of these pieces that are kept."""
+        rows = self._run(f"SELECT key, {', '.join(Piece._fields)} FROM piece WHERE key IN ({_marks(keys)})", *keys)
+        return {key: Piece._make(fields) for key, *fields in rows}
+
+    def known(self, keys: Collection[bytes]) -> set[bytes]:
+        """Which of these are kept."""
+        return {key for (key,) in self._run(f"SELECT key FROM piece WHERE key IN ({_marks(keys)})", *keys)}
+
+    def add(self, pieces: Mapping[bytes, Piece]) -> None:
+        """Keep pieces; the oldest make room."""
+        for key, piece in pieces.items():
+            rows = self._run(f"INSERT OR IGNORE INTO piece VALUES ({_marks(range(7))}) RETURNING 1", key, *piece)
+            self._bytes += len(piece.packed) + len(piece.note) if rows else 0
+        while self._bytes > self._most and not self._is_out_of_order:
+            gone = self._run(
+                "DELETE FROM piece WHERE rowid IN (SELECT rowid FROM piece ORDER BY rowid LIMIT 10) "
+                "RETURNING length(packed) + length(note)"
+            )
+            self._bytes -= sum(length for (length,) in gone)
+
+    def _run(self, sql: str, *values: bytes | int) -> list[tuple[Any, ...]]:
+        with self._lock:
+            if self._is_out_of_order:
+                return []
+            try:
+                return self._con.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                log.warning("pieces of answers are not kept any more: %s", error)
+                self._is_out_of_order = True
+                return []
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
