@@ -49,6 +49,10 @@ class Piece(NamedTuple):
         packed = pack.compress(text) + pack.flush(zlib.Z_FULL_FLUSH)
         return cls(packed, len(text), zlib.crc32(text), crc_shift(len(text)), hashlib.sha256(text).digest(), note)
 
+    def text(self) -> bytes:
+        """The text."""
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(self.packed)
+
 
 def crc_of_both(first: int, piece: Piece) -> int:
     """CRC-32 of a text and a piece that follows it, of which only the CRC-32 ``first`` is at hand."""

@@ -15,6 +15,8 @@ from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from monitoring_pipelines.api.answers import to_json
 from monitoring_pipelines.api.pieces import Piece, PieceStore
 from monitoring_pipelines.api.services import Services
@@ -47,6 +49,7 @@ class Series:
         self._closed = endpoints.closed_through(look, source_id)
         table = endpoints.table_of("endpoint", grain)
         columns = look.manifest.tables[table].columns if look.has(table) else ()
+        self._times = {name: kind for name, kind in columns if kind in ("TIMESTAMP", "DATE")}
         facts: tuple[Any, ...] = (source_id, endpoint, grain, columns)
         if fill:
             origin = look.manifest.sources.get(source_id, {}).get("origin")
@@ -71,7 +74,8 @@ class Series:
         """Keep the pieces of [start, end) that are not kept yet, some at every step."""
         units = [unit for unit in self._units(start, end) if self._stays(unit)]
         known = _store(services).known([self._key(unit) for unit in units])
-        for run in _runs([unit for unit in units if self._key(unit) not in known], self._most_units):
+        lacking = [unit for unit in units if not unit.is_cut and self._key(unit) not in known]
+        for run in _runs(lacking, self._most_units):
             self._made(services, run)
             yield
 
@@ -89,8 +93,10 @@ class Series:
                 if lacking and (piece is not None or len(lacking) == self._most_units or unit == some[-1]):
                     yield from self._made(services, lacking)
                     lacking = []
-                if piece is not None:
-                    yield piece, endpoints.Merged._make(pickle.loads(piece.note))  # noqa: S301 - of ``_made``
+                if piece is not None and unit.is_cut:
+                    yield self._cut(piece, unit)
+                elif piece is not None:
+                    yield piece, endpoints.Merged._make(pickle.loads(piece.note))  # noqa: S301 - of ``_packed``
 
     def _units(self, start: datetime, end: datetime) -> list[endpoints.Unit]:
         return endpoints.units(self._look, self._source_id, self._grain, start, end)
@@ -100,12 +106,12 @@ class Series:
         return max(1, MOST_ROWS * endpoints.LENGTH[self._grain] // endpoints.UNIT[self._grain])
 
     def _stays(self, unit: endpoints.Unit) -> bool:
-        """Whether the unit is over, so that it is the same until one of its files is another."""
-        return unit.is_whole and self._closed is not None and unit.end <= self._closed
+        """Whether the whole unit is over, so that it is the same until one of its files is another."""
+        return self._closed is not None and unit.whole[1] <= self._closed
 
     def _key(self, unit: endpoints.Unit) -> bytes:
         key = self._facts.copy()
-        key.update(repr((unit.start, unit.files)).encode())
+        key.update(repr((unit.whole, unit.files)).encode())
         return key.digest()
 
     def _made(self, services: Services, run: Sequence[endpoints.Unit]) -> list[tuple[Piece, endpoints.Merged]]:
@@ -121,16 +127,27 @@ class Series:
                 last = first
                 while last < len(rows) and endpoints.as_instant(rows[last][column]) < unit.end:
                     last += 1
-                merged = endpoints.Merged.of(rows[first:last], self._digits)
-                stays = self._stays(unit)
-                note = pickle.dumps(tuple(merged)) if stays else b""
-                piece = Piece.of(memoryview(to_json(rows[first:last]))[1:-1], note)
-                made.append((piece, merged))
-                if stays:
-                    kept[self._key(unit)] = piece
+                made.append(self._packed(rows[first:last]))
+                if self._stays(unit) and not unit.is_cut:
+                    kept[self._key(unit)] = made[-1][0]
                 first = last
         _store(services).add(kept)
         return made
+
+    def _packed(self, rows: list[dict[str, Any]]) -> tuple[Piece, endpoints.Merged]:
+        merged = endpoints.Merged.of(rows, self._digits)
+        return Piece.of(memoryview(to_json(rows))[1:-1], pickle.dumps(tuple(merged))), merged
+
+    def _cut(self, piece: Piece, unit: endpoints.Unit) -> tuple[Piece, endpoints.Merged]:
+        """What lies in a unit that is cut, of the whole of it: reading the text again takes a fifth of reading the rows."""
+        rows = orjson.loads(b"[" + piece.text() + b"]")
+        for row in rows:
+            for name, kind in self._times.items():
+                if row.get(name) is not None:
+                    instant = datetime.fromisoformat(row[name]).replace(tzinfo=None)
+                    row[name] = instant if kind == "TIMESTAMP" else instant.date()
+        column = endpoints.COLUMN[self._grain]
+        return self._packed([row for row in rows if unit.start <= endpoints.as_instant(row[column]) < unit.end])
 
 
 def ahead(services: Services) -> Iterator[None]:

@@ -6,7 +6,7 @@ rows (``dbt_like_sql``) and parameters (``api``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -204,39 +204,48 @@ def statistics(
 
 
 class Unit(NamedTuple):
-    """A part of a series that does not cross a multiple of ``UNIT``; ``files``: what its rows are read from."""
+    """What of a series lies between two multiples of ``UNIT``.
+
+    Attributes:
+        start: Naive UTC.
+        end: Naive UTC.
+        whole: The multiples; a range may begin or end between them.
+        files: All that have rows between the multiples.
+    """
 
     start: datetime
     end: datetime
+    whole: tuple[datetime, datetime]
     files: tuple[str, ...]
-    #: Whether nothing of the hour or day is left out.
-    is_whole: bool
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a part is left out."""
+        return self.whole != (self.start, self.end)
 
 
 def units(look: Look, source_id: str, grain: Grain, start: datetime, end: datetime) -> list[Unit]:
     """[start, end) in units, oldest first, without what lies before or after all that is known."""
-    source, length = look.manifest.sources.get(source_id, {}), UNIT[grain]
-    spans = [
-        (file, *(partition_span(key) or (start, end))) for key, file in look.files(table_of("endpoint", grain)).items()
-    ]
+    source, files = look.manifest.sources.get(source_id, {}), look.files(table_of("endpoint", grain))
+    spans = [(file, *(partition_span(key) or (start, end))) for key, file in files.items()]
     known = [source.get("origin"), source.get("closed_through"), *chain.from_iterable(span[1:] for span in spans)]
     instants = [instant for instant in known if instant is not None]
     start, end = max(start, min(instants, default=end)), min(end, max(instants, default=start))
-    files: dict[datetime, list[str]] = {}
+    wholes = list(_multiples(start, end, UNIT[grain]))
+    found: dict[datetime, list[str]] = {at: [] for at, _ in wholes}
+    for file, first, last in spans if wholes else ():
+        for at, _ in _multiples(max(first, wholes[0][0]), min(last, wholes[-1][1]), UNIT[grain]):
+            found[at].append(file)
+    return [Unit(max(at, start), min(to, end), (at, to), tuple(found[at])) for at, to in wholes]
+
+
+def _multiples(start: datetime, end: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """Spans between multiples of ``length`` that cover [start, end)."""
     at = start - (start - datetime.min) % length
     while at < end:
-        files[at] = []
-        at += min(length, datetime.max - at)
-    for file, first, last in spans:
-        at = max(first, start)
-        at -= (at - datetime.min) % length
-        while at < min(last, end):
-            files[at].append(file)
-            at += min(length, datetime.max - at)
-    return [
-        Unit(max(at, start), min(at + min(length, datetime.max - at), end), tuple(names), start <= at <= end - length)
-        for at, names in files.items()
-    ]
+        to = at + min(length, datetime.max - at)
+        yield at, to
+        at = to
 
 
 def decimals(look: Look, grain: Grain) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import time
 import tracemalloc
-import zlib
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise, product
@@ -162,7 +161,7 @@ def test_units_cover_a_range_without_gaps_and_name_the_files_of_their_rows(clien
             ):
                 units = endpoints.units(look, "shop", grain, start, end)
                 assert all(before.end == after.start for before, after in pairwise(units))
-                assert all((unit.end - unit.start == endpoints.UNIT[grain]) == unit.is_whole for unit in units)
+                assert all((unit.end - unit.start == endpoints.UNIT[grain]) != unit.is_cut for unit in units)
                 assert all((unit.start - datetime.min) % endpoints.UNIT[grain] == timedelta() for unit in units[1:])
                 if start > datetime.min:
                     assert (units[0].start, units[-1].end) == (start, end)
@@ -176,6 +175,7 @@ def test_units_cover_a_range_without_gaps_and_name_the_files_of_their_rows(clien
                         file for file, span in spans.items() if span and span[0] < unit.end and unit.start < span[1]
                     }
                     assert there <= set(unit.files)
+                    assert unit.whole[0] <= unit.start < unit.end <= unit.whole[1]
 
 
 def text_of(services: Services, grain: endpoints.Grain, start: datetime, end: datetime, *, fill: bool = False) -> bytes:
@@ -184,17 +184,15 @@ def text_of(services: Services, grain: endpoints.Grain, start: datetime, end: da
         parts = series.Series(look, "shop", "e", grain, fill=fill).parts(
             services, b'{"x":{"rows":[],"summary":null}}', start, end
         )
-        return b"".join(
-            zlib.decompressobj(-zlib.MAX_WBITS).decompress(part.packed) if isinstance(part, Piece) else part
-            for part in parts
-        )
+        return b"".join(part.text() if isinstance(part, Piece) else part for part in parts)
 
 
 def test_what_was_made_ahead_is_answered_without_reading_a_file(client: Client) -> None:
     services, fresh = (Services.of(client.settings, client.clock) for _ in range(2))
     ranges: list[tuple[endpoints.Grain, datetime, datetime]] = [
-        ("minute", datetime(2026, 2, 10), datetime(2026, 2, 11, 6)), ("minute", datetime(2026, 2, 10, 22), NOW),
-        ("hour", datetime(2026, 1, 11), datetime(2026, 2, 11)),
+        ("minute", datetime(2026, 2, 10), datetime(2026, 2, 11, 6)),
+        ("minute", datetime(2026, 2, 10, 22, 13, 1), datetime(2026, 2, 11, 5, 44, 59)),
+        ("hour", datetime(2026, 1, 11), datetime(2026, 2, 11)), ("hour", datetime(2026, 1, 31, 7), datetime(2026, 2, 5, 11)),
     ]  # fmt: skip
     wanted = [text_of(fresh, *asked) for asked in ranges]
     assert len(list(series.ahead(services))) == 10, "of two sources thirty hours in three steps and a month in two"
