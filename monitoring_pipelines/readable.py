@@ -78,6 +78,11 @@ def counted(template: str, values: Mapping[str, Any]) -> str:
     return _COUNTED.sub(of_one, template)
 
 
+def sentence(template: str, **values: Any) -> str:
+    """An English sentence with these values, of one as ``counted`` says it."""
+    return counted(template, values).format(**values)
+
+
 class Figure:
     """A value inside a sentence: ``{value}`` is a number, ``{value:span}``, ``{value:ms}``, ``{value:size}`` and
     ``{value:share}`` are what it means; what is no number stays as it is, ``{value:said}`` in the reader's language,

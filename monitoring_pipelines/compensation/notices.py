@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.readable import sentence
 from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state import repair as store
 
@@ -118,7 +119,10 @@ def summary_for_alert(state: StateStore, source_id: str) -> dict[str, Any] | Non
     left = len(items) - len(repaired) - len(present)
     counters = plan["counters"] or {}
     rows = counters.get("rows_planned", 0)
-    text = f"repair plan {plan['plan_id']} is {plan['state']}: {len(repaired)} tasks repaired, {left} left"
+    text = sentence(
+        "repair plan {plan_id} is {state}: {n} tasks repaired, {left} left",
+        plan_id=plan["plan_id"], state=plan["state"], n=len(repaired), left=left,
+    )  # fmt: skip
     return {
         "plan_id": plan["plan_id"], "state": plan["state"], "rows_planned": rows, "tasks_repaired": len(repaired),
         "tasks_left": left, "text": text,

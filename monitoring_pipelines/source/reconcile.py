@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.errors import SchemaDrift
 from monitoring_pipelines.progress import Listener, Progress
+from monitoring_pipelines.readable import sentence
 from monitoring_pipelines.source.bulk import QueryTooSlow
 from monitoring_pipelines.source.convert import END_OF_TIME, EPOCH, text_literal
 from monitoring_pipelines.source.digest import DIGEST_ALIAS
@@ -84,7 +85,7 @@ class ReconcileResult:
         self.rows_deleted += outcome.rows_deleted
         self.rows_rejected += outcome.rows_rejected
         if outcome.rows_rejected and self.equal:
-            self.detail = f"{self.rows_rejected} rows without a key are not stored"
+            self.detail = sentence("{n} rows have no key: not stored", n=self.rows_rejected)
         if not outcome.equal:
             self.equal = False
             self.detail = f"{wanted}: {outcome.detail}"

@@ -54,7 +54,7 @@ def test_gap_alert_repair_resolved_rollback(shop, pipe):
     (alert,) = open_alerts(shop)
     assert alert["task_ids"] == ["b"]
     told = summary_for_alert(shop.state, "shop")
-    assert told["text"] == f"repair plan {plan['plan_id']} is applied: 1 tasks repaired, 1 left"
+    assert told["text"] == f"repair plan {plan['plan_id']} is applied: 1 task repaired, 1 left"
 
     shop.output("b")
     shop.clock.advance(60)

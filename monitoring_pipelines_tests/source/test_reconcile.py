@@ -563,7 +563,7 @@ def test_repeated_and_missing_keys_are_told_and_do_not_flicker(bench: Callable[.
     )
     first = b.day()["task:loose"]
     assert (first.equal, first.rows_rejected, first.source_rows, first.store_rows) == (True, 1, 4, 2)
-    assert first.detail == "1 rows without a key are not stored"
+    assert first.detail == "1 row has no key: not stored"
     stored = b.raw("select task_key, error_message, changed_at from raw.task order by 1")
     assert [row[:2] for row in stored] == [("a", "second"), ("b", "x")]
     b.clock.advance(60)
