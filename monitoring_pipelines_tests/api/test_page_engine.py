@@ -1,0 +1,73 @@
+"""Templates of pages say what Jinja by itself would make of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2.exceptions import UndefinedError
+from markupsafe import Markup, escape
+
+from monitoring_pipelines.api.pages.engine import PageEnvironment, escaped
+from monitoring_pipelines.published.jobs import Job, _job
+
+SOURCES = {
+    "whole.html": "<ul>{% block all %}{% endblock %}</ul>",
+    "parts.html": '{% macro cell(value, more="") %}<td{{ more }}>{{ value }}</td>{% endmacro %}',
+    "page.html": """{% extends "whole.html" %}{% import "parts.html" as p %}
+{% macro own(row) %}{{ p.cell(row.job_id) }}{{ said(row.last_status, loud=true) }}{% endmacro %}
+{% block all %}
+{% for row in rows %}{% set text = row.job_id ~ "<" %}{{ loop.index }}{{ text }}{{ own(row) }}{{ p.cell(row["job_id"], more=mark) }}{{ row.get("job_id") }}
+{% endfor %}
+{% for name, value in odd.items() %}{{ name }}{{ value }}{{ odd.keys is callable }}{{ odd.get("keys") }}{% endfor %}{{ odd["items"] }}{{ odd.other }}
+{{ at.year }}{{ price }}{{ none }}{{ [text, mark] }}{{ (rows | map(attribute="job_id") | list) }}
+{% endblock %}""",
+}
+
+
+class Loud:
+    """Safe by itself."""
+
+    def __html__(self) -> str:
+        return "<i>loud</i>"
+
+
+def said(word: str, loud: bool = False) -> Any:
+    return Loud() if loud else word
+
+
+def rendered(kind: type[Environment], template: str = "page.html", **more: Any) -> str:
+    env = kind(loader=DictLoader(SOURCES), autoescape=True, undefined=StrictUndefined)
+    jobs = [_job(("sched", "a<b"), {"name": 'Nightly "one"'}, {}), _job(("sched", "c&d"), {}, {"last_status": "ok"})]
+    names: dict[str, Any] = {
+        "rows": [*jobs, {"job_id": "'own'", "last_status": Markup("<b>"), "keys": 3}], "said": said, "mark": Markup(" class=n"),
+        "odd": {"items": "<1>", "keys": 2, "other": "&"}, "at": datetime(2026, 2, 1), "price": Decimal("1.50"), "text": "<",
+    }  # fmt: skip
+    return env.get_template(template).render(names | more)
+
+
+def test_rows_calls_macros_and_what_is_put_out_are_as_jinja_has_them() -> None:
+    whole = rendered(PageEnvironment)
+    assert whole == rendered(Environment)
+    assert "<td>a&lt;b</td><i>loud</i>" in whole
+
+
+def test_a_column_that_a_row_does_not_have_is_an_error_and_not_an_empty_text() -> None:
+    for rows in ([{"job_id": "a"}], [Job(dict(_job(("s", "a"), {}, {})))]):
+        SOURCES["missing.html"] = "{% for row in rows %}{{ row.no_such }}{% endfor %}"
+        with pytest.raises(UndefinedError, match="no_such"):
+            rendered(PageEnvironment, "missing.html", rows=rows)
+
+
+@given(
+    st.one_of(
+        st.text(), st.text().map(Markup), st.integers(), st.floats(), st.none(), st.lists(st.text()), st.builds(Loud)
+    )
+)
+def test_nothing_that_is_put_out_means_anything_in_html(value: Any) -> None:
+    assert escaped(value) == str(escape(value))
