@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -305,6 +306,7 @@ class Lake:
         return f"SELECT {columns} FROM read_parquet([{', '.join(files)}], hive_partitioning = false{option})"
 
 
+@lru_cache(4096)  # every list asks for the spans of all its files
 def partition_span(key: str) -> tuple[datetime, datetime] | None:
     """The time [from, to) of a partition key: ``2026-02-01T1010`` (ten minutes), ``2026-02-01T10``, ``2026-02-01Q2`` (the
     second six hours), ``2026-02-01``, ``2026-W05`` (an ISO week) or ``2026-02``; None for ``all``.

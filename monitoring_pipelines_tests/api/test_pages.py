@@ -15,6 +15,7 @@ from sqlalchemy import insert, update
 
 from monitoring_pipelines.alerts import engine
 from monitoring_pipelines.alerts.model import Observation
+from monitoring_pipelines.api.pages import endpoints
 from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun
 from monitoring_pipelines.state import StateStore, checks, tables
@@ -434,3 +435,92 @@ def test_each_number_of_tasks_on_the_first_page_leads_to_a_list_of_as_many(shop:
     for path, n in counts:
         listed = client.get(f"{path}&lang=en").text
         assert re.search(rf"Page 1 of \d+, {n} in all", listed), (path, n)
+
+
+def test_charts_and_rows_of_an_endpoint_show_what_its_statistics_say(shop: tuple[Client, World]) -> None:
+    """S-811: every line of every chart is its column of the series, and no column of it is left out."""
+    client, world = shop
+    at = client.clock.now().replace(second=0) - 5 * MINUTE
+    with world.warehouse.writer("columns") as con:
+        kinds = con.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = 'mart' AND table_name = 'endpoint_minute_stats'"
+        ).fetchall()
+    numbers = [
+        name for name, kind in kinds if kind.startswith(("INT", "BIGINT", "SMALLINT", "DECIMAL", "DOUBLE", "HUGEINT"))
+    ]
+    texts = {"source_id": "'shop'", "endpoint": "'e'", "stat_minute": f"TIMESTAMP '{at}'", "state": "'closed'",
+             "quality": "'exact'", "worker_source": "'lifecycle'", "exec_hist": """'{"469": 9}'""",
+             "execution_time_distribution": """'{"0-500": 0, "5000+": 9}'""", "revision": "2"}  # fmt: skip
+    values = {name: str(7 + number) for number, name in enumerate(numbers)} | texts
+    world.hour("e", at)
+    world.write(
+        (f"INSERT INTO mart.endpoint_minute_stats ({', '.join(values)}) VALUES ({', '.join(values.values())})", {}),
+        world._changed("mart.endpoint_minute_stats", at.replace(minute=0)),
+    )
+    world.publish()
+    page = client.get("/endpoints/e", lang="en", source="shop", range="1h").text
+    specs = [json.loads(html.unescape(text)) for text in re.findall(r'data-chart="([^"]+)"', page)]
+    row = client.get("/api/v1/endpoints/e/stats", from_=at.isoformat() + "Z", granularity="minute").json()["data"][
+        "rows"
+    ][0]
+    assert specs.pop(endpoints._DISTRIBUTION_AT)["series"][0]["values"] == [0, 9]
+    assert len(specs) == len(endpoints._LINES)
+    for spec, (title, parts, _) in zip(specs, endpoints._LINES, strict=True):
+        place = spec["x"].index(int(at.replace(tzinfo=UTC).timestamp()))
+        for line, (label, column, *_) in zip(spec["series"], parts, strict=True):
+            assert row[column] is not None, column
+            assert line["values"][place] == row[column], (title, label, column)
+    assert all(name in dict(kinds) for name in (*endpoints._SHOWN, *endpoints._CHARTED))
+    shown = text_of(client, "/endpoints/e", source="shop", range="1h", tab="rows")
+    for column in ("tasks_submitted", "tasks_completed", "tasks_failed", "tasks_timeout"):
+        assert f" {row[column]} " in shown, column
+    summary = client.get("/api/v1/endpoints/e/stats", from_=at.isoformat() + "Z", granularity="minute").json()["data"][
+        "summary"
+    ]
+    for tab in ("charts", "workers", "tasks", "timeline", "rows"):
+        cards = text_of(client, "/endpoints/e", source="shop", range="1h", tab=tab)
+        assert f"{summary['success_rate']:.2f}%" in cards, tab
+        assert f"Submitted {summary['tasks_submitted']}" in cards, tab
+        for first, second, name in (("Avg execution", "P95", "execution"), ("Queue wait", "Maximum", "queue_wait")):
+            mean, other = summary[f"avg_{name}_ms"], summary[f"{'p95' if second == 'P95' else 'max'}_{name}_ms"]
+            assert f"{first} {mean:.0f} ms {second} {other:.0f} ms" in cards, (tab, name)
+
+
+def test_days_of_consistency_are_those_of_the_newest_version(shop: tuple[Client, World]) -> None:
+    """C-108: what is kept of a version is not shown of the next one, and a split does not stay for who asks without."""
+    client, world = shop
+    seen = []
+    for n in range(2):
+        world.task(f"lost-{n}", outputs=0, ago=timedelta(hours=3))
+        world.task(f"whole-{n}", ago=timedelta(hours=3))
+        if n:
+            world.task("whole", ago=timedelta(hours=3))
+        world.publish()
+        page = client.get("/consistency", lang="en").text
+        assert "Before / after" not in page
+        assert "Before / after" in client.get("/consistency", lang="en", date="2026-01-20").text
+        assert client.get("/consistency", lang="en").text == page
+        seen.append(re.findall(r"\d{4}-\d\d-\d\d ([\d.]+%);", page))
+        assert "每日完整率" in client.get("/consistency", lang="zh-CN").text
+    assert seen == [["50.0%"], ["60.0%"]]
+
+
+def test_a_search_for_jobs_looks_at_each_of_their_columns_alone(serve: Serve) -> None:
+    """S-815: an end of line in what is searched for finds nothing that begins in one column and ends in the next."""
+    client = serve({"sources": [SHOP, SCHEDULER]})
+    world = World(client.settings, client.clock)
+    world.source("sched")
+    for job, name in (("nightly", "Émile <b>"), ("hourly", "Other")):
+        world.job(job, name=name, source="sched")
+    world.publish()
+    for wanted, found in (
+        ("NIGHT", ["nightly"]),
+        ("émile <", ["nightly"]),
+        ("ly", ["hourly", "nightly"]),
+        ("nightly\némile", []),
+        ("x", []),
+    ):
+        page = client.get("/scheduler-monitoring", lang="en", q=wanted).text
+        assert re.findall(r'data-pick="([^"]+)"', page) == found, wanted
+        csv = client.get("/download/jobs.csv", q=wanted).text
+        assert [line.split(",")[1] for line in csv.splitlines()[1:]] == found, wanted

@@ -145,10 +145,19 @@ def _date(text: str | None) -> date | None:
         return None
 
 
-def _source_part(view: View, services: Services, look: Look, name: str, on: date | None) -> dict[str, Any]:
+def _last_days(services: Services, look: Look, name: str, on: date | None) -> dict[str, Any]:
+    """30 days of a source, split at ``on``; without a date everybody gets the same, which is most of what they cost."""
     now = services.moment()
-    found = summaries.day_figures(services, look, name)
-    days = split_row(services, look, name, on, now - timedelta(days=30), now)
+    start = now - timedelta(days=30)
+    if on is not None:
+        return split_row(services, look, name, on, start, now)
+    return services.newest(
+        ("last days", name), (look.lake.version, now), lambda: split_row(services, look, name, None, start, now)
+    )
+
+
+def _source_part(view: View, services: Services, look: Look, name: str, on: date | None) -> dict[str, Any]:
+    found, days = summaries.day_figures(services, look, name), _last_days(services, look, name, on)
     bands, n = summaries.bands_of(services), len(days["days"])
     dashed = {"dash": [6, 5]}
     series: list[Any] = [

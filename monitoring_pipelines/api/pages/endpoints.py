@@ -162,7 +162,10 @@ def one(
         end = endpoints.closed_through(look, name) or view.now
         start = end - RANGES[range_]
         grain = endpoints.choose_grain("auto", start, end)
-        rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True)
+        wanted = {*_SHOWN, *(_CHARTED if tab == "charts" else ())}
+        # A column that is new to the program is unknown until the next publication.
+        columns = [column for column in look.columns(endpoints.table_of("endpoint", grain)) if column in wanted]
+        rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True, columns=columns)
         latest = endpoints.statistics(
             look, name, endpoint, "minute", end - timedelta(minutes=1), end, fill=True, columns=_LATEST
         )
@@ -175,8 +178,8 @@ def one(
                 present, key=lambda row: (_BY_STATE.index(row["state"]), -(row["idle_age_s"] or 0), row["worker_key"])
             )
         elif tab == "tasks":
-            wanted = tasks.TaskFilter((name,), endpoint=endpoint, start=start, end=end)
-            more["tasks"] = page.wrap(*index_of(services).list_page(look, wanted, page.offset, page.size))
+            some = tasks.TaskFilter((name,), endpoint=endpoint, start=start, end=end)
+            more["tasks"] = page.wrap(*index_of(services).list_page(look, some, page.offset, page.size))
         elif tab == "timeline":
             more |= _lanes(look, name, endpoint, max(start, end - timeline.LONGEST), end)
     merged = endpoints.summary(rows)
@@ -212,6 +215,37 @@ def _lanes(look: Look, source: str, endpoint: str, start: datetime, end: datetim
     return {"lanes": drawn, "lane_total": total, "lane_from": start, "lane_to": end, "lane_width": _LANE_WIDTH}
 
 
+#: Label, column of the statistics, colour, and what else ``chart`` should know of the line.
+Part = tuple[str, str, str] | tuple[str, str, str, dict[str, Any]]
+#: Charts with lines: title, lines, options.
+_LINES: tuple[tuple[str, tuple[Part, ...], dict[str, Any]], ...] = (
+    ("requests", (("submitted", "tasks_submitted", "--s1"), ("completed", "tasks_completed", "--s2"),
+                  ("failed", "tasks_failed", "--s3"), ("timeout", "tasks_timeout", "--s4"), ("retried", "tasks_retried", "--s5")), {}),
+    ("execution", (("P50", "p50_execution_ms", "--s2"), ("P95", "p95_execution_ms", "--s1"), ("P99", "p99_execution_ms", "--s3")),
+     {"unit": "ms"}),
+    ("queue_wait", (("avg", "avg_queue_wait_ms", "--s1"), ("max", "max_queue_wait_ms", "--s3")), {"unit": "ms"}),
+    ("worker_count", (("active", "active_workers", "--s1"), ("idle", "idle_workers", "--s2")), {}),
+    ("utilization", (("worker", "avg_worker_utilization", "--s1"), ("slot", "slot_utilization", "--s2")), {"unit": "%", "max": 100}),
+    ("idle_time", (("avg", "avg_idle_duration_sec", "--s1"), ("max", "max_idle_duration_sec", "--s3"),
+                   ("total", "total_idle_time_sec", "--s2")), {"unit": "s"}),
+    ("idle_count", (("total", "idle_count", "--s1"),), {}),
+    ("cold_starts", (("cold_count", "cold_starts", "--s1"),
+                     ("cold_time", "avg_cold_start_ms", "--s3", {"scale": "time", "unit": "ms"})), {}),
+    ("gpu", (("avg", "avg_gpu_utilization", "--s1"), ("max", "max_gpu_utilization", "--s3")), {"unit": "%", "max": 100}),
+    ("lifecycle", (("created", "workers_created", "--s2"), ("terminated", "workers_terminated", "--s1"),
+                   ("lost", "workers_lost", "--s3")), {}),
+    ("coverage", (("avg", "snapshot_coverage_pct", "--s1"),), {"unit": "%", "max": 100}),
+)  # fmt: skip
+_DISTRIBUTION_AT = 2
+#: What cards, summary and the tab of rows look at, and what the charts do besides: reading all ninety columns took half of the page.
+_SHOWN = (
+    "tasks_submitted", "tasks_completed", "tasks_failed", "tasks_timeout", "execution_n", "execution_sum_ms", "min_execution_ms",
+    "max_execution_ms", "p95_execution_ms", "exec_hist", "queue_wait_n", "queue_wait_sum_ms", "max_queue_wait_ms", "worker_source",
+    "quality", "state", "revision",
+)  # fmt: skip
+_CHARTED = ("restated_at", "execution_time_distribution", *(part[1] for _, parts, _ in _LINES for part in parts))
+
+
 def charts(
     view: View, rows: list[dict[str, Any]], grain: endpoints.Grain, blind: list[tuple[datetime, datetime]]
 ) -> list[tuple[str, dict[str, Any], str]]:
@@ -230,32 +264,17 @@ def charts(
     ]
     common["blind"] = spans_of(blind)
 
-    def line(title: str, *parts: tuple[Any, ...], **more: Any) -> tuple[str, dict[str, Any], str]:
-        series = [(view.t(f"endpoints.{part[0]}") if f"endpoints.{part[0]}" in STRINGS else part[0], _values(rows, part[1]),
-                   *part[2:]) for part in parts]  # fmt: skip
+    def line(title: str, parts: tuple[Part, ...], more: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+        series: list[Any] = [
+            (view.t(f"endpoints.{part[0]}") if f"endpoints.{part[0]}" in STRINGS else part[0], _values(rows, part[1]), *part[2:])
+            for part in parts
+        ]  # fmt: skip
         spec = common | chart([], series, common["zone"], **more) | {"x": common["x"]}
         return view.t(f"endpoints.{title}"), spec, _last_values(view, spec)
 
-    return [
-        line("requests", ("submitted", "tasks_submitted", "--s1"), ("completed", "tasks_completed", "--s2"),
-             ("failed", "tasks_failed", "--s3"), ("timeout", "tasks_timeout", "--s4"), ("retried", "tasks_retried", "--s5")),
-        line("execution", ("P50", "p50_execution_ms", "--s2"), ("P95", "p95_execution_ms", "--s1"),
-             ("P99", "p99_execution_ms", "--s3"), unit="ms"),
-        _distribution(view, rows),
-        line("queue_wait", ("avg", "avg_queue_wait_ms", "--s1"), ("max", "max_queue_wait_ms", "--s3"), unit="ms"),
-        line("worker_count", ("active", "active_workers", "--s1"), ("idle", "idle_workers", "--s2")),
-        line("utilization", ("worker", "avg_worker_utilization", "--s1"), ("slot", "slot_utilization", "--s2"),
-             unit="%", max=100),
-        line("idle_time", ("avg", "avg_idle_duration_sec", "--s1"), ("max", "max_idle_duration_sec", "--s3"),
-             ("total", "total_idle_time_sec", "--s2"), unit="s"),
-        line("idle_count", ("total", "idle_count", "--s1")),
-        line("cold_starts", ("cold_count", "cold_starts", "--s1"),
-             ("cold_time", "avg_cold_start_ms", "--s3", {"scale": "time", "unit": "ms"})),
-        line("gpu", ("avg", "avg_gpu_utilization", "--s1"), ("max", "max_gpu_utilization", "--s3"), unit="%", max=100),
-        line("lifecycle", ("created", "workers_created", "--s2"), ("terminated", "workers_terminated", "--s1"),
-             ("lost", "workers_lost", "--s3")),
-        line("coverage", ("avg", "snapshot_coverage_pct", "--s1"), unit="%", max=100),
-    ]  # fmt: skip
+    found = [line(*one) for one in _LINES]
+    found.insert(_DISTRIBUTION_AT, _distribution(view, rows))
+    return found
 
 
 def spans(pairs: list[tuple[int, int]]) -> list[list[int]]:
