@@ -175,6 +175,16 @@ def forget_repaired(con: duckdb.DuckDBPyConnection, source_id: str, output_keys:
     return _set_origin(con, source_id, list(output_keys), now, None)
 
 
+def output_hashes(con: duckdb.DuckDBPyConnection, source_id: str, output_keys: Iterable[str]) -> list[int]:
+    """``key_hash`` of the stored outputs with these keys."""
+    rows = con.execute(
+        "SELECT key_hash FROM raw.task_output WHERE key_hash IN "
+        "(SELECT md5_number_lower(concat_ws(chr(31), $s, k)) FROM (SELECT unnest($k::VARCHAR[]) AS k))",
+        {"s": source_id, "k": list(output_keys)},
+    ).fetchall()
+    return [key_hash for (key_hash,) in rows]
+
+
 def _set_origin(
     con: duckdb.DuckDBPyConnection, source_id: str, keys: list[str], now: datetime, origin: str | None
 ) -> int:

@@ -14,6 +14,7 @@ from monitoring_pipelines.compensation.rollback import Rollbacker
 from monitoring_pipelines.pipeline import Pipeline, tick
 from monitoring_pipelines.quality import runs
 from monitoring_pipelines.state import alerts as stored
+from monitoring_pipelines.warehouse.lake import Lake
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ def open_alerts(shop):
 def origins(pipe):
     with pipe.warehouse.reader("test") as con:
         return dict(con.execute("SELECT task_key, origin FROM raw.task_output").fetchall())
+
+
+def live_outputs(pipe):
+    """Tasks with an output, as pages show them."""
+    lake = Lake(pipe.settings.lake_path)
+    with lake.connect() as con:
+        return {key for (key,) in con.execute("SELECT task_key FROM core.task WHERE outputs > 0").fetchall()}
 
 
 def test_gap_alert_repair_resolved_rollback(shop, pipe):
@@ -65,6 +73,7 @@ def test_gap_alert_repair_resolved_rollback(shop, pipe):
 
     undone = Rollbacker(shop.settings, shop.state, shop.clock).rollback("dora", plan_id=plan["plan_id"])
     after_run(shop.settings, shop.state, shop.clock, undone)
+    assert live_outputs(pipe) == {"b", "c"}, "at once, not when the source is compared next"
     shop.clock.advance(60)
     runs.execute(pipe, shop.state, "full")
     engine.tick(pipe, shop.state, shop.clock.now())
