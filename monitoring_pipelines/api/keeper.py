@@ -75,4 +75,6 @@ def prepare(services: Services) -> None:
         summaries.index_of(services).bits.read(look)
     summaries.overview(services, services.source_ids)
     collector_of(services).read_ahead()
+    with services.published.look() as look:
+        summaries.index_of(services).read_ahead(look, lambda: services.published.lake().version != look.lake.version)
     trim()

@@ -12,15 +12,21 @@ import re
 import sys
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monitoring_pipelines.entities import TASK_STATUSES
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.published import key_texts, list_rows
+from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.key_bits import KeyBits
+from monitoring_pipelines.published.key_texts import Searches, Text, usable
+from monitoring_pipelines.published.list_rows import ListRows
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import partition_span
@@ -47,6 +53,8 @@ NESTED = ("attempt_list", "output_list", "event_list", "anomaly_list")
 #: Filters whose counts are remembered; those asked least recently are forgotten.
 _MOST_REMEMBERED = 300
 _FILES_AT_ONCE = 8
+#: Rows of a page that are read by their numbers; longer lists are read by their condition.
+_MOST_BY_NUMBER = 1000
 
 
 #: Characters that no letter becomes when it is lowered.
@@ -99,9 +107,11 @@ class TaskFilter:
 
     def reach(self, key: str) -> bool | None:
         """Whether the rows of a partition lie in ``start`` … ``end``: all (True), none (False), some (None)."""
+        if self.start is None and self.end is None:
+            return True
         span = partition_span(key)
-        if span is None or (self.start is None and self.end is None):
-            return None if span is None and (self.start or self.end) else True
+        if span is None:
+            return None
         if (self.end is not None and span[0] >= self.end) or (self.start is not None and span[1] <= self.start):
             return False
         inside = (self.start is None or span[0] >= self.start) and (self.end is None or span[1] <= self.end)
@@ -154,6 +164,10 @@ class _FileFacts:
         groups = self.groups if wanted.endpoint is None else self.by_endpoint.get(wanted.endpoint, ())
         return [group for group in groups if wanted.matches(group)]
 
+    def all_match(self, wanted: TaskFilter) -> bool:
+        """Whether every task that lists show passes, as far as text and time do not matter."""
+        return sum(group.n for group in self.matching(wanted)) == sum(group.n for group in self.groups)
+
     def merge_endpoints(self) -> None:
         """Make ``groups`` of ``by_endpoint``: questions about all endpoints are many, and so are endpoints."""
         counts: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -168,6 +182,8 @@ class _Counts:
     """Matching tasks of one filter by file, and the lock of whoever counts."""
 
     by_file: dict[str, int] = field(default_factory=dict)
+    #: Where the texts of files have those that are few.
+    places: dict[str, Sequence[int]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -177,9 +193,14 @@ class TaskIndex:
 
     Attributes:
         bits: Which files may hold a task, for ``find``.
+        texts: Keys of files as text, for searches.
+        list_rows: Rows of files as lists show them, for those that lie apart.
     """
 
     bits: KeyBits = field(default_factory=KeyBits)
+    texts: Kept[Text] = field(default_factory=lambda: Kept(key_texts.text_of, key_texts.MOST_TASKS))
+    list_rows: Kept[ListRows] = field(default_factory=lambda: Kept(list_rows.list_rows, list_rows.MOST_TASKS))
+    _searches: Searches = field(default_factory=Searches)
     _facts: dict[str, _FileFacts] = field(default_factory=dict)
     _counts: OrderedDict[TaskFilter, _Counts] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -225,7 +246,81 @@ class TaskIndex:
                 need -= count - (skip if len(chosen) == 1 else 0)
         if not chosen or offset >= total:
             return [], total
-        return _rows(look, wanted, chosen, self._place(look, wanted, chosen), counts[chosen[0]], skip, limit), total
+        limit = min(limit, total - offset)
+        return self._page(look, wanted, {key: counts[key] for key in chosen}, skip, limit), total
+
+    def _page(
+        self, look: Look, wanted: TaskFilter, counts: Mapping[str, int], skip: int, limit: int
+    ) -> list[dict[str, Any]]:
+        """``limit`` rows after the first ``skip`` of partitions that have so many matching ones."""
+        texts = self._texts(look, wanted, counts) if limit <= _MOST_BY_NUMBER else {}
+        whole = self._whole(look, counts) if limit <= _MOST_BY_NUMBER else set()
+        found: list[dict[str, Any]] = []
+        for is_numbered, part in groupby(counts, lambda key: key in texts or key in whole):
+            keys = list(part)
+            need = min(limit - len(found), sum(counts[key] for key in keys) - skip)
+            if is_numbered:
+                found += self._numbered(look, self._numbers(look, wanted, keys, counts, texts, skip, need))
+            else:
+                found += _rows(look, wanted, keys, self._place(look, wanted, keys), counts[keys[0]], skip, need)
+            skip = 0
+        return found
+
+    def _whole(self, look: Look, counts: Mapping[str, int]) -> set[str]:
+        """Partitions of which every row matches and can be read by its number alone."""
+        entries = look.manifest.tables[TASK].partitions
+        return {
+            key
+            for key, count in counts.items()
+            if count == entries[key].rows and self.list_rows.known(entries[key].file) is not None
+        }
+
+    def _numbered(self, look: Look, numbers: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
+        """The rows of these numbers by partition."""
+        files = look.files(TASK)
+        kept = {key: held for key in numbers if (held := self.list_rows.known(files[key])) is not None}
+        found = _numbered(look, {key: some for key, some in numbers.items() if key not in kept})
+        with self._searches.turn:
+            found |= {key: held.read(numbers[key]) for key, held in kept.items()}
+        return [row for key in numbers for row in found[key]]
+
+    def read_ahead(self, look: Look, is_late: Callable[[], bool] = lambda: False) -> None:
+        """Make what searches read of files that are new, until ``is_late``; the next call goes on."""
+        self.texts.read(look, is_late)
+        self.list_rows.read(look, is_late)
+
+    def _texts(self, look: Look, wanted: TaskFilter, keys: Iterable[str]) -> dict[str, Text]:
+        """The texts of those partitions in which the text of a filter decides alone."""
+        if not usable(wanted.text):
+            return {}
+        facts, files, found = self.facts(look), look.files(TASK), {}
+        for key in keys:
+            text = self.texts.known(files[key])
+            if text is not None and wanted.reach(key) and facts[key].all_match(wanted):
+                found[key] = text
+        return found
+
+    def _numbers(
+        self, look: Look, wanted: TaskFilter, keys: Sequence[str], counts: Mapping[str, int], texts: Mapping[str, Text],
+        skip: int, need: int,
+    ) -> dict[str, Sequence[int]]:  # fmt: skip
+        """Numbers of ``need`` matching rows after the first ``skip``, by partition."""
+        entry, entries = self._counts.get(wanted), look.manifest.tables[TASK].partitions
+        needle = usable(wanted.text)
+        numbers: dict[str, Sequence[int]] = {}
+        with self._searches.turn:
+            for key in keys:
+                some = min(need, counts[key] - skip)
+                places = entry.places.get(entries[key].file) if entry else None
+                if counts[key] == entries[key].rows:
+                    numbers[key] = range(skip, skip + some)
+                elif places is not None:
+                    numbers[key] = [texts[key].row(place) for place in places[skip : skip + some]]
+                else:
+                    numbers[key] = key_texts.rows(texts[key], needle, skip, some)
+                need -= some
+                skip = 0
+        return numbers
 
     def _place(self, look: Look, wanted: TaskFilter, keys: Sequence[str]) -> str:
         """The table whose files of these partitions are the smallest that have every matching task."""
@@ -255,9 +350,16 @@ class TaskIndex:
                     unread.append(key)
                 else:
                     known[files[key]] = most if reach else 0
+            places = {file: held for file, held in entry.places.items() if file in alive}
+            texts = self._texts(look, wanted, unread)
+            if texts:
+                found = self._searches.find(usable(wanted.text), texts.values())
+                known |= {files[key]: found[text].n for key, text in texts.items()}
+                places |= {files[key]: held for key, text in texts.items() if (held := found[text].places) is not None}
+            unread = [key for key in unread if key not in texts]
             if unread:
                 known |= _count(look, wanted, unread, self._place(look, wanted, unread))
-            entry.by_file = known
+            entry.by_file, entry.places = known, places
         return {key: known[file] for key, file in files.items()}
 
     def totals(self, look: Look, sources: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -400,6 +502,21 @@ def _rows(
     order = "ORDER BY bucket_at DESC, source_id, task_key" if len({files[key].schema for key in chosen}) > 1 else ""
     found = f"{look.partition(table, chosen, columns=_READ)} WHERE {where} {order}"
     return look.rows(f"SELECT {_LIST} FROM {found} LIMIT {int(limit)} OFFSET {int(skip)}", values)
+
+
+def _numbered(look: Look, numbers: Mapping[str, Sequence[int]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of these numbers by partition; row groups that have none of them are not read."""
+    parts = [
+        f"SELECT '{key}', file_row_number, {_LIST} FROM {look.partition(TASK, [key], 'file_row_number', LISTED)} "
+        f"WHERE file_row_number IN ({', '.join(map(str, rows))})"
+        for key, rows in numbers.items()
+        if rows
+    ]
+    found: dict[str, list[dict[str, Any]]] = {key: [] for key in numbers}
+    if parts:
+        for key, _, *row in sorted(look.tuples(" UNION ALL ".join(parts)), key=itemgetter(1)):
+            found[key].append(dict(zip(LISTED, row, strict=True)))
+    return found
 
 
 def find(

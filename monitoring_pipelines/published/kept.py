@@ -1,0 +1,109 @@
+"""What is made of every published file of tasks once and kept in temporary files as long as a manifest names that file.
+
+What belongs here: which files have one, making them newest first, doing without. What does not: what is in them (``key_texts``,
+``list_rows``).
+
+The temporary files have no name in the file system: they are gone when they are superseded and when the process ends,
+however it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from io import FileIO
+from typing import Generic, TypeVar
+
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.warehouse.serving import TASK
+
+log = logging.getLogger(__name__)
+
+#: Files of tasks that have one; each is an open file.
+MOST_FILES = 200
+
+
+class Blocks:
+    """A temporary file of blocks of so many rows each, the last one of fewer."""
+
+    def __init__(self, rows: int, in_block: int) -> None:
+        self.rows = rows
+        self.in_block = in_block
+        #: Where each block starts, and where the last one ends.
+        self.starts = array("Q", [0])
+        self.file: FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as this is known
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.starts[-1]
+
+    def add(self, blocks: Sequence[bytes]) -> None:
+        """Append blocks. What is written at once lies together in memory: small parts take twice as long to search."""
+        rest = memoryview(b"".join(blocks))
+        while rest:
+            rest = rest[self.file.write(rest) :]
+        for block in blocks:
+            self.starts.append(self.size + len(block))
+
+
+Made = TypeVar("Made", bound=Blocks)
+
+
+class Kept(Generic[Made]):
+    """What was made of the files of one process; shared by threads.
+
+    Args:
+        make: Makes it of a partition; None when that cannot be.
+        most_tasks: It is made of files with so many tasks together, newest first.
+    """
+
+    def __init__(self, make: Callable[[Look, str], Made | None], most_tasks: int) -> None:
+        self._make = make
+        self._most_tasks = most_tasks
+        self._known: dict[str, Made | None] = {}
+        self._lock = threading.Lock()
+        self._has_warned = False
+
+    def read(self, look: Look, is_late: Callable[[], bool] = lambda: False) -> None:
+        """Make what is lacking, newest first, until ``is_late``: the next call goes on.
+
+        A disk that is full or cannot be written is logged once and tried again with the next call.
+        """
+        wanted = self._wanted(look)
+        with self._lock:
+            self._known = {file: made for file, made in self._known.items() if file in wanted}
+            for file, key in wanted.items():
+                if file in self._known:
+                    continue
+                if is_late():
+                    return
+                try:
+                    made = self._make(look, key)
+                except OSError as error:
+                    if not self._has_warned:
+                        log.warning("searches are slow, temporary files cannot be written: %s", error)
+                    self._has_warned = True
+                    return
+                self._known = self._known | {file: made}
+
+    def known(self, file: str) -> Made | None:
+        """What was made of a published file, None when nothing was."""
+        return self._known.get(file)
+
+    def _wanted(self, look: Look) -> dict[str, str]:
+        wanted: dict[str, str] = {}
+        tasks = 0
+        for key, file in look.files(TASK).items():
+            tasks += look.manifest.tables[TASK].partitions[key].rows
+            if tasks > self._most_tasks or len(wanted) == MOST_FILES:
+                break
+            wanted[file] = key
+        return wanted

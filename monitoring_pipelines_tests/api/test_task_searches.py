@@ -1,0 +1,330 @@
+"""Searches among the texts beside published files: they find what DuckDB finds in the files themselves."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import threading
+import weakref
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.published import kept, key_texts, list_rows, tasks
+from monitoring_pipelines.published.kept import Kept
+from monitoring_pipelines.published.reader import Look, Published
+
+from .conftest import NOW, Serve, make_settings
+from .world import World
+
+STATUSES = ("succeeded", "failed", "running", "timed_out")
+#: Letters with and without case, some whose small letters are longer or shared, what separates keys, and what SQL and JSON escape.
+LETTERS = "aabbAB01-_éÉİßẞ\u212akK数😀'\"\\\x1f\x1e\t%"
+COUNT = 320
+
+
+def made_up(chance: random.Random, letters: str) -> str:
+    return "".join(chance.choices(letters, k=chance.randrange(1, 9)))
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tasks of two sources and three days with any keys; blocks, pieces and windows so small that all of them have borders."""
+    chance = random.Random(20)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"_BLOCK": 4, "_ROWS_AT_ONCE": 8, "_PIECE": 64, "_WINDOW": 200, "MOST_PLACES": 3}.items():
+            patch.setattr(key_texts, name, value)
+        patch.setattr(list_rows, "_BLOCK", 2)
+        patch.setattr(list_rows, "ROW_GROUP", 8)
+        world = World(make_settings(tmp_path_factory.mktemp("lake"), patch, {}), FixedClock(NOW))
+        for source in ("shop", "yard"):
+            world.source(source)
+        for n in range(COUNT):
+            # Keys of the oldest tasks have line ends too, which texts cannot hold.
+            key = made_up(chance, LETTERS + "\n" * (n > COUNT * 0.9)) + str(n)
+            source = ("shop", "yard")[n % 5 == 4]
+            world.task(
+                key, STATUSES[n % 9 % 4], ago=timedelta(minutes=1 + n * n // 24), outputs=n % 3, source=source,
+                deleted=n % 13 == 5, endpoint=f"e{n % 4}",
+            )  # fmt: skip
+            error = made_up(chance, LETTERS + "\n") if n % 3 == 0 else None
+            world.write(
+                (
+                    "UPDATE raw.task SET remote_id = $remote, error_message = $error WHERE source_id = $s AND task_key = $k",
+                    {"remote": (None, "", made_up(chance, LETTERS))[n % 3], "error": error, "s": source, "k": key},
+                )
+            )
+        world.publish()
+        yield world.lake
+
+
+def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
+    """What may be known of files: nothing, texts, rows too, those of the newest files."""
+    known = {name: tasks.TaskIndex() for name in ("nothing", "texts", "all", "some", "some rows")}
+    known["texts"].texts.read(look)
+    known["all"].read_ahead(look)
+    known["some"].texts = Kept(key_texts.text_of, COUNT // 2)
+    known["some rows"].list_rows = Kept(list_rows.list_rows, COUNT // 3)
+    for name in ("some", "some rows"):
+        known[name].read_ahead(look)
+    return known
+
+
+@pytest.fixture(scope="module")
+def looked(lake: Path) -> Iterator[tuple[Look, dict[str, tasks.TaskIndex]]]:
+    with Published(lake).look() as look:
+        yield look, indexes(look)
+
+
+def test_texts_are_made_of_all_files_but_those_with_line_ends_in_keys(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]],
+) -> None:
+    look, known = looked
+    files = list(look.files(tasks.TASK).values())
+    made = [known["all"].texts.known(file) is not None for file in files]
+    assert len(files) > 20
+    assert True in made
+    assert made == sorted(made, reverse=True)
+    assert False in made
+    assert all(known["all"].list_rows.known(file) is not None for file in files)
+    some = [known["some"].texts.known(file) is not None for file in files]
+    assert 0 < sum(some) < sum(made)
+
+
+instants = st.none() | st.integers(0, 72 * 60).map(lambda minutes: NOW - timedelta(minutes=minutes))
+
+
+@st.composite
+def filters(draw: st.DrawFn, keys: list[str]) -> tasks.TaskFilter:
+    text = draw(st.text(LETTERS + "\n\0z12", min_size=1, max_size=4))
+    if draw(st.booleans()):  # a part of a key, as somebody else would write it
+        key = draw(st.sampled_from(keys))
+        start = draw(st.integers(0, len(key) - 1))
+        text = draw(st.sampled_from((str, str.upper, str.lower, str.swapcase)))(
+            key[start : start + draw(st.integers(1, 6))]
+        )
+    start, end = draw(instants), draw(instants)
+    plain = tasks.TaskFilter(("shop", "yard"), text=text)
+    window = replace(plain, start=start, end=max(start, end) if start and end else end)
+    kind = draw(st.sampled_from(("plain", "window", "any")))
+    if kind != "any":
+        return plain if kind == "plain" else window
+    return replace(
+        window,
+        text=draw(st.sampled_from((text, None))),
+        sources=draw(st.sampled_from((("shop", "yard"), ("shop",), ("yard", "_self")))),
+        statuses=draw(st.sampled_from(((), ("succeeded",), ("failed", "timed_out"), STATUSES))),
+        endpoint=draw(st.sampled_from((None, "e1"))),
+        has_output=draw(st.sampled_from((None, True, False))),
+    )
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_search_finds_the_same_tasks_in_the_same_order_whatever_is_known_of_the_files(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]], data: st.DataObject
+) -> None:
+    look, known = looked
+    keys = [key for (key,) in look.tuples(f"SELECT task_key FROM {look.table(tasks.TASK)} ORDER BY ALL")]
+    wanted = data.draw(filters(keys))
+    offset, limit = data.draw(st.integers(0, 40)), data.draw(st.sampled_from((1, 7, 50, 2000)))
+    oldest_first = data.draw(st.booleans())
+    where, values = wanted.where()
+    order = "bucket_at DESC, source_id, task_key"
+    whole = look.tuples(
+        f"SELECT source_id, task_key FROM {look.table(tasks.TASK)} WHERE {where} ORDER BY {order}", values
+    )
+    shown = (whole[::-1] if oldest_first else whole)[offset : offset + limit]
+    expected = known["nothing"].list_page(look, wanted, offset, limit, oldest_first=oldest_first)
+    assert [(row["source_id"], row["task_key"]) for row in expected[0]] == shown
+    assert expected[1] == len(whole)
+    for name, index in known.items():
+        assert index.list_page(look, wanted, offset, limit, oldest_first=oldest_first) == expected, name
+
+
+lines_of = st.lists(st.text("ab\x1fé", max_size=6), max_size=60)
+
+
+@given(lines_of, st.text("abé", min_size=1, max_size=3), st.integers(0, 20), st.integers(1, 30))
+@settings(deadline=None)
+def test_rows_that_have_a_text_are_counted_once_and_known_by_their_number(
+    lake: Path, lines: list[str], letters: str, skip: int, limit: int
+) -> None:
+    text, needle = text_with(lines), letters.encode()
+    whole = [number for number, line in enumerate(lines) if letters in line]
+    (found,) = key_texts.Searches().find(needle, [text]).values()
+    assert found.n == len(whole)
+    if len(whole) > key_texts.MOST_PLACES:
+        assert found.places is None
+    else:
+        assert [text.row(place) for place in found.places or ()] == whole
+    assert key_texts.rows(text, needle, skip, limit) == whole[skip : skip + limit]
+
+
+def text_with(lines: list[str]) -> key_texts.Text:
+    text = key_texts.Text(len(lines), key_texts._BLOCK)
+    blocks = [lines[first : first + key_texts._BLOCK] for first in range(0, len(lines), key_texts._BLOCK)]
+    text.add([("\n" + "\n".join(block)).encode() for block in blocks])
+    return text
+
+
+@pytest.mark.parametrize("letters", ["task-", "a", "k-1", "-", "x"])
+def test_a_text_that_most_rows_have_is_counted_without_visiting_each(letters: str) -> None:
+    lines = [f"task-{n}\x1fa{'a-task' * (n % 3 == 0)}" for n in range(5000)]
+    text = text_with(lines)
+    (found,) = key_texts.Searches().find(letters.encode(), [text]).values()
+    assert found.n == sum(letters in line for line in lines)
+
+
+def test_searches_at_the_same_time_all_find_what_is_theirs() -> None:
+    chance = random.Random(3)
+    lines = [[f"{chance.randrange(16**6):06x}" for _ in range(3000)] for _ in range(6)]
+    texts = [text_with(some) for some in lines]
+    needles = [f"{chance.randrange(16**2):02x}" for _ in range(24)]
+    searches, found = key_texts.Searches(), dict.fromkeys(needles, (-1,))
+
+    def search(needle: str, count: int) -> None:
+        results = searches.find(needle.encode(), texts[:count])
+        found[needle] = tuple(results[text].n for text in texts[:count])
+
+    counts = {needle: chance.randrange(1, 7) for needle in needles}
+    threads = [threading.Thread(target=search, args=item) for item in counts.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    expected = {
+        needle: tuple(sum(needle in line for line in some) for some in lines[:count])
+        for needle, count in counts.items()
+    }
+    assert found == expected
+
+
+def test_a_search_that_fails_leaves_the_others_alone() -> None:
+    broken, whole = text_with(["ab"] * 9), text_with(["ab"] * 9)
+    broken.file.close()
+    searches = key_texts.Searches()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="closed"):
+            searches.find(b"a", [broken])
+        assert searches.find(b"a", [whole])[whole].n == 9
+
+
+def test_without_a_folder_to_write_to_searches_read_the_files_and_the_log_says_so_once(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(lake / "nowhere"))
+    index, wanted = tasks.TaskIndex(), tasks.TaskFilter(("shop",), text="a")
+    with Published(lake).look() as look:
+        for _ in range(2):
+            index.texts.read(look)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "temporary files cannot be written" in caplog.text
+        assert index.list_page(look, wanted, 0, 50) == tasks.TaskIndex().list_page(look, wanted, 0, 50)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        index.texts.read(look)  # room again
+        assert index.texts.known(next(iter(look.files(tasks.TASK).values()))) is not None
+
+
+def test_reading_ahead_stops_when_it_is_late_and_goes_on_with_what_is_left(lake: Path) -> None:
+    index = tasks.TaskIndex()
+    with Published(lake).look() as look:
+        newest, second, *_ = look.files(tasks.TASK).values()
+        late = iter([False, True])
+        index.texts.read(look, lambda: next(late))
+        assert (index.texts.known(newest) is None, index.texts.known(second)) == (False, None)
+        index.texts.read(look)
+        assert index.texts.known(second) is not None
+
+
+def test_no_more_files_are_open_than_is_allowed(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST_FILES", 3)
+    index = tasks.TaskIndex()
+    with Published(lake).look() as look:
+        index.texts.read(look)
+        assert [index.texts.known(file) is not None for file in look.files(tasks.TASK).values()][:5] == [True] * 3 + [
+            False
+        ] * 2
+
+
+def test_temporary_files_of_superseded_files_are_given_up_and_new_files_are_searched(serve: Serve) -> None:
+    client = serve({})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.task("old-1", ago=timedelta(hours=3))
+    world.task("new-1", ago=timedelta(minutes=2))
+    world.publish()
+    published, index = Published(world.lake), tasks.TaskIndex()
+
+    def search(text: str) -> list[str]:
+        with published.look() as look:
+            return [row["task_key"] for row in index.list_page(look, tasks.TaskFilter(("shop",), text=text), 0, 9)[0]]
+
+    with published.look() as look:
+        index.read_ahead(look)
+        files = look.files(tasks.TASK)
+        held = [
+            weakref.ref(made)
+            for file in files.values()
+            for made in (index.texts.known(file), index.list_rows.known(file))
+        ]
+    assert search("-1") == ["new-1", "old-1"]
+    world.task("new-2", ago=timedelta(minutes=1))
+    world.publish()
+    assert search("NEW") == ["new-2", "new-1"]  # before its text is made
+    with published.look() as look:
+        index.read_ahead(look)
+        assert {index.texts.known(file) is None for file in look.files(tasks.TASK).values()} == {False}
+    assert [one() is None for one in held] == [True, True, False, False]
+    assert search("EW-") == ["new-2", "new-1"]
+    assert search("-1") == ["new-1", "old-1"]
+
+
+def test_the_server_reads_ahead_what_searches_need(serve: Serve) -> None:
+    from monitoring_pipelines.api import keeper, summaries
+    from monitoring_pipelines.api.services import Services
+
+    client = serve({})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.task("a")
+    world.publish()
+    services = Services.of(client.settings, client.clock)
+    keeper.prepare(services)
+    with services.published.look() as look:
+        for file in look.files(tasks.TASK).values():
+            assert summaries.index_of(services).texts.known(file) is not None
+            assert summaries.index_of(services).list_rows.known(file) is not None
+    services.close()
+
+
+def test_a_row_is_known_by_its_number_in_whatever_order_its_block_was_put_together() -> None:
+    made = list_rows.ListRows(2 * list_rows._BLOCK, ["created_at"])
+    size = list_rows._BLOCK
+    numbers = list(range(2 * size))
+    for first in (0, size):
+        block = [[n, *(f"{name} {n}" for name in tasks.LISTED)] for n in numbers[first : first + size]]
+        for line in block:
+            line[1 + tasks.LISTED.index("created_at")] = None
+        made.add([zlib.compress(b"\n".join(map(orjson.dumps, reversed(block))))])
+    assert [row["task_key"] for row in made.read([1, size, size + 1])] == [f"task_key {n}" for n in (1, size, size + 1)]
+
+
+def test_rows_kept_for_lists_are_those_of_the_files(lake: Path) -> None:
+    with Published(lake).look() as look:
+        for key in look.files(tasks.TASK):
+            made = list_rows.list_rows(look, key)
+            assert made is not None
+            listed = look.rows(
+                f"SELECT {', '.join(tasks.LISTED)} FROM {look.partition(tasks.TASK, [key], 'file_row_number')} ORDER BY file_row_number"
+            )
+            assert made.read(range(made.rows)) == listed
+            assert all(isinstance(row["created_at"], datetime) for row in listed)
