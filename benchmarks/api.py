@@ -41,6 +41,8 @@ PATHS = {
     "tasks of a day": "/api/v1/tasks?" + DAY,
     "tasks, by text, first asked": "/api/v1/tasks?q={x}",
     "tasks, by text, again": "/api/v1/tasks?q=00ab",
+    "tasks, by text of six letters": "/api/v1/tasks?q={y}",
+    "tasks, by text, a whole key": "/api/v1/tasks?q={key}",
     "one task": "/api/v1/tasks/{key}",
     "task counters": "/api/v1/task-counters",
     "completeness, hours": "/api/v1/completeness?granularity=hour&" + DAY,
@@ -62,6 +64,7 @@ PATHS = {
     "runs of a job": "/api/v1/scheduler/jobs/job-{n}/runs",
     "page: overview": "/",
     "page: tasks": "/tasks?show=failed&page={q}",
+    "page: tasks, by text": "/tasks?show=all&q={x}",
     "page: consistency": "/consistency",
     "page: endpoint": "/endpoints/ep-{n}?range=24h",
     "page: jobs, search": "/scheduler-monitoring?q=job-{n}",
@@ -103,7 +106,7 @@ def ask(url: str, path: str, count: int, keys: list[str], clients: int = 8) -> l
         day = chance.randrange(1, 10)
         paths.append(path.format(
             n=chance.randrange(100), p=chance.randrange(1, 4000), q=chance.randrange(1, 200), h=chance.randrange(1, 720),
-            w=chance.randrange(14, 31), x=f"{chance.randrange(16**4):04x}", key=chance.choice(keys), d=day, e=day + 1,
+            w=chance.randrange(14, 31), x=f"{chance.randrange(16**4):04x}", y=f"{chance.randrange(16**6):06x}", key=chance.choice(keys), d=day, e=day + 1,
         ))  # fmt: skip
     shares = [paths[number::clients] for number in range(clients)]
 

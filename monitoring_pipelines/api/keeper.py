@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
@@ -55,12 +56,16 @@ def _watch(services: Services, stop: threading.Event) -> None:
 def go_on(services: Services, stop: threading.Event, version: int) -> None:
     """Make what takes longer, half of the time, until it is done or there is a newer version."""
     from monitoring_pipelines.api.series import ahead
+    from monitoring_pipelines.api.summaries import index_of
 
+    index = index_of(services)
     began = time.perf_counter()
-    for _ in ahead(services):
-        if stop.wait(time.perf_counter() - began) or services.published.lake().version != version:
-            return
-        began = time.perf_counter()
+    with services.published.look() as look:
+        for _ in chain(index.texts.make(look), ahead(services), index.list_rows.make(look)):
+            if stop.wait(time.perf_counter() - began) or services.published.lake().version != version:
+                break
+            began = time.perf_counter()
+    trim()
 
 
 def prepare(services: Services) -> None:
@@ -75,6 +80,4 @@ def prepare(services: Services) -> None:
         summaries.index_of(services).bits.read(look)
     summaries.overview(services, services.source_ids)
     collector_of(services).read_ahead()
-    with services.published.look() as look:
-        summaries.index_of(services).read_ahead(look, lambda: services.published.lake().version != look.lake.version)
     trim()

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import Generic, TypeVar
 
@@ -58,7 +57,7 @@ Made = TypeVar("Made", bound=Blocks)
 
 
 class Kept(Generic[Made]):
-    """What was made of the files of one process; shared by threads.
+    """What was made of the files of one process; may be asked by any thread.
 
     Args:
         make: Makes it of a partition; None when that cannot be.
@@ -69,22 +68,17 @@ class Kept(Generic[Made]):
         self._make = make
         self._most_tasks = most_tasks
         self._known: dict[str, Made | None] = {}
-        self._lock = threading.Lock()
         self._has_warned = False
 
-    def read(self, look: Look, is_late: Callable[[], bool] = lambda: False) -> None:
-        """Make what is lacking, newest first, until ``is_late``: the next call goes on.
+    def make(self, look: Look) -> Iterator[None]:
+        """Make what is lacking, newest first, a file at every step; not in two threads at once.
 
         A disk that is full or cannot be written is logged once and tried again with the next call.
         """
         wanted = self._wanted(look)
-        with self._lock:
-            self._known = {file: made for file, made in self._known.items() if file in wanted}
-            for file, key in wanted.items():
-                if file in self._known:
-                    continue
-                if is_late():
-                    return
+        self._known = {file: made for file, made in self._known.items() if file in wanted}
+        for file, key in wanted.items():
+            if file not in self._known:
                 try:
                     made = self._make(look, key)
                 except OSError as error:
@@ -93,6 +87,7 @@ class Kept(Generic[Made]):
                     self._has_warned = True
                     return
                 self._known = self._known | {file: made}
+                yield
 
     def known(self, file: str) -> Made | None:
         """What was made of a published file, None when nothing was."""

@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -283,11 +283,6 @@ class TaskIndex:
         with self._searches.turn:
             found |= {key: held.read(numbers[key]) for key, held in kept.items()}
         return [row for key in numbers for row in found[key]]
-
-    def read_ahead(self, look: Look, is_late: Callable[[], bool] = lambda: False) -> None:
-        """Make what searches read of files that are new, until ``is_late``; the next call goes on."""
-        self.texts.read(look, is_late)
-        self.list_rows.read(look, is_late)
 
     def _texts(self, look: Look, wanted: TaskFilter, keys: Iterable[str]) -> dict[str, Text]:
         """The texts of those partitions in which the text of a filter decides alone."""

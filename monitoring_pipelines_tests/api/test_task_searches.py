@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -66,15 +67,21 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield world.lake
 
 
+def read(look: Look, *some: Kept[Any]) -> None:
+    for one in some:
+        for _ in one.make(look):
+            pass
+
+
 def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
     """What may be known of files: nothing, texts, rows too, those of the newest files."""
     known = {name: tasks.TaskIndex() for name in ("nothing", "texts", "all", "some", "some rows")}
-    known["texts"].texts.read(look)
-    known["all"].read_ahead(look)
+    read(look, known["texts"].texts)
+    read(look, known["all"].texts, known["all"].list_rows)
     known["some"].texts = Kept(key_texts.text_of, COUNT // 2)
     known["some rows"].list_rows = Kept(list_rows.list_rows, COUNT // 3)
     for name in ("some", "some rows"):
-        known[name].read_ahead(look)
+        read(look, known[name].texts, known[name].list_rows)
     return known
 
 
@@ -225,31 +232,32 @@ def test_without_a_folder_to_write_to_searches_read_the_files_and_the_log_says_s
     index, wanted = tasks.TaskIndex(), tasks.TaskFilter(("shop",), text="a")
     with Published(lake).look() as look:
         for _ in range(2):
-            index.texts.read(look)
+            read(look, index.texts)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "temporary files cannot be written" in caplog.text
         assert index.list_page(look, wanted, 0, 50) == tasks.TaskIndex().list_page(look, wanted, 0, 50)
         monkeypatch.setattr(tempfile, "tempdir", None)
-        index.texts.read(look)  # room again
+        read(look, index.texts)  # room again
         assert index.texts.known(next(iter(look.files(tasks.TASK).values()))) is not None
 
 
-def test_reading_ahead_stops_when_it_is_late_and_goes_on_with_what_is_left(lake: Path) -> None:
+def test_reading_ahead_that_was_left_goes_on_with_what_is_lacking(lake: Path) -> None:
     index = tasks.TaskIndex()
     with Published(lake).look() as look:
         newest, second, *_ = look.files(tasks.TASK).values()
-        late = iter([False, True])
-        index.texts.read(look, lambda: next(late))
-        assert (index.texts.known(newest) is None, index.texts.known(second)) == (False, None)
-        index.texts.read(look)
+        next(index.texts.make(look))
+        made = index.texts.known(newest)
+        assert (made is None, index.texts.known(second)) == (False, None)
+        read(look, index.texts)
         assert index.texts.known(second) is not None
+        assert index.texts.known(newest) is made
 
 
 def test_no_more_files_are_open_than_is_allowed(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MOST_FILES", 3)
     index = tasks.TaskIndex()
     with Published(lake).look() as look:
-        index.texts.read(look)
+        read(look, index.texts)
         assert [index.texts.known(file) is not None for file in look.files(tasks.TASK).values()][:5] == [True] * 3 + [
             False
         ] * 2
@@ -269,7 +277,7 @@ def test_temporary_files_of_superseded_files_are_given_up_and_new_files_are_sear
             return [row["task_key"] for row in index.list_page(look, tasks.TaskFilter(("shop",), text=text), 0, 9)[0]]
 
     with published.look() as look:
-        index.read_ahead(look)
+        read(look, index.texts, index.list_rows)
         files = look.files(tasks.TASK)
         held = [
             weakref.ref(made)
@@ -281,7 +289,7 @@ def test_temporary_files_of_superseded_files_are_given_up_and_new_files_are_sear
     world.publish()
     assert search("NEW") == ["new-2", "new-1"]  # before its text is made
     with published.look() as look:
-        index.read_ahead(look)
+        read(look, index.texts, index.list_rows)
         assert {index.texts.known(file) is None for file in look.files(tasks.TASK).values()} == {False}
     assert [one() is None for one in held] == [True, True, False, False]
     assert search("EW-") == ["new-2", "new-1"]
@@ -298,7 +306,7 @@ def test_the_server_reads_ahead_what_searches_need(serve: Serve) -> None:
     world.task("a")
     world.publish()
     services = Services.of(client.settings, client.clock)
-    keeper.prepare(services)
+    keeper.go_on(services, threading.Event(), services.published.lake().version)
     with services.published.look() as look:
         for file in look.files(tasks.TASK).values():
             assert summaries.index_of(services).texts.known(file) is not None
