@@ -285,6 +285,9 @@ class Published:
                     "enable_external_file_cache = false",
                     # What answers needed is given back soon; without, DuckDB's allocator kept 50 MB from one burst to the next.
                     "allocator_background_threads = true",
+                    # What a page of a list needs is read once, not its filters first and the rest by a join with those rows; and
+                    # a statement over one file is not planned by bounds of all its columns.
+                    "disabled_optimizers = 'late_materialization,statistics_propagation'",
                     # One read of all wanted columns of a row group: rows of statistics have ninety of them.
                     "prefetch_all_parquet_files = true",
                     f"allowed_directories = ['{place}/']",

@@ -220,6 +220,18 @@ def test_an_answer_about_whole_tables_is_made_once_until_a_file_of_theirs_change
     assert (answer(), len(asked)) == (2, 2)
 
 
+def test_a_page_of_a_list_reads_its_rows_once(lake: Path) -> None:
+    """Not its filters first and the other columns by a join with the rows they left."""
+    with Published(lake).look() as look:
+        table = look.partition(tasks.TASK, list(look.files(tasks.TASK))[:1])
+        page = (
+            f"SELECT task_key, endpoint, worker_key, created_at FROM {table} WHERE status = 'failed' LIMIT 5 OFFSET 1"
+        )
+        plan = look.tuples(f"EXPLAIN {page}")[0][1]
+        assert "STREAMING_LIMIT" in plan
+        assert "JOIN" not in plan
+
+
 def test_every_look_has_the_settings_of_its_reader(lake: Path) -> None:
     wanted = {"TimeZone": "UTC", "prefetch_all_parquet_files": True, "enable_external_access": False, "threads": 1}
     with Published(lake).look() as look:
