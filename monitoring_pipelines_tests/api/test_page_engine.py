@@ -7,13 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment, StrictUndefined
 from jinja2.exceptions import UndefinedError
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from monitoring_pipelines.api.pages.engine import PageEnvironment, escaped
+from monitoring_pipelines.api.pages.engine import PageEnvironment
 from monitoring_pipelines.published.jobs import Job, _job
 
 SOURCES = {
@@ -62,12 +60,3 @@ def test_a_column_that_a_row_does_not_have_is_an_error_and_not_an_empty_text() -
         SOURCES["missing.html"] = "{% for row in rows %}{{ row.no_such }}{% endfor %}"
         with pytest.raises(UndefinedError, match="no_such"):
             rendered(PageEnvironment, "missing.html", rows=rows)
-
-
-@given(
-    st.one_of(
-        st.text(), st.text().map(Markup), st.integers(), st.floats(), st.none(), st.lists(st.text()), st.builds(Loud)
-    )
-)
-def test_nothing_that_is_put_out_means_anything_in_html(value: Any) -> None:
-    assert escaped(value) == str(escape(value))

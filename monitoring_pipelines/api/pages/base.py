@@ -21,13 +21,13 @@ import yaml
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from monitoring_pipelines import __version__
 from monitoring_pipelines.api.access import principal_of
 from monitoring_pipelines.api.answers import to_json
 from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
-from monitoring_pipelines.api.pages.engine import PageEnvironment, escaped
+from monitoring_pipelines.api.pages.engine import PageEnvironment
 from monitoring_pipelines.api.pages.strings import COMMON
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.readable import counted, span
@@ -232,7 +232,7 @@ def _environment() -> PageEnvironment:
     )  # fmt: skip
     env.tests["drawable"] = lambda spec: any(value is not None for line in spec["series"] for value in line["values"])
     env.filters["part"] = lambda text: quote(str(text), safe="")
-    env.filters["breaks"] = lambda text: Markup(re.sub(r"[_./-](?=.)", r"\g<0><wbr>", escaped(text)))  # noqa: S704 - escaped
+    env.filters["breaks"] = lambda text: Markup(re.sub(r"[_./-](?=.)", r"\g<0><wbr>", escape(text)))  # noqa: S704 - escaped
     env.filters["json"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False)
     env.filters["pretty"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False, indent=2)
     return env
