@@ -26,11 +26,10 @@ MOST_FILES = 200
 
 
 class Blocks:
-    """A temporary file of blocks of so many rows each, the last one of fewer."""
+    """A temporary file of the rows of a published file, in blocks of as many each, the last one of fewer."""
 
-    def __init__(self, rows: int, in_block: int) -> None:
+    def __init__(self, rows: int) -> None:
         self.rows = rows
-        self.in_block = in_block
         #: Where each block starts, and where the last one ends.
         self.starts = array("Q", [0])
         self.file: FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as this is known

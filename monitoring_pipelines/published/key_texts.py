@@ -173,7 +173,7 @@ def usable(text: str | None) -> bytes:
 def text_of(look: Look, key: str) -> Text | None:
     """The text of a partition; None when its lines are not its rows, because a key holds a line end."""
     rows = look.manifest.tables[TASK].partitions[key].rows
-    text = Text(rows, _BLOCK)
+    text = Text(rows)
     numbered = look.partition(TASK, [key], "file_row_number", ("task_key", "remote_id", "is_deleted"))
     for first in range(0, rows, _ROWS_AT_ONCE):
         blocks = look.tuples(

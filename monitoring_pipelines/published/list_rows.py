@@ -31,7 +31,7 @@ class ListRows(Blocks):
     """Rows of one published file."""
 
     def __init__(self, rows: int, instants: list[str]) -> None:
-        super().__init__(rows, _BLOCK)
+        super().__init__(rows)
         self._instants = instants
 
     def read(self, numbers: Iterable[int]) -> list[dict[str, Any]]:

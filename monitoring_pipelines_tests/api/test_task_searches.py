@@ -177,7 +177,7 @@ def test_rows_that_have_a_text_are_counted_once_and_known_by_their_number(
 
 
 def text_with(lines: list[str]) -> key_texts.Text:
-    text = key_texts.Text(len(lines), key_texts._BLOCK)
+    text = key_texts.Text(len(lines))
     blocks = [lines[first : first + key_texts._BLOCK] for first in range(0, len(lines), key_texts._BLOCK)]
     text.add([("\n" + "\n".join(block)).encode() for block in blocks])
     return text
