@@ -60,3 +60,10 @@ def test_a_column_that_a_row_does_not_have_is_an_error_and_not_an_empty_text() -
         SOURCES["missing.html"] = "{% for row in rows %}{{ row.no_such }}{% endfor %}"
         with pytest.raises(UndefinedError, match="no_such"):
             rendered(PageEnvironment, "missing.html", rows=rows)
+
+
+def test_long_ids_may_break_after_their_joints_and_mean_nothing_in_html() -> None:
+    from monitoring_pipelines.api.pages.base import _environment
+
+    template = _environment().from_string("{{ text | breaks }}")
+    assert template.render(text="sync_<b>/a") == "sync_<wbr>&lt;b&gt;/<wbr>a"
