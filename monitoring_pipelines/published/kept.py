@@ -14,6 +14,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
+from itertools import islice
 from typing import Generic, TypeVar
 
 from monitoring_pipelines.published.reader import Look
@@ -21,8 +22,22 @@ from monitoring_pipelines.warehouse.serving import TASK
 
 log = logging.getLogger(__name__)
 
+#: Tasks of which something is remembered or kept, newest first; older files are opened by whoever asks.
+MOST_TASKS = 16_000_000
 #: Files of tasks that have one; each is an open file.
 MOST_FILES = 200
+
+
+def newest_files(look: Look, most_tasks: int) -> dict[str, str]:
+    """File → partition of the newest files that have so many tasks together, newest first."""
+    found: dict[str, str] = {}
+    tasks = 0
+    for key, file in look.files(TASK).items():
+        tasks += look.manifest.tables[TASK].partitions[key].rows
+        if tasks > most_tasks:
+            break
+        found[file] = key
+    return found
 
 
 class Blocks:
@@ -63,7 +78,7 @@ class Kept(Generic[Made]):
         most_tasks: It is made of files with so many tasks together, newest first.
     """
 
-    def __init__(self, make: Callable[[Look, str], Made | None], most_tasks: int) -> None:
+    def __init__(self, make: Callable[[Look, str], Made | None], most_tasks: int = MOST_TASKS) -> None:
         self._make = make
         self._most_tasks = most_tasks
         self._known: dict[str, Made | None] = {}
@@ -74,7 +89,7 @@ class Kept(Generic[Made]):
 
         A disk that is full or cannot be written is logged once and tried again with the next call.
         """
-        wanted = self._wanted(look)
+        wanted = dict(islice(newest_files(look, self._most_tasks).items(), MOST_FILES))
         self._known = {file: made for file, made in self._known.items() if file in wanted}
         for file, key in wanted.items():
             if file not in self._known:
@@ -91,13 +106,3 @@ class Kept(Generic[Made]):
     def known(self, file: str) -> Made | None:
         """What was made of a published file, None when nothing was."""
         return self._known.get(file)
-
-    def _wanted(self, look: Look) -> dict[str, str]:
-        wanted: dict[str, str] = {}
-        tasks = 0
-        for key, file in look.files(TASK).items():
-            tasks += look.manifest.tables[TASK].partitions[key].rows
-            if tasks > self._most_tasks or len(wanted) == MOST_FILES:
-                break
-            wanted[file] = key
-        return wanted

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from monitoring_pipelines.published.kept import MOST_TASKS, newest_files
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.serving import TASK
 from monitoring_pipelines.warehouse.task_summaries import PLACE
@@ -20,8 +21,6 @@ from monitoring_pipelines.warehouse.task_summaries import PLACE
 _BITS = 4
 #: Fewest and most bits of a filter.
 _LEAST, _MOST = 64, 1 << 29
-#: Tasks whose bits are kept, newest first; files of older ones are opened for every look-up. A byte each.
-MOST_TASKS = 16_000_000
 #: Two numbers of a bit come from two halves of a hash.
 _HALF = 32
 
@@ -51,12 +50,7 @@ class KeyBits:
 
     def read(self, look: Look) -> dict[str, _Bits]:
         """Bits of the files of this version by name; files that are new are read once."""
-        wanted, tasks = {}, 0
-        for key, file in look.files(TASK).items():
-            tasks += look.manifest.tables[TASK].partitions[key].rows
-            if tasks > MOST_TASKS:
-                break
-            wanted[file] = key
+        wanted = newest_files(look, MOST_TASKS)  # a byte a task
         if not wanted.keys() <= self._known.keys():
             with self._lock:
                 known = self._known

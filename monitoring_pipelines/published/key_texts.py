@@ -26,8 +26,6 @@ from monitoring_pipelines.warehouse.task_summaries import VISIBLE
 if TYPE_CHECKING:
     from stringzilla import Str
 
-#: Tasks whose text is kept, newest first; older ones are searched by DuckDB.
-MOST_TASKS = 16_000_000
 #: Matching rows of a file whose places are remembered.
 MOST_PLACES = 64
 #: Rows between two places that are known without counting lines.

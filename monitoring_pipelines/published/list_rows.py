@@ -19,8 +19,6 @@ from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.serving import ROW_GROUP, TASK
 from monitoring_pipelines.warehouse.task_summaries import LISTED
 
-#: Tasks whose rows are kept, newest first.
-MOST_TASKS = 16_000_000
 #: Rows that are compressed together.
 _BLOCK = 32
 #: Types that JSON has, and the one that is text there.

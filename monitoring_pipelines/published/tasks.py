@@ -198,8 +198,8 @@ class TaskIndex:
     """
 
     bits: KeyBits = field(default_factory=KeyBits)
-    texts: Kept[Text] = field(default_factory=lambda: Kept(key_texts.text_of, key_texts.MOST_TASKS))
-    list_rows: Kept[ListRows] = field(default_factory=lambda: Kept(list_rows.list_rows, list_rows.MOST_TASKS))
+    texts: Kept[Text] = field(default_factory=lambda: Kept(key_texts.text_of))
+    list_rows: Kept[ListRows] = field(default_factory=lambda: Kept(list_rows.list_rows))
     _searches: Searches = field(default_factory=Searches)
     _facts: dict[str, _FileFacts] = field(default_factory=dict)
     _counts: OrderedDict[TaskFilter, _Counts] = field(default_factory=OrderedDict)
