@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -82,8 +83,15 @@ def start_server(settings: Settings, clock: Clock) -> tuple[str, Callable[[], No
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A demo for all who look at it."""
+    with new_demo(tmp_path_factory.mktemp("demo") / "demo") as served:
+        yield served
+
+
+@contextmanager
+def new_demo(place: Path) -> Iterator[Served]:
     """Five platforms after their first run, alerts in several states, check runs that were missed, a plan to approve."""
-    folder = prepare_folder(tmp_path_factory.mktemp("demo") / "demo", 7, DAYS, NOW)
+    folder = prepare_folder(place, 7, DAYS, NOW)
     generate(DAYS, 7, NOW, scale=SMALL, folder=folder.source).world.close()
     write_configuration(folder, NOW, days=DAYS)
     settings, clock = load_settings(folder.config), FixedClock(NOW)

@@ -6,16 +6,23 @@ What belongs here: the way and its number of clicks. What does not: what repair 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from monitoring_pipelines_tests.e2e.conftest import Served, lost
+from monitoring_pipelines_tests.e2e.conftest import Served, lost, new_demo
 from monitoring_pipelines_tests.support.browser import Browser
 
 WAIT_S = 180
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A demo of its own: the first page has room for five alerts, and what other tests did may bring graver ones."""
+    with new_demo(tmp_path_factory.mktemp("clicks") / "demo") as served:
+        yield served
 
 
 @dataclass
