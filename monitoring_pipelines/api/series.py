@@ -27,8 +27,9 @@ from monitoring_pipelines.published.reader import Look
 MOST_ROWS = 720
 #: Pieces that are fetched at once.
 _FETCHED = 48
-#: What is made before somebody asks: yesterday and today by minutes, a month by hours, of so many endpoints, the busiest first.
-_AHEAD: dict[endpoints.Grain, timedelta] = {"minute": timedelta(days=1), "hour": timedelta(days=31)}
+#: What is made before somebody asks, of so many endpoints, the busiest first: from so long before this day on, so that 30 hours by
+#: minutes and a month by hours are there whatever the time.
+_AHEAD: dict[endpoints.Grain, timedelta] = {"minute": timedelta(hours=30), "hour": timedelta(days=31)}
 _MOST_AHEAD = 100
 
 
@@ -165,8 +166,7 @@ def ahead(services: Services) -> Iterator[None]:
             if end is not None:
                 for grain, span in _AHEAD.items():
                     series = Series(look, row["source_id"], row["endpoint"], grain, fill=False)
-                    start = (end - span).replace(hour=0, minute=0)
-                    yield from series.make(services, start, end)
+                    yield from series.make(services, end.replace(hour=0, minute=0) - span, end)
     services.shared["series_ahead"] = state
 
 
