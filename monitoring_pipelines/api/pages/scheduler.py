@@ -197,13 +197,13 @@ def listed(
 
 def called(view: View, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """The rows, the product's own jobs by their names in the reader's language; others are called what their source says."""
-    if not rows or rows[-1]["source_id"] != jobs.SELF:  # its own come last (``with_own``)
+    first = jobs.own_from(rows)
+    if first == len(rows):
         return rows
     own = product_jobs(view.services.settings)
     return [
-        {**row, "job_name": own[row["job_id"]].name(view.language)}
-        if row["source_id"] == jobs.SELF and row["job_id"] in own else row
-        for row in rows
+        *rows[:first],
+        *({**row, "job_name": own[row["job_id"]].name(view.language)} if row["job_id"] in own else row for row in rows[first:]),
     ]  # fmt: skip
 
 
