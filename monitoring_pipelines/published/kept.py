@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 MOST_TASKS = 16_000_000
 #: Files of tasks that have one; each is an open file.
 MOST_FILES = 200
+#: Files of which a question may wait until it is made.
+_FEW = 3
 
 
 def newest_files(look: Look, most_tasks: int) -> dict[str, str]:
@@ -82,26 +85,44 @@ class Kept(Generic[Made]):
         self._make = make
         self._most_tasks = most_tasks
         self._known: dict[str, Made | None] = {}
+        self._lock = threading.Lock()
+        self._is_through = False
         self._has_warned = False
 
     def make(self, look: Look) -> Iterator[None]:
-        """Make what is lacking, newest first, a file at every step; not in two threads at once.
+        """Make what is lacking, newest first, a file at every step, and give up what no file needs any more; not in two threads.
 
         A disk that is full or cannot be written is logged once and tried again with the next call.
         """
-        wanted = dict(islice(newest_files(look, self._most_tasks).items(), MOST_FILES))
-        self._known = {file: made for file, made in self._known.items() if file in wanted}
+        wanted = self._wanted(look)
+        with self._lock:
+            self._known = {file: made for file, made in self._known.items() if file in wanted}
+        yield from self._add(look, wanted)
+        self._is_through = wanted.keys() <= self._known.keys()
+
+    def catch_up(self, look: Look) -> None:
+        """Make the few that publications brought since ``make`` was through: every question would read their files otherwise."""
+        if self._is_through:
+            for _ in islice(self._add(look, self._wanted(look)), _FEW):
+                pass
+
+    def _wanted(self, look: Look) -> dict[str, str]:
+        return dict(islice(newest_files(look, self._most_tasks).items(), MOST_FILES))
+
+    def _add(self, look: Look, wanted: dict[str, str]) -> Iterator[None]:
         for file, key in wanted.items():
-            if file not in self._known:
-                try:
-                    made = self._make(look, key)
-                except OSError as error:
-                    if not self._has_warned:
-                        log.warning("searches are slow, temporary files cannot be written: %s", error)
-                    self._has_warned = True
-                    return
-                self._known = self._known | {file: made}
-                yield
+            if file in self._known:
+                continue
+            with self._lock:
+                if file not in self._known:
+                    try:
+                        self._known = self._known | {file: self._make(look, key)}
+                    except OSError as error:
+                        if not self._has_warned:
+                            log.warning("searches are slow, temporary files cannot be written: %s", error)
+                        self._has_warned, self._is_through = True, False
+                        return
+            yield
 
     def known(self, file: str) -> Made | None:
         """What was made of a published file, None when nothing was."""

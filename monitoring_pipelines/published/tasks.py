@@ -25,10 +25,11 @@ from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.published import key_texts, list_rows
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.key_bits import KeyBits
-from monitoring_pipelines.published.key_texts import Searches, Text, usable
+from monitoring_pipelines.published.key_texts import Text, usable
 from monitoring_pipelines.published.list_rows import ListRows
 from monitoring_pipelines.published.quarters import Quarters
-from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published.reader import Look, Turns
+from monitoring_pipelines.published.searches import Searches
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import SLOTS, TASK
 from monitoring_pipelines.warehouse.task_summaries import (
@@ -195,12 +196,15 @@ class TaskIndex:
         bits: Which files may hold a task, for ``find``.
         texts: Keys of files as text, for searches.
         list_rows: Rows of files as lists show them, for those that lie apart.
+        searches: Finds rows in ``texts``.
     """
 
     bits: KeyBits = field(default_factory=KeyBits)
     texts: Kept[Text] = field(default_factory=lambda: Kept(key_texts.text_of))
     list_rows: Kept[ListRows] = field(default_factory=lambda: Kept(list_rows.list_rows))
-    _searches: Searches = field(default_factory=Searches)
+    searches: Searches = field(default_factory=Searches)
+    #: Held while rows are read from temporary files: at once they would only wait for the interpreter.
+    _turn: Turns = field(default_factory=lambda: Turns(1))
     _facts: dict[str, _FileFacts] = field(default_factory=dict)
     _counts: OrderedDict[TaskFilter, _Counts] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -280,7 +284,7 @@ class TaskIndex:
         files = look.files(TASK)
         kept = {key: held for key in numbers if (held := self.list_rows.known(files[key])) is not None}
         found = _numbered(look, {key: some for key, some in numbers.items() if key not in kept})
-        with self._searches.turn:
+        with self._turn:
             found |= {key: held.read(numbers[key]) for key, held in kept.items()}
         return [row for key in numbers for row in found[key]]
 
@@ -288,6 +292,7 @@ class TaskIndex:
         """The texts of those partitions in which the text of a filter decides alone."""
         if not usable(wanted.text):
             return {}
+        self.texts.catch_up(look)
         facts, files, found = self.facts(look), look.files(TASK), {}
         for key in keys:
             text = self.texts.known(files[key])
@@ -303,18 +308,16 @@ class TaskIndex:
         entry, entries = self._counts.get(wanted), look.manifest.tables[TASK].partitions
         needle = usable(wanted.text)
         numbers: dict[str, Sequence[int]] = {}
-        with self._searches.turn:
-            for key in keys:
-                some = min(need, counts[key] - skip)
-                places = entry.places.get(entries[key].file) if entry else None
-                if counts[key] == entries[key].rows:
-                    numbers[key] = range(skip, skip + some)
-                elif places is not None:
-                    numbers[key] = [texts[key].row(place) for place in places[skip : skip + some]]
-                else:
-                    numbers[key] = key_texts.rows(texts[key], needle, skip, some)
-                need -= some
-                skip = 0
+        for key in keys:
+            some = min(need, counts[key] - skip)
+            if counts[key] == entries[key].rows:
+                numbers[key] = range(skip, skip + some)
+            else:
+                held = entry.places.get(entries[key].file) if entry else None
+                places = held[skip : skip + some] if held else self.searches.places(needle, texts[key], skip, some)
+                numbers[key] = [texts[key].row(place) for place in places]
+            need -= some
+            skip = 0
         return numbers
 
     def _place(self, look: Look, wanted: TaskFilter, keys: Sequence[str]) -> str:
@@ -348,7 +351,7 @@ class TaskIndex:
             places = {file: held for file, held in entry.places.items() if file in alive}
             texts = self._texts(look, wanted, unread)
             if texts:
-                found = self._searches.find(usable(wanted.text), texts.values())
+                found = self.searches.find(usable(wanted.text), texts.values())
                 known |= {files[key]: found[text].n for key, text in texts.items()}
                 places |= {files[key]: held for key, text in texts.items() if (held := found[text].places) is not None}
             unread = [key for key in unread if key not in texts]

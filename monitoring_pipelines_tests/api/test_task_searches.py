@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import signal
+import sys
 import tempfile
 import threading
 import weakref
@@ -14,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.published import kept, key_texts, list_rows, tasks
+from monitoring_pipelines.published import searches as module_of_searches
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.reader import Look, Published
+from monitoring_pipelines.published.searcher import Sizes
+from monitoring_pipelines.published.searches import Searches
 
 from .conftest import NOW, Serve, make_settings
 from .world import World
@@ -30,6 +37,8 @@ STATUSES = ("succeeded", "failed", "running", "timed_out")
 #: Letters with and without case, some whose small letters are longer or shared, what separates keys, and what SQL and JSON escape.
 LETTERS = "aabbAB01-_éÉİßẞ\u212akK数😀'\"\\\x1f\x1e\t%"
 COUNT = 320
+#: So small that all of them have borders.
+SMALL = Sizes(window=200, piece=64, places=3, together=16)
 
 
 def made_up(chance: random.Random, letters: str) -> str:
@@ -38,10 +47,10 @@ def made_up(chance: random.Random, letters: str) -> str:
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Tasks of two sources and three days with any keys; blocks, pieces and windows so small that all of them have borders."""
+    """Tasks of two sources and three days with any keys; blocks so small that all of them have borders."""
     chance = random.Random(20)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"_BLOCK": 4, "_ROWS_AT_ONCE": 8, "_PIECE": 64, "_WINDOW": 200, "MOST_PLACES": 3}.items():
+        for name, value in {"_BLOCK": 4, "_ROWS_AT_ONCE": 8}.items():
             patch.setattr(key_texts, name, value)
         patch.setattr(list_rows, "_BLOCK", 2)
         patch.setattr(list_rows, "ROW_GROUP", 8)
@@ -75,7 +84,8 @@ def read(look: Look, *some: Kept[Any]) -> None:
 
 def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
     """What may be known of files: nothing, texts, rows too, those of the newest files."""
-    known = {name: tasks.TaskIndex() for name in ("nothing", "texts", "all", "some", "some rows")}
+    searches = Searches(SMALL)
+    known = {name: tasks.TaskIndex(searches=searches) for name in ("nothing", "texts", "all", "some", "some rows")}
     read(look, known["texts"].texts)
     read(look, known["all"].texts, known["all"].list_rows)
     known["some"].texts = Kept(key_texts.text_of, COUNT // 2)
@@ -157,23 +167,32 @@ def test_a_search_finds_the_same_tasks_in_the_same_order_whatever_is_known_of_th
         assert index.list_page(look, wanted, offset, limit, oldest_first=oldest_first) == expected, name
 
 
+@pytest.fixture(scope="module", params=["a process", "without"])
+def searches(request: pytest.FixtureRequest) -> Iterator[Searches]:
+    found = Searches(SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "without":
+            patch.setattr(found, "_running", lambda: None)
+        yield found
+
+
 lines_of = st.lists(st.text("ab\x1fé", max_size=6), max_size=60)
 
 
 @given(lines_of, st.text("abé", min_size=1, max_size=3), st.integers(0, 20), st.integers(1, 30))
 @settings(deadline=None)
 def test_rows_that_have_a_text_are_counted_once_and_known_by_their_number(
-    lake: Path, lines: list[str], letters: str, skip: int, limit: int
+    lake: Path, searches: Searches, lines: list[str], letters: str, skip: int, limit: int
 ) -> None:
     text, needle = text_with(lines), letters.encode()
     whole = [number for number, line in enumerate(lines) if letters in line]
-    (found,) = key_texts.Searches().find(needle, [text]).values()
+    (found,) = searches.find(needle, [text]).values()
     assert found.n == len(whole)
-    if len(whole) > key_texts.MOST_PLACES:
+    if len(whole) > SMALL.places:
         assert found.places is None
     else:
         assert [text.row(place) for place in found.places or ()] == whole
-    assert key_texts.rows(text, needle, skip, limit) == whole[skip : skip + limit]
+    assert [text.row(place) for place in searches.places(needle, text, skip, limit)] == whole[skip : skip + limit]
 
 
 def text_with(lines: list[str]) -> key_texts.Text:
@@ -187,7 +206,7 @@ def text_with(lines: list[str]) -> key_texts.Text:
 def test_a_text_that_most_rows_have_is_counted_without_visiting_each(letters: str) -> None:
     lines = [f"task-{n}\x1fa{'a-task' * (n % 3 == 0)}" for n in range(5000)]
     text = text_with(lines)
-    (found,) = key_texts.Searches().find(letters.encode(), [text]).values()
+    (found,) = Searches().find(letters.encode(), [text]).values()
     assert found.n == sum(letters in line for line in lines)
 
 
@@ -196,7 +215,7 @@ def test_searches_at_the_same_time_all_find_what_is_theirs() -> None:
     lines = [[f"{chance.randrange(16**6):06x}" for _ in range(3000)] for _ in range(6)]
     texts = [text_with(some) for some in lines]
     needles = [f"{chance.randrange(16**2):02x}" for _ in range(24)]
-    searches, found = key_texts.Searches(), dict.fromkeys(needles, (-1,))
+    searches, found = Searches(), dict.fromkeys(needles, (-1,))
 
     def search(needle: str, count: int) -> None:
         results = searches.find(needle.encode(), texts[:count])
@@ -218,11 +237,77 @@ def test_searches_at_the_same_time_all_find_what_is_theirs() -> None:
 def test_a_search_that_fails_leaves_the_others_alone() -> None:
     broken, whole = text_with(["ab"] * 9), text_with(["ab"] * 9)
     broken.file.close()
-    searches = key_texts.Searches()
+    searches = Searches()
     for _ in range(2):
         with pytest.raises(ValueError, match="closed"):
             searches.find(b"a", [broken])
         assert searches.find(b"a", [whole])[whole].n == 9
+
+
+def test_a_search_goes_on_without_its_process_when_that_is_killed_and_the_log_says_so_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, other = text_with(["ab", "b", "ba"]), text_with(["b"])
+    searches = Searches()
+    assert searches.find(b"a", [text])[text].n == 2
+    process = searches._process
+    assert process is not None
+    process._process.kill()
+    assert {found.n for found in searches.find(b"b", [text, other]).values()} == {3, 1}
+    assert [text.row(place) for place in searches.places(b"a", text, 0, 9)] == [0, 2]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "their own process has ended" in caplog.text
+    assert searches._process is None
+    monkeypatch.setattr(module_of_searches, "_WITHOUT_S", 0)
+    searches._none_before = 0
+    assert searches.find(b"a", [text])[text].n == 2
+    assert searches._process is not None
+
+
+def test_a_process_that_does_not_answer_is_ended_and_the_search_goes_on_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module_of_searches, "_PATIENCE_S", 0.2)
+    text = text_with(["ab", "b"])
+    searches = Searches()
+    assert searches.find(b"a", [text])[text].n == 1
+    process = searches._process
+    assert process is not None
+    process._process.send_signal(signal.SIGSTOP)
+    assert searches.find(b"b", [text])[text].n == 2
+    assert process._process.returncode is not None
+
+
+def test_a_program_that_cannot_be_started_costs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    text = text_with(["ab", "b"])
+    assert Searches().find(b"a", [text])[text].n == 1
+
+
+def test_the_process_gives_up_files_nobody_has_any_more_and_ends_with_who_asks() -> None:
+    text, other = text_with(["ab", "b"]), text_with(["a"])
+    searches = Searches()
+    assert searches.find(b"a", [text, other])[text].n == 1
+    process = searches._process
+    assert process is not None
+    of_it = psutil.Process(process._process.pid)
+    before = of_it.num_fds()
+    del text
+    gc.collect()
+    third = text_with(["a"])
+    assert searches.find(b"a", [other, third])[third].n == 1
+    assert of_it.num_fds() == before
+    del searches
+    gc.collect()
+    assert process._process.returncode is not None
+
+
+def test_lines_longer_than_a_window_are_found() -> None:
+    long = "x" * 5000 + "ab" + "y" * 5000
+    text = text_with(["a", long, "b", long, "ab"])
+    searches = Searches(SMALL)
+    found = searches.find(b"ab", [text])[text]
+    assert [text.row(place) for place in found.places or ()] == [1, 3, 4]
 
 
 def test_without_a_folder_to_write_to_searches_read_the_files_and_the_log_says_so_once(
@@ -246,6 +331,7 @@ def test_reading_ahead_that_was_left_goes_on_with_what_is_lacking(lake: Path) ->
     with Published(lake).look() as look:
         newest, second, *_ = look.files(tasks.TASK).values()
         next(index.texts.make(look))
+        index.texts.catch_up(look)  # nobody waits for the texts of all files
         made = index.texts.known(newest)
         assert (made is None, index.texts.known(second)) == (False, None)
         read(look, index.texts)
@@ -287,8 +373,9 @@ def test_temporary_files_of_superseded_files_are_given_up_and_new_files_are_sear
     assert search("-1") == ["new-1", "old-1"]
     world.task("new-2", ago=timedelta(minutes=1))
     world.publish()
-    assert search("NEW") == ["new-2", "new-1"]  # before its text is made
+    assert search("NEW") == ["new-2", "new-1"]  # before texts are made again
     with published.look() as look:
+        assert {index.texts.known(file) is None for file in look.files(tasks.TASK).values()} == {False}, "by the search"
         read(look, index.texts, index.list_rows)
         assert {index.texts.known(file) is None for file in look.files(tasks.TASK).values()} == {False}
     assert [one() is None for one in held] == [True, True, False, False]
