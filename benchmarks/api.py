@@ -191,16 +191,26 @@ def settle(process: psutil.Process) -> None:
     """Wait until a server that was just started has read what everybody asks for: no answer should be charged with that."""
     quiet = 0
     while quiet < 3:  # a busy machine may stop it for a moment
-        spent = sum(process.cpu_times()[:2])
+        spent = cpu_s(process)
         time.sleep(1)
-        quiet = quiet + 1 if sum(process.cpu_times()[:2]) - spent < 0.1 else 0
+        quiet = quiet + 1 if cpu_s(process) - spent < 0.1 else 0
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU seconds of a server and the process that searches for it."""
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children()))
+
+
+def memory_mb(process: psutil.Process) -> float:
+    """Memory of both; pages that they share count twice."""
+    return sum(one.memory_info().rss for one in (process, *process.children())) / 1e6
 
 
 def watch(process: psutil.Process, seen_mb: list[float]) -> None:
     """Note the memory of a process fifty times a second, until it ends."""
     try:
         while True:
-            seen_mb.append(process.memory_info().rss / 1e6)
+            seen_mb.append(memory_mb(process))
             time.sleep(0.02)
     except psutil.NoSuchProcess:
         return
@@ -209,7 +219,7 @@ def watch(process: psutil.Process, seen_mb: list[float]) -> None:
 def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, settings: Any) -> None:
     """Ask every path and print the table."""
     process = psutil.Process(pid)
-    start_mb = process.memory_info().rss / 1e6
+    start_mb = memory_mb(process)
     rows = []
     seen_mb = [start_mb]
     threading.Thread(target=watch, args=(process, seen_mb), daemon=True).start()
@@ -217,11 +227,11 @@ def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, sett
         if given.only not in what:
             continue
         first = ask(url, path, 1, keys)[0]
-        cpu = sum(process.cpu_times()[:2])
+        cpu = cpu_s(process)
         before = len(seen_mb)
         seconds = ask(url, path, given.requests, keys)
-        cpu = sum(process.cpu_times()[:2]) - cpu
-        resident = max(seen_mb[before:], default=process.memory_info().rss / 1e6)
+        cpu = cpu_s(process) - cpu
+        resident = max(seen_mb[before:], default=memory_mb(process))
         times = (seconds[int(len(seconds) * p) - 1] * 1000 for p in (0.5, 0.95, 1.0))
         rows.append([what, f"{first * 1000:.0f}", *(f"{ms:.0f}" for ms in times),
                      f"{1000 * cpu / given.requests:.1f}", f"{resident:.0f}"])  # fmt: skip
