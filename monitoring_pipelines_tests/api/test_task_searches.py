@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring_pipelines.clock import FixedClock
-from monitoring_pipelines.published import kept, key_texts, list_rows, tasks
+from monitoring_pipelines.published import kept, key_texts, list_rows, searcher, tasks
 from monitoring_pipelines.published import searches as module_of_searches
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.reader import Look, Published
@@ -200,6 +200,45 @@ def text_with(lines: list[str]) -> key_texts.Text:
     blocks = [lines[first : first + key_texts._BLOCK] for first in range(0, len(lines), key_texts._BLOCK)]
     text.add([("\n" + "\n".join(block)).encode() for block in blocks])
     return text
+
+
+@given(
+    st.lists(st.text("ab\x1fé", max_size=9), min_size=10, max_size=80),
+    st.lists(st.text("abé", min_size=1, max_size=7), min_size=1, max_size=8),
+    st.sampled_from((1, 4, 1024)),
+)
+@settings(deadline=None)
+def test_texts_that_are_looked_for_together_are_found_like_each_alone(
+    lines: list[str], letters: list[str], rare: int
+) -> None:
+    text, needles = text_with(lines), [one.encode() for one in letters]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searcher, "_RARE", rare)
+        found = searcher.search(text.file.fileno(), text.size, needles, SMALL)
+    for one, (n, places) in zip(letters, found, strict=True):
+        whole = [number for number, line in enumerate(lines) if one in line]
+        assert n == len(whole)
+        assert places is None if n > SMALL.places else [text.row(place) for place in places or ()] == whole
+
+
+def test_rare_texts_are_looked_for_together_and_frequent_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(8)
+    lines = [f"task-{chance.randrange(16**8):08x}" for _ in range(60_000)]
+    lines += [f"order-{n}" for n in range(60_000)]  # of which the first lines say nothing
+    text = text_with(lines)
+    letters = ["ask-", "12ab", "2ab", "a1b2c3", "b2c3", "c3d4", "order-1", "rder-99", "0000"]
+    together: list[int] = []
+    find = searcher._find
+
+    def counted(lines: searcher.Lines, needles: list[bytes]) -> list[list[int]]:
+        together.append(len(needles))
+        return find(lines, needles)
+
+    monkeypatch.setattr(searcher, "_find", counted)
+    found = searcher.search(text.file.fileno(), text.size, [one.encode() for one in letters], Sizes())
+    assert [n for n, _ in found] == [sum(one in line for line in lines) for one in letters]
+    assert 0 < len(together) < len(list(searcher.pieces(text.file.fileno(), text.size, Sizes())))
+    assert set(together) == {len(letters) - 1}, "all but the one that the first lines all have"
 
 
 @pytest.mark.parametrize("letters", ["task-", "a", "k-1", "-", "x"])
