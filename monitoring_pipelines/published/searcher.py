@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
 
     window: int = 1 << 21
     piece: int = 1 << 18
-    places: int = 64
+    places: int = 128
     together: int = 1 << 19
 
 

@@ -11,12 +11,13 @@ import hashlib
 import re
 import sys
 import threading
+from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import groupby
+from itertools import compress, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +30,7 @@ from monitoring_pipelines.published.key_texts import Text, usable
 from monitoring_pipelines.published.list_rows import ListRows
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look, Turns
-from monitoring_pipelines.published.searches import Searches
+from monitoring_pipelines.published.searches import Found, Searches
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import SLOTS, TASK
 from monitoring_pipelines.warehouse.task_summaries import (
@@ -104,6 +105,16 @@ class TaskFilter:
             group.source_id in self.sources
             and (not words or group.status in self.statuses or group.raw_status in self.raw_statuses)
             and (self.has_output is None or group.with_output == self.has_output)
+        )
+
+    def passes(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of a list passes, as far as text and time do not matter."""
+        words = bool(self.statuses or self.raw_statuses)
+        return (
+            row["source_id"] in self.sources
+            and (not words or row["status"] in self.statuses or row["raw_status"] in self.raw_statuses)
+            and (self.endpoint is None or row["endpoint"] == self.endpoint)
+            and (self.has_output is None or (row["outputs"] > 0) == self.has_output)
         )
 
     def reach(self, key: str) -> bool | None:
@@ -257,14 +268,17 @@ class TaskIndex:
         self, look: Look, wanted: TaskFilter, counts: Mapping[str, int], skip: int, limit: int
     ) -> list[dict[str, Any]]:
         """``limit`` rows after the first ``skip`` of partitions that have so many matching ones."""
+        entry, facts, files = self._counts.get(wanted), self.facts(look), look.files(TASK)
+        places = entry.places if entry else {}
         texts = self._texts(look, wanted, counts) if limit <= _MOST_BY_NUMBER else {}
+        texts = {key: text for key, text in texts.items() if files[key] in places or facts[key].all_match(wanted)}
         whole = self._whole(look, counts) if limit <= _MOST_BY_NUMBER else set()
         found: list[dict[str, Any]] = []
         for is_numbered, part in groupby(counts, lambda key: key in texts or key in whole):
             keys = list(part)
             need = min(limit - len(found), sum(counts[key] for key in keys) - skip)
             if is_numbered:
-                found += self._numbered(look, self._numbers(look, wanted, keys, counts, texts, skip, need))
+                found += self._numbered(look, self._numbers(look, wanted, keys, counts, texts, places, skip, need))
             else:
                 found += _rows(look, wanted, keys, self._place(look, wanted, keys), counts[keys[0]], skip, need)
             skip = 0
@@ -289,23 +303,37 @@ class TaskIndex:
         return [row for key in numbers for row in found[key]]
 
     def _texts(self, look: Look, wanted: TaskFilter, keys: Iterable[str]) -> dict[str, Text]:
-        """The texts of those partitions in which the text of a filter decides alone."""
+        """The texts of those partitions in which the text of a filter decides, alone or with the rows that have it."""
         if not usable(wanted.text):
             return {}
         self.texts.catch_up(look)
         facts, files, found = self.facts(look), look.files(TASK), {}
         for key in keys:
             text = self.texts.known(files[key])
-            if text is not None and wanted.reach(key) and facts[key].all_match(wanted):
+            is_enough = facts[key].all_match(wanted) or self.list_rows.known(files[key]) is not None
+            if text is not None and wanted.reach(key) and is_enough:
                 found[key] = text
+        return found
+
+    def _found(self, look: Look, wanted: TaskFilter, texts: Mapping[str, Text]) -> dict[str, Found]:
+        """What partitions have of a filter; those are left out that have too many rows with its text to look at each."""
+        facts = self.facts(look)
+        found: dict[str, Found] = {}
+        for key, result in zip(texts, self.searches.find(usable(wanted.text), texts.values()).values(), strict=True):
+            if result.n == 0 or facts[key].all_match(wanted):
+                found[key] = result
+            elif result.places is not None:
+                rows = self._numbered(look, {key: [texts[key].row(place) for place in result.places]})
+                places = array("Q", compress(result.places, map(wanted.passes, rows)))
+                found[key] = Found(len(places), places)
         return found
 
     def _numbers(
         self, look: Look, wanted: TaskFilter, keys: Sequence[str], counts: Mapping[str, int], texts: Mapping[str, Text],
-        skip: int, need: int,
+        known: Mapping[str, Sequence[int]], skip: int, need: int,
     ) -> dict[str, Sequence[int]]:  # fmt: skip
         """Numbers of ``need`` matching rows after the first ``skip``, by partition."""
-        entry, entries = self._counts.get(wanted), look.manifest.tables[TASK].partitions
+        entries = look.manifest.tables[TASK].partitions
         needle = usable(wanted.text)
         numbers: dict[str, Sequence[int]] = {}
         for key in keys:
@@ -313,7 +341,7 @@ class TaskIndex:
             if counts[key] == entries[key].rows:
                 numbers[key] = range(skip, skip + some)
             else:
-                held = entry.places.get(entries[key].file) if entry else None
+                held = known.get(entries[key].file)
                 places = held[skip : skip + some] if held else self.searches.places(needle, texts[key], skip, some)
                 numbers[key] = [texts[key].row(place) for place in places]
             need -= some
@@ -350,11 +378,10 @@ class TaskIndex:
                     known[files[key]] = most if reach else 0
             places = {file: held for file, held in entry.places.items() if file in alive}
             texts = self._texts(look, wanted, unread)
-            if texts:
-                found = self.searches.find(usable(wanted.text), texts.values())
-                known |= {files[key]: found[text].n for key, text in texts.items()}
-                places |= {files[key]: held for key, text in texts.items() if (held := found[text].places) is not None}
-            unread = [key for key in unread if key not in texts]
+            found = self._found(look, wanted, texts) if texts else {}
+            known |= {files[key]: result.n for key, result in found.items()}
+            places |= {files[key]: result.places for key, result in found.items() if result.places is not None}
+            unread = [key for key in unread if key not in found]
             if unread:
                 known |= _count(look, wanted, unread, self._place(look, wanted, unread))
             entry.by_file, entry.places = known, places

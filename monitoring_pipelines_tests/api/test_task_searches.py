@@ -29,6 +29,7 @@ from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.reader import Look, Published
 from monitoring_pipelines.published.searcher import Sizes
 from monitoring_pipelines.published.searches import Searches
+from monitoring_pipelines.warehouse.lake import partition_span
 
 from .conftest import NOW, Serve, make_settings
 from .world import World
@@ -165,6 +166,29 @@ def test_a_search_finds_the_same_tasks_in_the_same_order_whatever_is_known_of_th
     assert expected[1] == len(whole)
     for name, index in known.items():
         assert index.list_page(look, wanted, offset, limit, oldest_first=oldest_first) == expected, name
+
+
+def test_a_text_that_few_rows_have_is_found_with_other_filters_without_reading_their_files(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, known = looked
+    files = look.files(tasks.TASK)
+    newest = next(key for key in files if known["all"].texts.known(files[key]) is not None)
+    (row, *_) = look.rows(
+        f"SELECT * FROM {look.partition(tasks.TASK, [newest])} WHERE NOT is_deleted AND status = 'succeeded' AND outputs > 0"
+    )
+    span = partition_span(newest)
+    assert span is not None
+    wanted = tasks.TaskFilter(
+        (row["source_id"],), statuses=("succeeded",), endpoint=row["endpoint"], has_output=True,
+        text=row["task_key"], start=span[0], end=span[1],
+    )  # fmt: skip
+    monkeypatch.setattr(tasks, "_count", None)
+    monkeypatch.setattr(tasks, "_rows", None)
+    found, total = known["all"].list_page(look, wanted, 0, 50)
+    assert row["task_key"] in [one["task_key"] for one in found]
+    assert total == len(found)
+    assert known["all"].list_page(look, replace(wanted, endpoint="e9"), 0, 50) == ([], 0)
 
 
 @pytest.fixture(scope="module", params=["a process", "without"])
