@@ -114,15 +114,16 @@ def search(file: int, size: int, needles: Sequence[bytes], sizes: Sizes) -> list
             for number, at in zip(together, found, strict=True):
                 counts[number] += len(at)
                 places[number].extend(at[: sizes.places + 1 - len(places[number])])
-            if (
-                sum(map(len, found)) * _RARE > lines.end - lines.start
-            ):  # these lines are not like those at the beginning
+            n = sum(map(len, found))
+            if n * _RARE > lines.end - lines.start:  # these lines are not like those at the beginning
                 alone, together = [*alone, *together], []
-    return [(n, held.tolist() if n <= sizes.places else None) for n, held in zip(counts, places, strict=True)]
+    return [
+        (count, held.tolist() if count <= sizes.places else None) for count, held in zip(counts, places, strict=True)
+    ]
 
 
 def _rare(file: int, size: int, needles: Sequence[bytes], sizes: Sizes) -> list[int]:
-    """Numbers of those that are best looked for together: at least two that few of the first lines have."""
+    """Numbers of those that are best looked for together: those that few of the first lines have, if there are enough."""
     if len(needles) < _TOGETHER:
         return []
     first = next(pieces(file, size, sizes))
