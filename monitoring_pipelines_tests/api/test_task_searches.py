@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -363,6 +365,25 @@ def test_the_process_gives_up_files_nobody_has_any_more_and_ends_with_who_asks()
     del searches
     gc.collect()
     assert process._process.returncode is not None
+
+
+def test_the_process_ends_when_the_server_is_killed() -> None:
+    program = (
+        "import os, signal\n"
+        "from monitoring_pipelines.published.key_texts import Text\n"
+        "from monitoring_pipelines.published.searches import Searches\n"
+        "text, searches = Text(1), Searches()\n"
+        "text.add([b'\\nab'])\n"
+        "assert searches.find(b'a', [text])[text].n == 1\n"
+        "print(searches._process._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    server = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=60)
+    assert server.returncode == -signal.SIGKILL
+    until = time.monotonic() + 20
+    while psutil.pid_exists(int(server.stdout)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(server.stdout))
 
 
 def test_lines_longer_than_a_window_are_found() -> None:
