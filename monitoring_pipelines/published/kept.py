@@ -102,8 +102,9 @@ class Kept(Generic[Made]):
 
     def catch_up(self, look: Look) -> None:
         """Make the few that publications brought since ``make`` was through: every question would read their files otherwise."""
-        if self._is_through:
-            for _ in islice(self._add(look, self._wanted(look)), _FEW):
+        wanted = self._wanted(look)
+        if self._is_through and len(wanted.keys() - self._known.keys()) <= _FEW:
+            for _ in self._add(look, wanted):
                 pass
 
     def _wanted(self, look: Look) -> dict[str, str]:
