@@ -280,10 +280,8 @@ class Searcher:
             some = [asked for asked in self._searches if number in asked.left]
             try:
                 found = search(*self._files[number], [asked.needle for asked in some], self._sizes)
-            except (
-                OSError,
-                ValueError,
-            ):  # what is wrong with the file is said where it is searched without this process
+            except (OSError, ValueError):
+                # What is wrong with the file is said where it is searched without this process.
                 for asked in some:
                     self._leave(asked.connection)
                 return

@@ -94,7 +94,9 @@ class Searches:
 
     def _do_without(self, error: OSError) -> None:
         self._none_before = time.monotonic() + _WITHOUT_S
-        log.warning("searches hold up other answers for %.0f s, their own process has ended: %s", _WITHOUT_S, error)
+        log.warning(
+            "searches hold up other answers for %.0f s, they have no process of their own: %s", _WITHOUT_S, error
+        )
 
 
 def _found(n: int, places: Sequence[int] | None) -> Found:

@@ -100,21 +100,20 @@ class TaskFilter:
 
     def matches(self, group: Group) -> bool:
         """Whether a group of tasks passes, as far as endpoint, text and time do not matter."""
-        words = bool(self.statuses or self.raw_statuses)
-        return (
-            group.source_id in self.sources
-            and (not words or group.status in self.statuses or group.raw_status in self.raw_statuses)
-            and (self.has_output is None or group.with_output == self.has_output)
-        )
+        return self._allows(group.source_id, group.status, group.raw_status, group.with_output)
 
     def passes(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of a list passes, as far as text and time do not matter."""
+        with_output = None if row["outputs"] is None else row["outputs"] > 0
+        allowed = self._allows(row["source_id"], row["status"], row["raw_status"], with_output)
+        return allowed and (self.endpoint is None or row["endpoint"] == self.endpoint)
+
+    def _allows(self, source_id: str, status: str, raw_status: str | None, with_output: bool | None) -> bool:
         words = bool(self.statuses or self.raw_statuses)
         return (
-            row["source_id"] in self.sources
-            and (not words or row["status"] in self.statuses or row["raw_status"] in self.raw_statuses)
-            and (self.endpoint is None or row["endpoint"] == self.endpoint)
-            and (self.has_output is None or (row["outputs"] > 0) == self.has_output)
+            source_id in self.sources
+            and (not words or status in self.statuses or raw_status in self.raw_statuses)
+            and (self.has_output is None or with_output == self.has_output)
         )
 
     def reach(self, key: str) -> bool | None:
@@ -306,7 +305,6 @@ class TaskIndex:
         """The texts of those partitions in which the text of a filter decides, alone or with the rows that have it."""
         if not usable(wanted.text):
             return {}
-        self.texts.catch_up(look)
         facts, files, found = self.facts(look), look.files(TASK), {}
         for key in keys:
             text = self.texts.known(files[key])
@@ -377,6 +375,8 @@ class TaskIndex:
                 else:
                     known[files[key]] = most if reach else 0
             places = {file: held for file, held in entry.places.items() if file in alive}
+            if unread and wanted.text is not None:
+                self.texts.catch_up(look)
             texts = self._texts(look, wanted, unread)
             found = self._found(look, wanted, texts) if texts else {}
             known |= {files[key]: result.n for key, result in found.items()}

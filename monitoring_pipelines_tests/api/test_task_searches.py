@@ -170,6 +170,21 @@ def test_a_search_finds_the_same_tasks_in_the_same_order_whatever_is_known_of_th
         assert index.list_page(look, wanted, offset, limit, oldest_first=oldest_first) == expected, name
 
 
+def test_a_row_whose_outputs_are_unknown_has_none_and_lacks_none(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]],
+) -> None:
+    look, _ = looked
+    row = {"source_id": "shop", "status": "failed", "raw_status": None, "endpoint": "e1", "outputs": None}
+    for has_output in (True, False, None):
+        wanted = tasks.TaskFilter(("shop",), statuses=("failed",), has_output=has_output)
+        where, values = wanted.where()
+        found = look.value(
+            "SELECT count(*) FROM (SELECT 'shop' AS source_id, 'failed' AS status, NULL::BIGINT AS outputs, false AS is_deleted) "
+            f"WHERE {where}", values,
+        )  # fmt: skip
+        assert wanted.passes(row) == bool(found) == (has_output is None)
+
+
 def test_a_text_that_few_rows_have_is_found_with_other_filters_without_reading_their_files(
     looked: tuple[Look, dict[str, tasks.TaskIndex]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +336,7 @@ def test_a_search_goes_on_without_its_process_when_that_is_killed_and_the_log_sa
     assert {found.n for found in searches.find(b"b", [text, other]).values()} == {3, 1}
     assert [text.row(place) for place in searches.places(b"a", text, 0, 9)] == [0, 2]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "their own process has ended" in caplog.text
+    assert "no process of their own" in caplog.text
     assert searches._process is None
     monkeypatch.setattr(module_of_searches, "_WITHOUT_S", 0)
     searches._none_before = 0
