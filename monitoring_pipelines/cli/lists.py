@@ -80,7 +80,7 @@ def tasks(
 
 
 def _one_task(ctx: Context, sources: tuple[str, ...], key: str) -> int:
-    from monitoring_pipelines.published.tasks import find, timeline
+    from monitoring_pipelines.published.one_task import find, timeline
 
     with _published(ctx).look() as look:
         found = find(look, sources, key)

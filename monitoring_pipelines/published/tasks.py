@@ -1,13 +1,12 @@
-"""Questions about tasks: lists with true totals, one task with its history, counters.
+"""Questions about tasks: lists with true totals, counters.
 
 What belongs here: answering from ``core.task`` and the summaries beside its files without reading files that cannot
 matter. Files never change, so what was counted in one is remembered for as long as a manifest names it. What does not:
-parameters and envelopes, completeness (``completeness``).
+parameters and envelopes, one task (``one_task``), completeness (``completeness``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import threading
@@ -38,7 +37,6 @@ from monitoring_pipelines.warehouse.task_summaries import (
     FIGURES,
     GROUP,
     LISTED,
-    PLACE,
     QUARTER,
     SUMS,
     VISIBLE,
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 _LIST = ", ".join(LISTED)
 #: What a list shows and is filtered and sorted by.
 _READ = (*LISTED, "bucket_at")
-#: What happened to a task, as lists of rows.
-NESTED = ("attempt_list", "output_list", "event_list", "anomaly_list")
 #: Filters whose counts are remembered; those asked least recently are forgotten.
 _MOST_REMEMBERED = 300
 _FILES_AT_ONCE = 8
@@ -203,7 +199,7 @@ class TaskIndex:
     """What is remembered of files; one per process, shared by threads.
 
     Attributes:
-        bits: Which files may hold a task, for ``find``.
+        bits: Which files may hold a task, for ``one_task``.
         texts: Keys of files as text, for searches.
         list_rows: Rows of files as lists show them, for those that lie apart.
         searches: Finds rows in ``texts``.
@@ -542,89 +538,6 @@ def _numbered(look: Look, numbers: Mapping[str, Sequence[int]]) -> dict[str, lis
         for key, _, *row in sorted(look.tuples(" UNION ALL ".join(parts)), key=itemgetter(1)):
             found[key].append(dict(zip(LISTED, row, strict=True)))
     return found
-
-
-def find(
-    look: Look,
-    sources: Sequence[str],
-    task_key: str,
-    columns: Sequence[str] = (*LISTED, *NESTED),
-    bits: KeyBits | None = None,
-) -> list[dict[str, Any]]:
-    """The task of this key in each source that has it, by source; with attempts, events, outputs and anomalies.
-
-    Args:
-        look: The version to read.
-        sources: Where the key may be.
-        task_key: Compared byte by byte.
-        columns: Those that are needed, ``source_id`` among them; every nested one costs milliseconds.
-        bits: What is known of the files; without it the key is looked for in all of them.
-    """
-    if not look.has(TASK) or not sources:
-        return []
-    numbers = [_hash(source, task_key) for source in sources]
-    some = f"task_hash IN ({', '.join(map(str, numbers))})"
-    files = list(look.files(TASK)) if bits is None else bits.partitions(look, numbers)
-    if not files:
-        return []
-    # Few rows: told apart here, which costs a third less than by the statement.
-    places = {at for (at,) in look.tuples(f"SELECT bucket_at FROM {look.summary(PLACE, files)} WHERE {some}")}
-    keys = [key for key in files if any(_holds(key, at) for at in places)]
-    if not keys:
-        return []
-    instants = ", ".join(f"TIMESTAMP '{at}'" for at in places)
-    rows = look.rows(
-        f"SELECT {', '.join(columns)} FROM {look.partition(TASK, keys, columns=(*columns, *_LOOKED_UP))} "
-        f"WHERE bucket_at IN ({instants}) AND source_id IN $sources AND task_key = $key",
-        {"key": task_key, "sources": tuple(sources)},
-    )
-    return sorted(rows, key=lambda row: row["source_id"])
-
-
-def _hash(source_id: str, task_key: str) -> int:
-    """``task_hash`` as the warehouse makes it: the lower half of a digest of source and key."""
-    digest = hashlib.md5(f"{source_id}\x1f{task_key}".encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
-    return int.from_bytes(digest[8:], "little")
-
-
-#: What a task is looked up by in the file that has it; the column of its hash costs more to unpack than that of its source.
-_LOOKED_UP = ("bucket_at", "source_id", "task_key")
-
-
-def _holds(key: str, at: datetime) -> bool:
-    span = partition_span(key)
-    return span is None or span[0] <= at < span[1]
-
-
-def timeline(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Everything that happened to a task, oldest first, late events included and marked."""
-    lines = [
-        {"at": event["at"], "kind": "event", "what": event["event_type"], "worker_key": event["worker_key"],
-         "detail": event["error_message"]}
-        for event in task["event_list"] or ()
-    ]  # fmt: skip
-    for attempt in task["attempt_list"] or ():
-        common = {"kind": "attempt", "worker_key": attempt["worker_key"], "detail": f"attempt {attempt['attempt_no']}"}
-        if attempt["started_at"] is not None:
-            lines.append({"at": attempt["started_at"], "what": "attempt_started", **common})
-        if attempt["ended_at"] is not None:
-            lines.append({"at": attempt["ended_at"], "what": f"attempt_{attempt['outcome']}", **common})
-    lines += [
-        {"at": output["created_at"], "kind": "output", "what": "output_created", "worker_key": None,
-         "detail": output["name"] or output["output_key"]}
-        for output in task["output_list"] or () if output["created_at"] is not None
-    ]  # fmt: skip
-    lines += [
-        {"at": found["at"], "kind": "anomaly", "what": found["kind"], "worker_key": None, "detail": found["detail"]}
-        for found in task["anomaly_list"] or ()
-        if found["at"] is not None
-    ]
-    if not task["event_list"]:
-        for name in ("created_at", "queued_at", "started_at", "ended_at"):
-            if task[name] is not None:
-                what = name.removesuffix("_at")
-                lines.append({"at": task[name], "kind": "row", "what": what, "worker_key": None, "detail": None})
-    return sorted(lines, key=lambda line: (line["at"], line["kind"], line["what"]))
 
 
 def mean_execution_s(total: Mapping[str, Any]) -> Decimal | None:

@@ -13,7 +13,7 @@ import pytest
 
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config.schema import Settings
-from monitoring_pipelines.published import completeness, key_bits, tasks
+from monitoring_pipelines.published import completeness, key_bits, one_task, tasks
 from monitoring_pipelines.published.reader import Look, Published, with_values
 from monitoring_pipelines.quality.figures import Figures
 from monitoring_pipelines.warehouse.task_summaries import APART, JUDGED
@@ -246,9 +246,9 @@ def test_every_task_is_found_by_its_key_in_whatever_file_it_is(
     with Published(lake).look() as look:
         for bits in (None, tasks.TaskIndex().bits):
             for n in range(160):
-                (row,) = tasks.find(look, ["other", "shop"], f"t{n:03}", bits=bits)
+                (row,) = one_task.find(look, ["other", "shop"], f"t{n:03}", bits=bits)
                 assert (row["task_key"], row["outputs"]) == (f"t{n:03}", n % 3)
-            assert tasks.find(look, ["shop"], "t1", bits=bits) == []
+            assert one_task.find(look, ["shop"], "t1", bits=bits) == []
 
 
 def test_a_look_up_opens_the_file_of_the_task_and_hardly_another(lake: Path) -> None:
@@ -278,7 +278,7 @@ def test_bits_of_files_that_are_gone_are_forgotten(serve: Serve) -> None:
 @pytest.mark.parametrize("key", ["a", "it's", "\x1f", "数据", "\U0001f600", "a\0b", ""])
 def test_a_key_is_hashed_as_the_warehouse_does(key: str) -> None:
     sql = with_values("SELECT md5_number_lower(concat_ws(chr(31), ?, ?))", ["shop", key])
-    assert duckdb.connect().execute(sql).fetchone() == (tasks._hash("shop", key),)
+    assert duckdb.connect().execute(sql).fetchone() == (one_task._hash("shop", key),)
 
 
 def test_lists_answer_the_same_from_files_without_summaries(lake: Path) -> None:
@@ -286,7 +286,7 @@ def test_lists_answer_the_same_from_files_without_summaries(lake: Path) -> None:
         complete = tasks.TaskIndex().totals(look, ["shop"])
         bare = _without_summaries(look)
         assert tasks.TaskIndex().totals(bare, ["shop"]) == complete
-        assert [row["task_key"] for row in tasks.find(bare, ["shop"], "t009")] == ["t009"]
+        assert [row["task_key"] for row in one_task.find(bare, ["shop"], "t009")] == ["t009"]
 
 
 def _without_summaries(look: Look) -> Look:

@@ -14,7 +14,7 @@ from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST, SortParam, TaskK
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
 from monitoring_pipelines.entities import TASK_STATUSES
-from monitoring_pipelines.published import tasks
+from monitoring_pipelines.published import one_task, tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import LakeMissing
@@ -166,7 +166,7 @@ def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Resp
         task = found_task(services, look, task_key, source or None)
         as_of = look.as_of
     return render(
-        request, "task.html", title=task_key, as_of=as_of, view=view, tones=TONES, timeline=tasks.timeline(task),
+        request, "task.html", title=task_key, as_of=as_of, view=view, tones=TONES, timeline=one_task.timeline(task),
         happened=partial(happened, view), output_name=output_name,
         source=task["source_id"], **shaped(task),
     )  # fmt: skip

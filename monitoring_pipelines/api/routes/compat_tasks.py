@@ -13,7 +13,7 @@ from monitoring_pipelines.api.answers import bad, missing, plain, responses
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
-from monitoring_pipelines.published import tasks
+from monitoring_pipelines.published import one_task, tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import rounded
@@ -112,7 +112,7 @@ def status(
     services = services_of(request)
     name = task_source(services, source)
     with services.published.look() as look:
-        rows = tasks.find(look, [name], task_id, _STATUS_COLUMNS, index_of(services).bits)
+        rows = one_task.find(look, [name], task_id, _STATUS_COLUMNS, index_of(services).bits)
         if not rows or rows[0]["is_deleted"]:
             raise missing("unknown task")
         task = rows[0]

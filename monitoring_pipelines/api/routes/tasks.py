@@ -21,7 +21,7 @@ from monitoring_pipelines.api.params import (
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.errors import UsageError
-from monitoring_pipelines.published import tasks
+from monitoring_pipelines.published import one_task, tasks
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.task_summaries import LISTED
 
@@ -74,7 +74,7 @@ def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) ->
     services = services_of(request)
     with services.published.look() as look:
         task = found_task(services, look, task_key, source)
-        data = {"source_id": task["source_id"], "task_key": task_key, "timeline": tasks.timeline(task)}
+        data = {"source_id": task["source_id"], "task_key": task_key, "timeline": one_task.timeline(task)}
         return v1(request, data, as_of=look.as_of, look=look)
 
 
@@ -90,7 +90,7 @@ def found_task(services: Services, look: Look, task_key: str, source: str | None
     """The task with all its nested rows; 404 when unknown, 400 when several sources have the key."""
     known = [name for name in chosen_sources(services, source) if name != "_self"]
     able = [name for name in known if services.settings.source(name).mapped("task")]
-    rows = tasks.find(look, able, task_key, bits=index_of(services).bits)
+    rows = one_task.find(look, able, task_key, bits=index_of(services).bits)
     name = one_source((row["source_id"] for row in rows), source, "this task key")
     if name is None:
         raise missing("unknown task")
