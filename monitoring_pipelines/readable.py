@@ -59,10 +59,12 @@ def number(value: Any) -> str:
 #: Words of English sentences that count, as they are for one.
 _ONE = {
     "tasks": "task", "rows": "row", "outputs": "output", "anomalies": "anomaly", "alerts": "alert", "messages": "message",
-    "runs": "run", "are": "is", "were": "was", "have": "has", "belong": "belongs", "wait": "waits", "run": "runs",
+    "runs": "run", "times": "time", "threads": "thread", "connections": "connection", "are": "is", "were": "was",
+    "have": "has", "belong": "belongs", "wait": "waits", "run": "runs",
 }  # fmt: skip
 _COUNTED = re.compile(
-    r"\{(\w+)\} ((?:[a-z]+ )*?)(tasks|rows|outputs|anomalies|alerts|messages|runs)\b(?: (are|were|have|belong|wait|run)\b)?"
+    r"\{(\w+)\} ((?:[a-z]+ )*?)(tasks|rows|outputs|anomalies|alerts|messages|runs|times|threads|connections)\b"
+    r"(?: (are|were|have|belong|wait|run)\b)?"
 )
 
 
@@ -71,7 +73,7 @@ def counted(template: str, values: Mapping[str, Any]) -> str:
 
     def of_one(found: re.Match[str]) -> str:
         name, described, noun, verb = found.groups()
-        if str(values.get(name)) != "1":
+        if number(values.get(name)) != "1":
             return found[0]
         return f"{{{name}}} {described}{_ONE[noun]}" + (f" {_ONE[verb]}" if verb else "")
 

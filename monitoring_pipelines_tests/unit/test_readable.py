@@ -73,11 +73,14 @@ def test_a_message_gives_value_and_threshold_in_the_same_words() -> None:
         ("{n} outputs belong to no task", "1 output belongs to no task", "2 outputs belong to no task"),
         ("{a} of {n} tasks failed", "{a} of 1 task failed", "{a} of 2 tasks failed"),
         ("{x}: {n} tasks wait", "{x}: 1 task waits", "{x}: 2 tasks wait"),
+        ("has failed {n} times since", "has failed 1 time since", "has failed 2 times since"),
+        ("{x} has {n} threads", "{x} has 1 thread", "{x} has 2 threads"),
     ],
 )
 def test_one_thing_is_counted_as_one(template: str, of_one: str, of_two: str) -> None:
     values = {"a": "{a}", "x": "{x}"}
     assert [counted(template, {"n": n} | values).format(n=n, **values) for n in (1, "1", 2)] == [of_one, of_one, of_two]
+    assert counted(template, {"n": 1.0} | values) == counted(template, {"n": 1} | values), "as it is shown"
 
 
 def test_a_text_of_the_source_that_counts_badly_stays_as_it_is() -> None:
