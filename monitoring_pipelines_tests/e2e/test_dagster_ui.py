@@ -149,17 +149,30 @@ class Hand:
             time.sleep(0.5)
 
     def press(self, words: str) -> None:
+        """Press the button where it is once it has stopped moving: what loads meanwhile may still push it away."""
         self.wait(f"({BUTTON})({words!r})")
-        x, y = self.browser.ask(
-            f"(() => {{ const r = ({BUTTON})({words!r}).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] }})()"
+        where = (
+            f"(() => {{ const r = ({BUTTON})({words!r})?.getBoundingClientRect(); "
+            "return r && [r.x + r.width / 2, r.y + r.height / 2] })()"
         )
+        place, before = self.browser.ask(where), None
+        while place is None or place != before:
+            time.sleep(0.3)
+            place, before = self.browser.ask(where), place
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            self.browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            self.browser.call(
+                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
+            )
 
     def write(self, place: str, text: str) -> None:
+        """Replace what stands in a field and press Enter; a page that has just loaded may put its own text back."""
         self.wait(place)
-        self.browser.ask(f"(() => {{ const e = {place}; e.focus(); e.select(); }})()")
-        self.browser.call("Input.insertText", text=text)
+        deadline = time.monotonic() + 60
+        while self.browser.ask(f"{place}.value") != text:
+            assert time.monotonic() < deadline, self.browser.ask(f"{place}.value")
+            self.browser.ask(f"(() => {{ const e = {place}; e.focus(); e.select(); }})()")
+            self.browser.call("Input.insertText", text=text)
+            time.sleep(0.5)
         for kind in ("keyDown", "keyUp"):
             self.browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13)
 
