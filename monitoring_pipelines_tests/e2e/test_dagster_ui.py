@@ -148,21 +148,23 @@ class Hand:
             assert time.monotonic() < deadline, (condition, self.browser.ask("document.body.innerText")[:2000])
             time.sleep(0.5)
 
-    def press(self, words: str) -> None:
-        """Press the button where it is once it has stopped moving: what loads meanwhile may still push it away."""
+    def press(self, words: str, until: str) -> None:
+        """Press a button until something is so: a warning that comes meanwhile pushes it away from under the hand."""
         self.wait(f"({BUTTON})({words!r})")
-        where = (
-            f"(() => {{ const r = ({BUTTON})({words!r})?.getBoundingClientRect(); "
-            "return r && [r.x + r.width / 2, r.y + r.height / 2] })()"
-        )
-        place, before = self.browser.ask(where), None
-        while place is None or place != before:
-            time.sleep(0.3)
-            place, before = self.browser.ask(where), place
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            self.browser.call(
-                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
+        deadline = time.monotonic() + 240
+        while not self.browser.ask(f"Boolean({until})"):
+            assert time.monotonic() < deadline, (until, self.browser.ask("document.body.innerText")[:2000])
+            place = self.browser.ask(
+                f"(() => {{ const r = ({BUTTON})({words!r})?.getBoundingClientRect(); "
+                "return r && [r.x + r.width / 2, r.y + r.height / 2] })()"
             )
+            for kind in ("mouseMoved", "mousePressed", "mouseReleased") if place else ():
+                self.browser.call(
+                    "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
+                )
+            again = time.monotonic() + 15
+            while time.monotonic() < again and not self.browser.ask(f"Boolean({until})"):
+                time.sleep(0.5)
 
     def write(self, place: str, text: str) -> None:
         """Replace what stands in a field and press Enter; a page that has just loaded may put its own text back."""
@@ -188,13 +190,13 @@ def test_a_backfill_started_by_hand_in_the_dialog_ends_well(running: Running, tm
         hand = Hand(browser)
         browser.size(1440, 1000)
         browser.open(f"/assets/{asset}?view=partitions")
-        hand.press("Materialize")
-        hand.wait(f"{DIALOG_INPUT} || ({BUTTON})('Confirm')")
+        hand.press("Materialize", until=f"{DIALOG_INPUT} || ({BUTTON})('Confirm')")
         if not browser.ask(f"Boolean({DIALOG_INPUT})"):  # before the first tick Dagster knows no table of ours
-            hand.press("Confirm")
+            hand.press("Confirm", until=DIALOG_INPUT)
         hand.write(DIALOG_INPUT, f"[{first}...{last}]")
-        hand.press("Launch backfill")
-        hand.wait("!document.querySelector('[class*=ialog]')?.innerText.includes('Launch runs')")
+        hand.press(
+            "Launch backfill", until="!document.querySelector('[class*=ialog]')?.innerText.includes('Launch runs')"
+        )
     wanted = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status partitionNames } } } }"
     deadline = time.monotonic() + 600
     while True:
