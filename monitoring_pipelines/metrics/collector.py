@@ -39,7 +39,7 @@ Families = tuple[list[Family], dict[str, int]]
 _SETTING = "metrics:exported"
 #: Window size that makes zlib write a gzip stream.
 _GZIP = 31
-#: What was exported is written down at most this often, seconds; a restatement downwards is held at once.
+#: What was exported is written down at most this often, seconds; what the files no longer say at once.
 _KEEP_EVERY_S = 60.0
 #: Who reads ahead begins with a version within this time, seconds.
 _AHEAD_WITHIN_S = 3.0
@@ -169,7 +169,8 @@ class Collector:
     _newest: tuple[int, float] = (0, 0.0)
     _exported: dict[str, float] | None = None
     _kept_at: float = 0.0
-    _dirty: bool = False
+    _unsaved: set[str] = field(default_factory=set)
+    _urgent: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _building: threading.Lock = field(default_factory=threading.Lock)
 
@@ -327,7 +328,9 @@ class Collector:
                 value: Any = max(number, exported.get(key, number))
                 if exported.get(key) != value:
                     exported[key] = value
-                    self._dirty = True
+                    self._unsaved.add(key)
+                elif value > number and key in self._unsaved:
+                    self._urgent = True
                 samples.append((values, int(value) if float(value).is_integer() else value))
         return replace(family, samples=samples)
 
@@ -352,12 +355,19 @@ class Collector:
         from monitoring_pipelines.state.tables import setting
 
         with self._lock:
-            if not self._dirty or (self._kept_at and time.monotonic() - self._kept_at < _KEEP_EVERY_S):
+            waits = not self._urgent and self._kept_at and time.monotonic() - self._kept_at < _KEEP_EVERY_S
+            if waits or not self._unsaved:
                 return
-            self._dirty, self._kept_at = False, time.monotonic()
+            going, self._unsaved = self._unsaved, set()
+            self._urgent, self._kept_at = False, time.monotonic()
             mine = dict(self._exported or {})
-        with self.state.begin() as con:
-            stored = con.execute(select(setting.c.value).where(setting.c.name == _SETTING)).scalar() or {}
-            merged = mine | {key: max(value, mine.get(key, value)) for key, value in stored.items()}
-            row = {"name": _SETTING, "value": merged, "updated_at": self.clock.now(), "updated_by": "metrics"}
-            upsert(con, setting, [row])
+        try:
+            with self.state.begin() as con:
+                stored = con.execute(select(setting.c.value).where(setting.c.name == _SETTING)).scalar() or {}
+                merged = mine | {key: max(value, mine.get(key, value)) for key, value in stored.items()}
+                row = {"name": _SETTING, "value": merged, "updated_at": self.clock.now(), "updated_by": "metrics"}
+                upsert(con, setting, [row])
+        except Exception:
+            with self._lock:
+                self._unsaved |= going
+            raise

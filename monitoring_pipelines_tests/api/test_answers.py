@@ -438,14 +438,17 @@ def test_counters_never_fall_across_restarts_and_restatements(serve: Serve) -> N
     client = serve({"sources": [SCHEDULER]})
     rows = World(client.settings, client.clock)
     rows.source("sched")
+    path = "/api/v1/scheduler/metrics/prometheus"
+    rows.job_run("i", "success", 10, ago=timedelta(minutes=20), source="sched")
+    rows.publish()
+    assert 'job_id="i"' in client.get(path).text, "what it exported is written down, and then not again for a minute"
     for n in range(3):
         rows.job_run("j", "success", 10, ago=timedelta(minutes=n + 1), source="sched")
     rows.publish()
     line = 'scheduler_job_success_total{job_id="j",job_name="j",owner="",category=""} '
-    path = "/api/v1/scheduler/metrics/prometheus"
     assert line + "3\n" in client.get(path).text
     rows.write(
-        ("DELETE FROM raw.job_run WHERE run_key = 'j0'", {}), ("INSERT INTO meta.publish_job VALUES ('sched', 'j')", {})
+        ("DELETE FROM raw.job_run WHERE run_key = 'j3'", {}), ("INSERT INTO meta.publish_job VALUES ('sched', 'j')", {})
     )
     rows.publish()
     assert line + "3\n" in client.get(path).text
