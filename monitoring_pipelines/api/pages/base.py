@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -154,10 +154,7 @@ class View:
             return UNKNOWN
         if isinstance(instant, date) and not isinstance(instant, datetime):
             return instant.isoformat()
-        shown = instant.replace(tzinfo=UTC).astimezone(self._zone)
-        if pattern is None:
-            pattern = "%m-%d %H:%M:%S" if shown.year == self._this_year else "%Y-%m-%d %H:%M:%S"
-        return f"{shown:{pattern}}"
+        return _local(instant, self._zone, pattern, self._this_year)
 
     def ago(self, instant: datetime | None) -> str:
         """How long ago, in words short enough for a card."""
@@ -174,9 +171,7 @@ class View:
         """An instant as a ``time`` element, local text with the UTC value behind it."""
         if instant is None:
             return UNKNOWN
-        text = instant.isoformat()
-        whole = f'<time datetime="{text}Z" title="{text}Z">{self.local(instant)}</time>'
-        return Markup(whole)  # noqa: S704 - two instants as text have no character that means something in HTML
+        return _time(instant, self._zone, self._this_year)
 
     def url(self, path: str, **query: Any) -> str:
         """A link with only the parameters that have a value."""
@@ -199,6 +194,21 @@ class View:
     def may(self, role: str) -> bool:
         """Whether the reader has a role."""
         return role in principal_of(self.request).roles
+
+
+def _local(instant: datetime, zone: ZoneInfo, pattern: str | None, this_year: int) -> str:
+    shown = instant.replace(tzinfo=UTC).astimezone(zone)
+    if pattern is None:
+        pattern = "%m-%d %H:%M:%S" if shown.year == this_year else "%Y-%m-%d %H:%M:%S"
+    return f"{shown:{pattern}}"
+
+
+@lru_cache(maxsize=4096)
+def _time(instant: datetime, zone: ZoneInfo, this_year: int) -> Markup:
+    """A page that refreshes itself shows the same instants again."""
+    text = instant.isoformat()
+    whole = f'<time datetime="{text}Z" title="{text}Z">{_local(instant, zone, None, this_year)}</time>'
+    return Markup(whole)  # noqa: S704 - two instants as text have no character that means something in HTML
 
 
 def _choice(request: Request, cookie: str, parameter: str, known: tuple[str, ...], default: str) -> str:
