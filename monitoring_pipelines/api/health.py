@@ -62,16 +62,21 @@ def freshness(services: Services, as_of: datetime | None, now: datetime) -> Heal
 
 def heartbeats(services: Services, now: datetime) -> dict[str, dict[str, Any]]:
     """Components that beat; one silent for more than its time to live is unknown (C-484)."""
+    found = {}
+    for row in services.of_state(("heartbeats",), lambda: _beats(services)):
+        age = (now - row["at"]).total_seconds()
+        state = of_heartbeat(row["at"], now, services.settings.health, row["period_s"])
+        found[row["component"]] = {
+            "status": state, "at": row["at"], "age_s": round(age, 3), "period_s": row["period_s"]
+        }  # fmt: skip
+    return found
+
+
+def _beats(services: Services) -> list[dict[str, Any]]:
     from sqlalchemy import select
 
     from monitoring_pipelines.state.tables import component_heartbeat
 
-    found = {}
     with services.state.read() as con:
-        for row in con.execute(select(component_heartbeat).order_by(component_heartbeat.c.component)).mappings():
-            age = (now - row["at"]).total_seconds()
-            state = of_heartbeat(row["at"], now, services.settings.health, row["period_s"])
-            found[row["component"]] = {
-                "status": state, "at": row["at"], "age_s": round(age, 3), "period_s": row["period_s"]
-            }  # fmt: skip
-    return found
+        found = con.execute(select(component_heartbeat).order_by(component_heartbeat.c.component)).mappings()
+        return [dict(row) for row in found]

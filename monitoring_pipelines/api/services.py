@@ -117,6 +117,17 @@ class Services:
                 entry.value, entry.state, entry.known = compute(), state, True
             return cast(Answer, entry.value)
 
+    def of_state(self, question: tuple[Any, ...], compute: Callable[[], Answer], *more: Any) -> Answer:
+        """The answer to a question about the state store, computed anew when something was committed there.
+
+        Args:
+            question: What is asked; a newer answer replaces the one before.
+            compute: Answers it; it must not depend on the time.
+            more: What else it depends on.
+        """
+        stamp = self.state.stamp()
+        return compute() if stamp is None else self.newest(("state", *question), (stamp, *more), compute)
+
     def close(self) -> None:
         """Release files and connections."""
         self.published.close()

@@ -337,9 +337,9 @@ _MOST_UNMERGED = 30
 _MERGED = ("sum", "max", "min", "last")
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int] | None = None) -> dict[str, Any]:
     """One row merged over the rows of a range; see ``Summary``."""
-    whole = Summary()
+    whole = Summary(digits)
     whole.add(rows)
     return whole.row()
 

@@ -117,23 +117,27 @@ def page(
             rows, total = task_rows(services, look, show, able, hours, page.offset, page.size)
     except LakeMissing:
         parts = []
-    runs, _ = view.stored(lambda: stored.page(services.state, size=20), ([], 0))
-    counts = view.stored(lambda: stored.counts_of(services.state, [run.run_id for run in runs]), {})
+    runs = view.stored(lambda: services.of_state(("newest runs",), partial(_newest_runs, services)), [])
     return render(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
         parts=parts, listed=page.wrap(rows, total), show=show, shown=FIGURES,
-        runs=[brief(run, counts.get(run.run_id, {})) for run in runs],
+        runs=runs,
         source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours, "show": show}, able=able,
         bands=summaries.bands_of(services), run_tones=RUN_TONES, plans=plans_to_make(view, parts),
     )  # fmt: skip
 
 
+def _newest_runs(services: Services) -> list[dict[str, Any]]:
+    runs, _ = stored.page(services.state, size=20)
+    counts = stored.counts_of(services.state, [run.run_id for run in runs])
+    return [brief(run, counts.get(run.run_id, {})) for run in runs]
+
+
 def plans_to_make(view: View, parts: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
     """Sources that lost outputs: (source, its open alert about that, why nothing can be repaired)."""
     lost = [part["name"] for part in parts if part["figures"]["missing_count"]]
-    rows, _ = view.stored(
-        lambda: list_alerts(view.services.state, types=[REPAIRED], source_ids=lost, open_only=True), ([], 0)
-    )
+    asked = partial(list_alerts, view.services.state, types=[REPAIRED], source_ids=lost, open_only=True)
+    rows, _ = view.stored(lambda: view.services.of_state(("alerts to repair", *lost), asked), ([], 0))
     alerts = {row["source_id"]: row["alert_id"] for row in rows}
     return [(name, alerts.get(name), why_no_plan(view, name)) for name in lost]
 
@@ -156,6 +160,14 @@ def _last_days(services: Services, look: Look, name: str, on: date | None) -> di
     )
 
 
+#: Checks whose newest answers stand beside the figures.
+_CHECKS = ("duplicates", "orphans", "wrong_status")
+
+
+def _believed(services: Services, name: str) -> dict[str, stored.Believed | None]:
+    return {check: stored.believed(services.state, check, name, answers_only=True) for check in _CHECKS}
+
+
 def _source_part(view: View, services: Services, look: Look, name: str, on: date | None) -> dict[str, Any]:
     found, days = summaries.day_figures(services, look, name), _last_days(services, look, name, on)
     bands, n = summaries.bands_of(services), len(days["days"])
@@ -165,10 +177,9 @@ def _source_part(view: View, services: Services, look: Look, name: str, on: date
         (view.t("consistency.healthy_line"), [float(bands.healthy)] * n, "--ok", dashed),
         (view.t("consistency.degraded_line"), [float(bands.degraded)] * n, "--warn", dashed),
     ]
-    believed = {
-        check: view.stored(partial(stored.believed, services.state, check, name, answers_only=True), None)
-        for check in ("duplicates", "orphans", "wrong_status")
-    }
+    believed = view.stored(
+        lambda: services.of_state(("believed", name), partial(_believed, services, name)), dict.fromkeys(_CHECKS)
+    )
     return {
         "name": name, "figures": found.as_metrics(),
         "health": health_of(found.tasks_with_outputs, found.success_tasks, summaries.bands_of(services)),

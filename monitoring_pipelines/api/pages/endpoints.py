@@ -165,7 +165,8 @@ def one(
         wanted = {*_SHOWN, *(_CHARTED if tab == "charts" else ())}
         # A column that is new to the program is unknown until the next publication.
         columns = [column for column in look.columns(endpoints.table_of("endpoint", grain)) if column in wanted]
-        rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True, columns=columns)
+        rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True, floats=True, columns=columns)
+        merged = endpoints.summary(rows, endpoints.decimals(look, grain))
         latest = endpoints.statistics(
             look, name, endpoint, "minute", end - timedelta(minutes=1), end, fill=True, columns=_LATEST
         )
@@ -182,7 +183,6 @@ def one(
             more["tasks"] = page.wrap(*index_of(services).list_page(look, some, page.offset, page.size))
         elif tab == "timeline":
             more |= _lanes(look, name, endpoint, max(start, end - timeline.LONGEST), end)
-    merged = endpoints.summary(rows)
     return render(
         request, "endpoint.html", title=endpoint, as_of=as_of, view=view, refresh="charts", source=name,
         endpoint=endpoint, rows=rows, column=endpoints.COLUMN[grain], grain=grain, summary=merged, tab=tab, tabs=TABS,

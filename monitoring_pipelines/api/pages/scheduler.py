@@ -177,7 +177,8 @@ def listed(
             heat = heatmap(services, look, scope)
             totals = overview_of(services, look, scope)
             runs_now = view.stored(partial(is_running, services, look), None)
-            channels = view.stored(partial(channel_counters, services.state, look), {})
+            attempts = partial(channel_counters, services.state, look)
+            channels = view.stored(lambda: services.of_state(("channels",), attempts, look.lake.version), {})
             latency = mapped_gateways(look)
     except LakeMissing:
         rows = []
@@ -210,12 +211,16 @@ def called(view: View, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
 def latencies(services: Services, mapped: dict[str, Gateway]) -> dict[str, Gateway]:
     """Figures of the gateway behind each channel, by its name in upper case; the product's own posts come first."""
     found = dict(mapped)
-    with services.state.read() as con:
-        for name, own in gateways(con).items():
-            other = mapped.get(name.upper())
-            latest = max((one.last_at for one in (own, other) if one and one.last_at), default=None)
-            found[name.upper()] = replace(other if own.mean_ms is None and other else own, last_at=latest)
+    for name, own in services.of_state(("gateways",), partial(_own_gateways, services)).items():
+        other = mapped.get(name.upper())
+        latest = max((one.last_at for one in (own, other) if one and one.last_at), default=None)
+        found[name.upper()] = replace(other if own.mean_ms is None and other else own, last_at=latest)
     return found
+
+
+def _own_gateways(services: Services) -> dict[str, Gateway]:
+    with services.state.read() as con:
+        return gateways(con)
 
 
 def why_not(view: View, row: Mapping[str, Any]) -> str | None:
