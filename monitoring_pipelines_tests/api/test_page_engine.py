@@ -7,9 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jinja2 import DictLoader, Environment, StrictUndefined
 from jinja2.exceptions import UndefinedError
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from monitoring_pipelines.api.pages.engine import PageEnvironment
 from monitoring_pipelines.published.jobs import Job, _job
@@ -22,6 +24,7 @@ SOURCES = {
 {% block all %}
 {% for row in rows %}{% set text = row.job_id ~ "<" %}{{ loop.index }}{{ text }}{{ own(row) }}{{ p.cell(row["job_id"], more=mark) }}{{ row.get("job_id") }}
 {% endfor %}
+{% call framed("b", *some, loud=true) %}{{ mark }}<{% endcall %}{{ said(*some, **named) }}{{ said(word="<", **named) }}{{ said("class", **{"class": 1}) if false }}
 {% for name, value in odd.items() %}{{ name }}{{ value }}{{ odd.keys is callable }}{{ odd.get("keys") }}{% endfor %}{{ odd["items"] }}{{ odd.other }}
 {{ at.year }}{{ price }}{{ none }}{{ [text, mark] }}{{ (rows | map(attribute="job_id") | list) }}
 {% endblock %}""",
@@ -39,12 +42,17 @@ def said(word: str, loud: bool = False) -> Any:
     return Loud() if loud else word
 
 
+def framed(*words: str, caller: Any, loud: bool) -> Markup:
+    return Markup("<p>{}{}{}</p>").format(loud, ",".join(words), caller())
+
+
 def rendered(kind: type[Environment], template: str = "page.html", **more: Any) -> str:
     env = kind(loader=DictLoader(SOURCES), autoescape=True, undefined=StrictUndefined)
     jobs = [_job(("sched", "a<b"), {"name": 'Nightly "one"'}, {}), _job(("sched", "c&d"), {}, {"last_status": "ok"})]
     names: dict[str, Any] = {
         "rows": [*jobs, {"job_id": "'own'", "last_status": Markup("<b>"), "keys": 3}], "said": said, "mark": Markup(" class=n"),
         "odd": {"items": "<1>", "keys": 2, "other": "&"}, "at": datetime(2026, 2, 1), "price": Decimal("1.50"), "text": "<",
+        "framed": framed, "some": ["<c>"], "named": {"loud": False},
     }  # fmt: skip
     return env.get_template(template).render(names | more)
 
@@ -53,6 +61,15 @@ def test_rows_calls_macros_and_what_is_put_out_are_as_jinja_has_them() -> None:
     whole = rendered(PageEnvironment)
     assert whole == rendered(Environment)
     assert "<td>a&lt;b</td><i>loud</i>" in whole
+
+
+@given(
+    st.one_of(
+        st.text(), st.text("&<>'\"ab"), st.integers(), st.floats(), st.none(), st.text().map(Markup), st.builds(Loud)
+    )
+)
+def test_any_value_is_escaped_as_by_the_library(value: Any) -> None:
+    assert PageEnvironment.text(value) == escape(value)
 
 
 def test_a_column_that_a_row_does_not_have_is_an_error_and_not_an_empty_text() -> None:

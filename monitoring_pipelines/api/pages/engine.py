@@ -27,7 +27,7 @@ class _Code(CodeGenerator):
     ) -> None:
         """A plain call: nothing called here wants the context."""
         if forward_caller or node.dyn_args:
-            super().visit_Call(node, frame, forward_caller)
+            super().visit_Call(node, frame, forward_caller=forward_caller)
             return
         self.visit(node.node, frame)
         self.write("(")
