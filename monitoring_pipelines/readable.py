@@ -59,11 +59,11 @@ def number(value: Any) -> str:
 #: Words of English sentences that count, as they are for one.
 _ONE = {
     "tasks": "task", "rows": "row", "outputs": "output", "anomalies": "anomaly", "alerts": "alert", "messages": "message",
-    "runs": "run", "times": "time", "threads": "thread", "connections": "connection", "are": "is", "were": "was",
+    "runs": "run", "times": "time", "threads": "thread", "connections": "connection", "subjects": "subject", "are": "is", "were": "was",
     "have": "has", "belong": "belongs", "wait": "waits", "run": "runs",
 }  # fmt: skip
 _COUNTED = re.compile(
-    r"\{(\w+)\} ((?:[a-z]+ )*?)(tasks|rows|outputs|anomalies|alerts|messages|runs|times|threads|connections)\b"
+    r"\{(\w+)\} ((?:[a-z]+ )*?)(tasks|rows|outputs|anomalies|alerts|messages|runs|times|threads|connections|subjects)\b"
     r"(?: (are|were|have|belong|wait|run)\b)?"
 )
 

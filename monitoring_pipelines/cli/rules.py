@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from monitoring_pipelines.cli.context import Ctx, Whole
 from monitoring_pipelines.cli.output import table
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.readable import sentence
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema_alerts import RuleSettings
@@ -95,12 +96,15 @@ def _filters(given: list[str]) -> dict[str, list[str]]:
 
 def _text(found: dict[str, Any]) -> str:
     levels = ", ".join(f"{found['op']} {level['threshold']:g} {level['severity']}" for level in found["levels"])
+    counts = sentence(
+        "{subjects} subjects: fired {firings} times for {subjects_fired} subjects",
+        **{name: found[name] for name in ("subjects", "firings", "subjects_fired")},
+    )
     lines = [
         f"{found['rule']}: {found['metric']} over {found['window']} buckets, {levels}, for {found['for_s']:g} s",
         (
-            f"{found['from']:%Y-%m-%d %H:%M} to {found['to']:%Y-%m-%d %H:%M} UTC, {found['subjects']} subjects: fired "
-            f"{found['firings']} times for {found['subjects_fired']} subjects, {found['firing_s'] / 3600:.1f} h in all, "
-            f"longest {found['longest_s'] / 60:.0f} min, {found['still_firing']} still firing"
+            f"{found['from']:%Y-%m-%d %H:%M} to {found['to']:%Y-%m-%d %H:%M} UTC, {counts}, "
+            f"{found['firing_s'] / 3600:.1f} h in all, longest {found['longest_s'] / 60:.0f} min, {found['still_firing']} still firing"
         ),
     ]
     rows = [

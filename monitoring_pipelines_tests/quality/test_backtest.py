@@ -170,7 +170,7 @@ def test_the_command_replays_a_rule_that_is_not_saved_yet(depths, capsys, monkey
         "2026-02-01T00:04:00Z",
     )
     assert run(words) == 0
-    assert "fired 1 times for 1 subjects" in capsys.readouterr().out
+    assert "1 subject: fired 1 time for 1 subject, " in capsys.readouterr().out
     assert run(["rules", "backtest", "new", "--metric", "endpoint_minute_stats.queue_depth_end", "--op", ">"]) == 2
 
 
