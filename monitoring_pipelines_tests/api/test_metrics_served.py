@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from monitoring_pipelines.state import StateStore, heartbeats
+from monitoring_pipelines.api.routes.metrics import collector_of
+from monitoring_pipelines.api.services import Services
+from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.state import StateStore, heartbeats, store
 
-from .conftest import NOW, Client, Serve
+from .conftest import NOW, Client, Serve, make_settings
 from .world import World
 
 SOURCES = [
@@ -132,3 +139,38 @@ def test_figures_of_jobs_are_304_for_whoever_has_them_and_new_after_a_message(cl
     rows.job_run("nightly", "failure", 10.0, source="sched")
     rows.publish()
     assert client.request("GET", path, headers=tag).json()["data"]["metrics"][0]["failure_count"] == 1
+
+
+def test_what_was_exported_is_written_down_once_the_store_can_be_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-303: somebody else holds the state store while a counter falls in the files; a restart after that shows it as it was."""
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 200)
+    settings, clock = make_settings(tmp_path, monkeypatch, {"sources": SOURCES[1:]}), FixedClock(NOW)
+    rows = World(settings, clock)
+    rows.source("sched")
+
+    def exported(services: Services) -> str:
+        return collector_of(services).scheduler_text(["sched"]).whole().decode()
+
+    services = Services.of(settings, clock)
+    for job, runs in (("i", 1), ("j", 3)):  # what was exported of j is not written down before a minute has passed
+        for n in range(runs):
+            rows.job_run(job, "success", 10, ago=timedelta(minutes=n + 1), source="sched")
+        rows.publish()
+        line = f'scheduler_job_success_total{{job_id="{job}",job_name="{job}",owner="",category=""}} {runs}\n'
+        assert line in exported(services)
+    rows.write(
+        ("DELETE FROM raw.job_run WHERE run_key = 'j3'", {}), ("INSERT INTO meta.publish_job VALUES ('sched', 'j')", {})
+    )
+    rows.publish()
+    with closing(sqlite3.connect(str(services.state.url.database), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError, match="locked"):
+            exported(services)
+        other.execute("ROLLBACK")
+    assert line in exported(services)
+    services.close()
+    after = Services.of(settings, clock)
+    assert line in exported(after)
+    after.close()
