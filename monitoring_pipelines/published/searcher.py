@@ -39,9 +39,9 @@ _MANY = 200
 #: Bytes of which one must be no match for looking for several texts together: what is found has to be looked at once more.
 _RARE = 1024
 #: So many texts at least; and the part of each, its end, that is looked for: beginnings are what keys have in common.
-_TOGETHER, _PART = 4, 4
+_TOGETHER, _PART = 3, 8
 #: Texts that no line has. With fewer than four different beginnings the library looks for these one by one, forty times as long.
-_NOWHERE = [bytes([byte]) * _PART for byte in range(0xF8, 0xFC)]
+_NOWHERE = [bytes([byte]) * 4 for byte in range(0xF8, 0xFC)]
 #: No byte of UTF-8, and all bytes but that one and the line end.
 _MARK = b"\xff"
 _REST = bytes(set(range(256)) - {*_MARK, *_END})
@@ -139,14 +139,22 @@ def _find(lines: Lines, needles: Sequence[bytes]) -> list[list[int]]:
     """For each of several texts where lines are that have it."""
     parts = tuple(needle[-_PART:] for needle in needles)
     matches, hidden = _matcher(parts)
+    # Numbers of those that are found where their part is, and no other with them: most, and nothing has to be compared.
+    whole = [some[0] if len(some) == 1 and needles[some[0]] == parts[some[0]] else -1 for some in hidden]
     found: list[list[int]] = [[] for _ in needles]
     after = [lines.start] * len(needles)
     window = lines.window
     for part, start, _ in matches(memoryview(window)[lines.start : lines.end]):
         at = lines.start + start
-        first = window.rfind(_END, lines.start, at) + 1
+        if whole[part] >= 0 and at < after[part]:
+            continue
         end = window.find(_END, at, lines.end)
         end = lines.end if end < 0 else end
+        if whole[part] >= 0:
+            found[part].append(lines.base + at)
+            after[part] = end
+            continue
+        first = window.rfind(_END, lines.start, at) + 1
         for number in hidden[part]:
             if at >= after[number] and needles[number] in window[first:end]:
                 found[number].append(lines.base + at)

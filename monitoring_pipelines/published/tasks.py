@@ -94,6 +94,11 @@ class TaskFilter:
     start: datetime | None = None
     end: datetime | None = None
 
+    def takes_all(self, sources: set[str]) -> bool:
+        """Whether every task of these sources passes, as far as text and time do not matter, whatever it is."""
+        chooses = self.statuses or self.raw_statuses or self.endpoint is not None or self.has_output is not None
+        return not chooses and sources.issubset(self.sources)
+
     def matches(self, group: Group) -> bool:
         """Whether a group of tasks passes, as far as endpoint, text and time do not matter."""
         return self._allows(group.source_id, group.status, group.raw_status, group.with_output)
@@ -163,6 +168,9 @@ class _FileFacts:
     by_endpoint: dict[str, list[Group]] = field(default_factory=lambda: defaultdict(list))
     sums: dict[str, list[Any]] = field(default_factory=dict)
     quarters: dict[str, Quarters] = field(default_factory=lambda: defaultdict(Quarters))
+    #: All tasks of the groups, and their sources.
+    n: int = 0
+    sources: set[str] = field(default_factory=set)
     first_end: datetime | None = None
     last_end: datetime | None = None
 
@@ -171,9 +179,13 @@ class _FileFacts:
         groups = self.groups if wanted.endpoint is None else self.by_endpoint.get(wanted.endpoint, ())
         return [group for group in groups if wanted.matches(group)]
 
+    def count(self, wanted: TaskFilter) -> int:
+        """Tasks that pass a filter, as far as text and time do not matter."""
+        return self.n if wanted.takes_all(self.sources) else sum(group.n for group in self.matching(wanted))
+
     def all_match(self, wanted: TaskFilter) -> bool:
         """Whether every task that lists show passes, as far as text and time do not matter."""
-        return sum(group.n for group in self.matching(wanted)) == sum(group.n for group in self.groups)
+        return self.count(wanted) == self.n
 
     def merge_endpoints(self) -> None:
         """Make ``groups`` of ``by_endpoint``: questions about all endpoints are many, and so are endpoints."""
@@ -182,6 +194,8 @@ class _FileFacts:
             for group in groups:
                 counts[group.source_id, "", *group[2:-1]] += group.n
         self.groups = [Group._make((*facts, n)) for facts, n in counts.items()]
+        self.n = sum(counts.values())
+        self.sources = {group.source_id for group in self.groups}
 
 
 @dataclass
@@ -364,7 +378,7 @@ class TaskIndex:
             for key, fact in facts.items():
                 if files[key] in known:
                     continue
-                most = sum(group.n for group in fact.matching(wanted))
+                most = fact.count(wanted)
                 reach = wanted.reach(key)
                 if most and reach is not False and (wanted.text is not None or reach is None):
                     unread.append(key)
