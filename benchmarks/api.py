@@ -4,7 +4,7 @@
     python -m benchmarks.api 10000000 --requests 200 --keep FOLDER
 
 The server is a process of its own; a second one publishes 300 new tasks every two seconds (``--every``), thirty times as
-often as the schedule. ``{n}`` in a path is another number in every request, so that answers remembered from an earlier one do not
+often as the schedule, and gives way as runs of ``mp up`` do. ``{n}`` in a path is another number in every request, so that answers remembered from an earlier one do not
 help. A client keeps its connection, takes gzip as browsers do, and reads answers to their end without looking into them: what
 it costs is taken from the same cores as the server. The peer is the plain question to the same files: one DuckDB statement with count and page over all of them.
 """
@@ -30,6 +30,7 @@ import requests
 
 from benchmarks._common import ROOT, free_port, machine, table
 from benchmarks._published import NOW, fill, settings_of
+from monitoring_pipelines.cli.supervise import give_way
 
 DAY = "from=2026-02-{d:02}T00:00:00Z&to=2026-02-{e:02}T00:00:00Z"
 PATHS = {
@@ -178,6 +179,7 @@ def main() -> None:
             ticks = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks._published", str(folder), "3600", str(given.every)], cwd=ROOT
             )
+            give_way(ticks.pid)  # as runs do
         try:
             measure(url, keys, given, server.pid, settings)
         finally:

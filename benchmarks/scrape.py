@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks._common import ROOT, free_port
 from benchmarks._published import fill, settings_of
 from benchmarks.api import serve, session
+from monitoring_pipelines.cli.supervise import give_way
 
 EVERY_S = 2
 CONFIG = """\
@@ -65,6 +66,7 @@ def watch(folder: Path, scratch: Path, seconds: int, restart: int) -> int:
          f"--web.listen-address=127.0.0.1:{own}"], stdout=log, stderr=log,
     )  # fmt: skip
     ticks = subprocess.Popen([sys.executable, "-m", "benchmarks._published", str(folder), str(seconds), "5"], cwd=ROOT)
+    give_way(ticks.pid)  # as runs do
     outages: list[tuple[float, float]] = []
     try:
         while time.time() - began < seconds:

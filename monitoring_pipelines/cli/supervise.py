@@ -26,6 +26,8 @@ _STEADY_S = 120.0
 #: A child that crashes this often without ever getting steady will not come up at all.
 _HOPELESS = 6
 _STOP_GRACE_S = 20.0
+#: Steps of niceness: whoever gives way has a quarter of a processor that both want.
+NICE = 5
 
 
 class ServiceError(ProductError):
@@ -37,7 +39,12 @@ class ServiceError(ProductError):
 
 @dataclass
 class Service:
-    """One process to keep running."""
+    """One process to keep running.
+
+    Attributes:
+        ready: Services listed after this one are started once it is true; None: at once.
+        gives_way: Whether its processes get the processor after those of others, ``NICE`` steps lower.
+    """
 
     name: str
     command: list[str]
@@ -47,8 +54,8 @@ class Service:
     crashes: int = 0
     due: float = 0.0
     last_line: str = ""
-    #: Services listed after this one are started once it is true; None: at once.
     ready: Callable[[], bool] | None = None
+    gives_way: bool = False
     readers: list[threading.Thread] = field(default_factory=list)
 
 
@@ -75,6 +82,12 @@ def check_port(host: str, port: int, what: str, option: str = "--port") -> None:
                 f"port {port} on {host}, needed for {what}, is not free", cause=error.strerror,
                 hint=f"end the program that uses it, or choose another port with {option}, e.g. {option} {port + 1}",
             ) from None  # fmt: skip
+
+
+def give_way(pid: int) -> None:
+    """Let a process that was just started, and whatever it starts, have the processor after others."""
+    with contextlib.suppress(OSError):  # it has ended already, which is noticed elsewhere
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + NICE)
 
 
 class Supervisor:
@@ -156,6 +169,8 @@ class Supervisor:
             service.command, env=dict(service.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", bufsize=1, start_new_session=True,
         )  # fmt: skip
+        if service.gives_way:
+            give_way(service.process.pid)
         service.started, service.due = time.monotonic(), 0.0
         reader = threading.Thread(target=self._read, args=(service, service.process), daemon=True)
         service.readers.append(reader)

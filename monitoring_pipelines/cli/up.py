@@ -164,7 +164,8 @@ def dagster_services(
     """Code server, web server and daemon with the environment they need; nothing of Dagster's is left to defaults.
     ``page_url`` is where links to our page lead.
 
-    One code server for both: each would keep its own otherwise, and the daemon a new one every minute.
+    One code server for both: each would keep its own otherwise, and the daemon a new one every minute. It gives way, and with it
+    the runs, which it starts: a backfill takes what pages and scrapes leave.
     """
     env = {
         **os.environ,
@@ -187,7 +188,7 @@ def dagster_services(
     web += ["--uvicorn-log-level", level, "--dagster-log-level", level]
     daemon = [*python, "dagster._daemon", "run", "-w", str(workspace), "--log-level", level]
     return [
-        Service("code", code, env, ready=lambda: _listens(code_port)),
+        Service("code", code, env, ready=lambda: _listens(code_port), gives_way=True),
         Service("webserver", web, env),
         Service("daemon", daemon, env),
     ]

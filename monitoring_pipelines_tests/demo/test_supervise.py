@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from monitoring_pipelines.cli.supervise import Service, ServiceError, Supervisor, check_port
+from monitoring_pipelines.cli.supervise import NICE, Service, ServiceError, Supervisor, check_port
+from monitoring_pipelines.cli.up import dagster_services, page_service
 from monitoring_pipelines.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,30 @@ def test_crashed_child_is_started_again_and_output_is_prefixed() -> None:
     stopper.join()
     assert lines.count("worker    | hello") >= 2
     assert "worker    | ended with code 3; starting it again in 1 s" in lines
+
+
+def test_what_gives_way_does_so_with_everything_it_starts() -> None:
+    """Runs are started by the code server: they have its priority, pages and their supervisor keep theirs."""
+    code = "import os, subprocess, time; print(os.nice(0)); print(subprocess.check_output(['nice']).decode()); time.sleep(600)"
+    lines: list[str] = []
+    giving = service("code", "import time; time.sleep(0.5)\n" + code)
+    giving.gives_way = True
+    supervisor = Supervisor([giving, service("page", code)], lines.append)
+    stopper = threading.Thread(target=lambda: (wait_for(lambda: len(lines) >= 4), supervisor.stop()))
+    stopper.start()
+    supervisor.run()
+    stopper.join()
+    own = os.nice(0)
+    assert sorted(lines) == [f"code      | {own + NICE}"] * 2 + [f"page      | {own}"] * 2
+
+
+def test_the_code_server_gives_way_and_nothing_else(tmp_path: Path) -> None:
+    """Runs are its children; a page that waits for a backfill is what this is against."""
+    services = dagster_services(tmp_path / "monitoring.yaml", tmp_path, "127.0.0.1", 3000)
+    services.append(
+        page_service(tmp_path / "monitoring.yaml", tmp_path, ("127.0.0.1", 8787), "http://127.0.0.1", "info")
+    )
+    assert [one.name for one in services if one.gives_way] == ["code"]
 
 
 def test_child_that_never_stays_up_ends_the_command_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
