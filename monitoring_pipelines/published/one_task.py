@@ -9,13 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monitoring_pipelines.published.key_bits import KeyBits
+from monitoring_pipelines.published.key_texts import usable
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import TASK
 from monitoring_pipelines.warehouse.task_summaries import LISTED, PLACE
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.published.tasks import TaskIndex
+
+#: Rows whose keys have the key in them that are looked at before the file is read instead.
+_MOST_LIKE_IT = 8
 
 #: What happened to a task, as lists of rows.
 NESTED = ("attempt_list", "output_list", "event_list", "anomaly_list")
@@ -26,7 +32,7 @@ def find(
     sources: Sequence[str],
     task_key: str,
     columns: Sequence[str] = (*LISTED, *NESTED),
-    bits: KeyBits | None = None,
+    index: TaskIndex | None = None,
 ) -> list[dict[str, Any]]:
     """The task of this key in each source that has it, by source; with attempts, events, outputs and anomalies.
 
@@ -35,27 +41,54 @@ def find(
         sources: Where the key may be.
         task_key: Compared byte by byte.
         columns: Those that are needed, ``source_id`` among them; every nested one costs milliseconds.
-        bits: What is known of the files; without it the key is looked for in all of them.
+        index: What is known of the files; without it the key is looked for in all of them.
     """
     if not look.has(TASK) or not sources:
         return []
-    numbers = [_hash(source, task_key) for source in sources]
+    numbers = {_hash(source, task_key): source for source in sources}
     some = f"task_hash IN ({', '.join(map(str, numbers))})"
-    files = list(look.files(TASK)) if bits is None else bits.partitions(look, numbers)
+    files = list(look.files(TASK)) if index is None else index.bits.partitions(look, numbers)
     if not files:
         return []
     # Few rows: told apart here, which costs a third less than by the statement.
-    places = {at for (at,) in look.tuples(f"SELECT bucket_at FROM {look.summary(PLACE, files)} WHERE {some}")}
-    keys = [key for key in files if any(_holds(key, at) for at in places)]
+    places = set(look.tuples(f"SELECT bucket_at, task_hash FROM {look.summary(PLACE, files)} WHERE {some}"))
+    keys = {(numbers[number], key) for at, number in places for key in files if _holds(key, at)}
+    if index is not None and {*LISTED, *NESTED}.issuperset(columns):
+        kept = [_kept(look, source, task_key, columns, key, index) for source, key in sorted(keys)]
+        if all(kept):
+            return [row for row in kept if row]
     if not keys:
         return []
-    instants = ", ".join(f"TIMESTAMP '{at}'" for at in places)
+    instants = ", ".join(f"TIMESTAMP '{at}'" for at in sorted({at for at, _ in places}))
+    table = look.partition(TASK, sorted({key for _, key in keys}), columns=(*columns, *_LOOKED_UP))
     rows = look.rows(
-        f"SELECT {', '.join(columns)} FROM {look.partition(TASK, keys, columns=(*columns, *_LOOKED_UP))} "
+        f"SELECT {', '.join(columns)} FROM {table} "
         f"WHERE bucket_at IN ({instants}) AND source_id IN $sources AND task_key = $key",
         {"key": task_key, "sources": tuple(sources)},
     )
     return sorted(rows, key=lambda row: row["source_id"])
+
+
+def _kept(
+    look: Look, source: str, task_key: str, columns: Sequence[str], key: str, index: TaskIndex
+) -> dict[str, Any] | None:
+    """The task of a partition by what is kept of it, so that no more than nested columns is unpacked; None when that has none.
+
+    Rows that lists do not show have no text, and of many whose keys hold this one the first are looked at.
+    """
+    file, needle = look.files(TASK)[key], usable(task_key)
+    text, held = index.texts.known(file), index.list_rows.known(file)
+    if not needle or text is None or held is None:
+        return None
+    numbers = [text.row(place) for place in index.searches.places(needle, text, 0, _MOST_LIKE_IT)]
+    for number, row in zip(numbers, held.read(numbers), strict=True):
+        if (row["source_id"], row["task_key"]) == (source, task_key):
+            nested = [column for column in columns if column in NESTED]
+            if nested:
+                table = look.partition(TASK, [key], "file_row_number", nested)
+                row |= look.rows(f"SELECT {', '.join(nested)} FROM {table} WHERE file_row_number = {number}")[0]
+            return {column: row[column] for column in columns}
+    return None
 
 
 def _hash(source_id: str, task_key: str) -> int:

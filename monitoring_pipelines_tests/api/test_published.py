@@ -244,11 +244,11 @@ def test_every_task_is_found_by_its_key_in_whatever_file_it_is(
 ) -> None:
     monkeypatch.setattr(key_bits, "MOST_TASKS", most)  # older tasks are not remembered, and found all the same
     with Published(lake).look() as look:
-        for bits in (None, tasks.TaskIndex().bits):
+        for index in (None, tasks.TaskIndex()):
             for n in range(160):
-                (row,) = one_task.find(look, ["other", "shop"], f"t{n:03}", bits=bits)
+                (row,) = one_task.find(look, ["other", "shop"], f"t{n:03}", index=index)
                 assert (row["task_key"], row["outputs"]) == (f"t{n:03}", n % 3)
-            assert one_task.find(look, ["shop"], "t1", bits=bits) == []
+            assert one_task.find(look, ["shop"], "t1", index=index) == []
 
 
 def test_a_look_up_opens_the_file_of_the_task_and_hardly_another(lake: Path) -> None:

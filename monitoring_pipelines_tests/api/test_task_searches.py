@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring_pipelines.clock import FixedClock
-from monitoring_pipelines.published import kept, key_texts, list_rows, searcher, tasks
+from monitoring_pipelines.published import kept, key_texts, list_rows, one_task, searcher, tasks
 from monitoring_pipelines.published import searches as module_of_searches
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.reader import Look, Published
@@ -33,7 +33,7 @@ from monitoring_pipelines.published.searcher import Sizes
 from monitoring_pipelines.published.searches import Searches
 from monitoring_pipelines.warehouse.lake import partition_span
 
-from .conftest import NOW, Serve, make_settings
+from .conftest import NOW, Client, Serve, make_settings
 from .world import World
 
 STATUSES = ("succeeded", "failed", "running", "timed_out")
@@ -168,6 +168,67 @@ def test_a_search_finds_the_same_tasks_in_the_same_order_whatever_is_known_of_th
     assert expected[1] == len(whole)
     for name, index in known.items():
         assert index.list_page(look, wanted, offset, limit, oldest_first=oldest_first) == expected, name
+
+
+@pytest.mark.parametrize(
+    "columns", [(*tasks.LISTED, *one_task.NESTED), ("source_id", "status"), ("source_id", "open_attempts")]
+)
+def test_one_task_is_the_same_whatever_is_known_of_the_files(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]], columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, known = looked
+    keys = [key for (key,) in look.tuples(f"SELECT task_key FROM {look.table(tasks.TASK)} ORDER BY ALL")][::7]
+    by_kept: list[Any] = []
+    kept_row = one_task._kept
+
+    def noted(*given: Any) -> Any:
+        by_kept.append(kept_row(*given))
+        return by_kept[-1]
+
+    monkeypatch.setattr(one_task, "_kept", noted)
+    found = dict.fromkeys(known, 0)
+    for key in [*keys, keys[0].upper() + "x", keys[3][1:], "", "\n", "1"]:
+        for sources in (("shop", "yard"), ("_self", "shop")):
+            expected = one_task.find(look, sources, key, columns)
+            for name, index in known.items():
+                by_kept.clear()
+                assert one_task.find(look, sources, key, columns, index) == expected, (name, sources, key)
+                found[name] += sum(row is not None for row in by_kept)
+    if "open_attempts" in columns:
+        assert not any(found.values())
+    else:
+        assert found["nothing"] == found["texts"] == 0
+        assert found["all"] > len(keys)
+        assert 0 < found["some"] < found["all"]
+
+
+def test_a_task_that_is_gone_is_found_in_its_file(looked: tuple[Look, dict[str, tasks.TaskIndex]]) -> None:
+    """Lists do not show it, so what is kept for them does not have it."""
+    look, known = looked
+    gone = look.tuples(f"SELECT source_id, task_key FROM {look.table(tasks.TASK)} WHERE is_deleted ORDER BY ALL")
+    assert gone
+    for source, key in gone:
+        (row,) = one_task.find(look, [source], key, index=known["all"])
+        assert row["is_deleted"]
+
+
+def test_a_task_of_two_sources_is_found_in_both(serve: Serve) -> None:
+    """Also when one of the two is gone at its source, and so not among what is kept."""
+    client: Client = serve({})
+    world = World(client.settings, client.clock)
+    for source in ("shop", "yard"):
+        world.source(source)
+    for key, is_gone in (("a", False), ("b", True)):
+        world.task(key, source="shop")
+        world.task(key, source="yard", deleted=is_gone)
+    world.publish()
+    index = tasks.TaskIndex()
+    with Published(world.lake).look() as look:
+        read(look, index.texts, index.list_rows)
+        for key in "ab":
+            rows = one_task.find(look, ["yard", "shop", "_self"], key, index=index)
+            assert [row["source_id"] for row in rows] == ["shop", "yard"]
+            assert rows == one_task.find(look, ["yard", "shop"], key)
 
 
 def test_a_row_whose_outputs_are_unknown_has_none_and_lacks_none(

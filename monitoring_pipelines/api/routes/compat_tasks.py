@@ -112,7 +112,7 @@ def status(
     services = services_of(request)
     name = task_source(services, source)
     with services.published.look() as look:
-        rows = one_task.find(look, [name], task_id, _STATUS_COLUMNS, index_of(services).bits)
+        rows = one_task.find(look, [name], task_id, _STATUS_COLUMNS, index_of(services))
         if not rows or rows[0]["is_deleted"]:
             raise missing("unknown task")
         task = rows[0]

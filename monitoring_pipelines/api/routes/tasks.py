@@ -90,7 +90,7 @@ def found_task(services: Services, look: Look, task_key: str, source: str | None
     """The task with all its nested rows; 404 when unknown, 400 when several sources have the key."""
     known = [name for name in chosen_sources(services, source) if name != "_self"]
     able = [name for name in known if services.settings.source(name).mapped("task")]
-    rows = one_task.find(look, able, task_key, bits=index_of(services).bits)
+    rows = one_task.find(look, able, task_key, index=index_of(services))
     name = one_source((row["source_id"] for row in rows), source, "this task key")
     if name is None:
         raise missing("unknown task")
