@@ -71,13 +71,11 @@ def gathered(request: Request, parts: Generator[bytes | Piece], as_of: datetime 
         packed_length = file.tell()
         file.seek(0)
         headers = tags(digest, as_of) | {"Content-Type": "application/json"}
-        takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
-        # Sent as one: every part of a file is read by a thread, which on a busy server waits for its turn twice.
-        is_held = (packed_length if takes_gzip else length) <= MOST_HELD
-        if is_held or is_known(request, headers):
+        is_short = length <= MOST_HELD
+        if is_short or is_known(request, headers):
             with file:
-                return Packed(file.read() if is_held else b"", headers).answer(request)
-        if not takes_gzip:
+                return Packed(file.read() if is_short else b"", headers).answer(request)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
             return _FromFile(file, gzip.open(file).read, headers | {"Content-Length": str(length)})
         headers |= {"Vary": "Accept-Encoding", "Content-Encoding": "gzip", "Content-Length": str(packed_length)}
         return _FromFile(file, file.read, headers)

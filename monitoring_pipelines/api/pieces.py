@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Collection, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
@@ -61,25 +61,14 @@ def crc_of_both(first: int, piece: Piece) -> int:
 
 def crc_shift(length: int) -> int:
     """What so many bytes do to the CRC-32 of what stands before them: x to the power of their bits."""
-    power = _ONE
-    for factor in _factors():
+    power, factor = _ONE, _BIT
+    for _ in range(3):
+        factor = _product(factor, factor)
+    while length:
         if length & 1:
             power = _product(power, factor)
-        length >>= 1
-        if not length:
-            break
+        factor, length = _product(factor, factor), length >> 1
     return power
-
-
-@cache
-def _factors() -> list[int]:
-    """What 1, 2, 4 … bytes do, up to the longest text there can be."""
-    factor, found = _BIT, []
-    for bits in range(3 + 64):
-        if bits >= 3:
-            found.append(factor)
-        factor = _product(factor, factor)
-    return found
 
 
 def _product(a: int, b: int) -> int:
