@@ -1,11 +1,12 @@
 """Answers of the API and pages over ten million stored tasks, eight clients at once, while publications go on.
 
     python -m benchmarks.api                      # small: 200,000 tasks, 40 requests a path
-    python -m benchmarks.api 10000000 --requests 200 --keep FOLDER
+    python -m benchmarks.api 10000000 --requests 320 --keep FOLDER
 
 The server is a process of its own; a second one publishes 300 new tasks every two seconds (``--every``), thirty times as
-often as the schedule, and gives way as runs of ``mp up`` do. ``{n}`` in a path is another number in every request, so that answers remembered from an earlier one do not
-help. A client keeps its connection, takes gzip as browsers do, and reads answers to their end without looking into them: what
+often as the schedule, and gives way as runs of ``mp up`` do. ``{n}`` in a path is another number in every request, so that
+answers remembered from an earlier one hardly help: with more than a hundred requests endpoints are asked for again, and
+answers of the same version are remembered. A client keeps its connection, takes gzip as browsers do, and reads answers to their end without looking into them: what
 it costs is taken from the same cores as the server. The peer is the plain question to the same files: one DuckDB statement with count and page over all of them.
 """
 

@@ -86,7 +86,7 @@ def check_port(host: str, port: int, what: str, option: str = "--port") -> None:
 
 def give_way(pid: int) -> None:
     """Let a process that was just started, and whatever it starts, have the processor after others."""
-    with contextlib.suppress(OSError):  # it has ended already, which is noticed elsewhere
+    with contextlib.suppress(ProcessLookupError):  # it has ended already, which is noticed elsewhere
         os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + NICE)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.key_texts import usable
@@ -53,12 +54,13 @@ def find(
     # Few rows: told apart here, which costs a third less than by the statement.
     places = set(look.tuples(f"SELECT bucket_at, task_hash FROM {look.summary(PLACE, files)} WHERE {some}"))
     keys = {(numbers[number], key) for at, number in places for key in files if _holds(key, at)}
-    if index is not None and {*LISTED, *NESTED}.issuperset(columns):
-        kept = [_kept(look, source, task_key, columns, key, index) for source, key in sorted(keys)]
-        if all(kept):
-            return [row for row in kept if row]
     if not keys:
         return []
+    if index is not None and {*LISTED, *NESTED}.issuperset(columns):
+        kept = (_kept(look, source, task_key, columns, key, index) for source, key in sorted(keys))
+        rows = [row for row in takewhile(bool, kept) if row]
+        if len(rows) == len(keys):
+            return rows
     instants = ", ".join(f"TIMESTAMP '{at}'" for at in sorted({at for at, _ in places}))
     table = look.partition(TASK, sorted({key for _, key in keys}), columns=(*columns, *_LOOKED_UP))
     rows = look.rows(

@@ -13,9 +13,10 @@ import threading
 from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from itertools import compress, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,10 +95,13 @@ class TaskFilter:
     start: datetime | None = None
     end: datetime | None = None
 
+    @cached_property
+    def _chooses_by_facts(self) -> bool:
+        return replace(self, text=None, start=None, end=None) != TaskFilter(self.sources)
+
     def takes_all(self, sources: set[str]) -> bool:
         """Whether every task of these sources passes, as far as text and time do not matter, whatever it is."""
-        chooses = self.statuses or self.raw_statuses or self.endpoint is not None or self.has_output is not None
-        return not chooses and sources.issubset(self.sources)
+        return not self._chooses_by_facts and sources.issubset(self.sources)
 
     def matches(self, group: Group) -> bool:
         """Whether a group of tasks passes, as far as endpoint, text and time do not matter."""
