@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Collection, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Piece(NamedTuple):
         shift: What the CRC-32 of something before it is multiplied by (``crc_of_both``).
         digest: SHA-256 of the text.
         note: What whoever made it wants to know of it later.
+        rows: What it wants to know only when it needs a part of the text.
     """
 
     packed: bytes
@@ -41,13 +42,14 @@ class Piece(NamedTuple):
     shift: int
     digest: bytes
     note: bytes = b""
+    rows: bytes = b""
 
     @classmethod
-    def of(cls, text: bytes | memoryview, note: bytes = b"") -> Piece:
+    def of(cls, text: bytes | memoryview, note: bytes = b"", rows: bytes = b"") -> Piece:
         """Pack a text."""
         pack = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
         packed = pack.compress(text) + pack.flush(zlib.Z_FULL_FLUSH)
-        return cls(packed, len(text), zlib.crc32(text), crc_shift(len(text)), hashlib.sha256(text).digest(), note)
+        return cls(packed, len(text), zlib.crc32(text), crc_shift(len(text)), hashlib.sha256(text).digest(), note, rows)
 
     def text(self) -> bytes:
         """The text."""
@@ -61,14 +63,22 @@ def crc_of_both(first: int, piece: Piece) -> int:
 
 def crc_shift(length: int) -> int:
     """What so many bytes do to the CRC-32 of what stands before them: x to the power of their bits."""
-    power, factor = _ONE, _BIT
+    power = _ONE
+    for bit in range(length.bit_length()):
+        if length >> bit & 1:
+            power = _product(power, _shift_of_power(bit))
+    return power
+
+
+@cache
+def _shift_of_power(bit: int) -> int:
+    """The same of 2 to the power of ``bit`` bytes."""
+    if bit:
+        return _product(_shift_of_power(bit - 1), _shift_of_power(bit - 1))
+    factor = _BIT
     for _ in range(3):
         factor = _product(factor, factor)
-    while length:
-        if length & 1:
-            power = _product(power, factor)
-        factor, length = _product(factor, factor), length >> 1
-    return power
+    return factor
 
 
 def _product(a: int, b: int) -> int:
@@ -98,7 +108,7 @@ class PieceStore:
         con.execute("PRAGMA journal_mode = OFF")
         con.execute("PRAGMA cache_size = -1000")
         con.execute(
-            "CREATE TABLE piece (key BLOB UNIQUE, packed BLOB, length INT, crc INT, shift INT, digest BLOB, note BLOB)"
+            "CREATE TABLE piece (key BLOB UNIQUE, packed BLOB, length INT, crc INT, shift INT, digest BLOB, note BLOB, rows BLOB)"
         )
         return con
 
@@ -114,12 +124,12 @@ class PieceStore:
     def add(self, pieces: Mapping[bytes, Piece]) -> None:
         """Keep pieces; the oldest make room."""
         for key, piece in pieces.items():
-            rows = self._run(f"INSERT OR IGNORE INTO piece VALUES ({_marks(range(7))}) RETURNING 1", key, *piece)
-            self._bytes += len(piece.packed) + len(piece.note) if rows else 0
+            rows = self._run(f"INSERT OR IGNORE INTO piece VALUES ({_marks((key, *piece))}) RETURNING 1", key, *piece)
+            self._bytes += _size(piece) if rows else 0
         while self._bytes > self._most and not self._is_out_of_order:
             gone = self._run(
                 "DELETE FROM piece WHERE rowid IN (SELECT rowid FROM piece ORDER BY rowid LIMIT 10) "
-                "RETURNING length(packed) + length(note)"
+                "RETURNING length(packed) + length(note) + length(rows)"
             )
             self._bytes -= sum(length for (length,) in gone)
 
@@ -133,6 +143,10 @@ class PieceStore:
                 log.warning("pieces of answers are not kept any more: %s", error)
                 self._is_out_of_order = True
                 return []
+
+
+def _size(piece: Piece) -> int:
+    return len(piece.packed) + len(piece.note) + len(piece.rows)
 
 
 def _marks(values: Collection[object]) -> str:

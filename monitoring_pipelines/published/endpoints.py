@@ -199,7 +199,7 @@ def statistics(
     rows.sort(key=itemgetter(column))
     parse_maps(rows)
     if fill:
-        rows = _filled(look, rows, source_id, endpoint, grain, start, end)
+        rows = filled(look, rows, source_id, endpoint, grain, start, end)
     return rows
 
 
@@ -265,9 +265,10 @@ def parse_maps(rows: Sequence[dict[str, Any]]) -> None:
                 row[name] = orjson.loads(row[name])
 
 
-def _filled(
+def filled(
     look: Look, rows: list[dict[str, Any]], source_id: str, endpoint: str, grain: Grain, start: datetime, end: datetime
 ) -> list[dict[str, Any]]:
+    """Stored rows of [start, end) and known zeros of closed buckets without one, oldest first (S-212)."""
     closed = closed_through(look, source_id)
     origin = look.manifest.sources.get(source_id, {}).get("origin")
     if closed is None:
@@ -405,6 +406,16 @@ class Summary:
         return result
 
 
+#: Percentiles as they were measured, which one stored row has.
+_MEASURED = ("p50_execution_ms", "p95_execution_ms", "p99_execution_ms", "p95_queue_wait_ms")
+
+
+@cache
+def _needed() -> frozenset[str]:
+    """Columns a summary follows from."""
+    return frozenset({*_rolled_up(), *filter(_is_map, rollup_of()), *_MEASURED, "source", "quality"})
+
+
 @cache
 def _rolled_up() -> dict[str, str]:
     """Columns that are merged value by value, and how."""
@@ -412,9 +423,10 @@ def _rolled_up() -> dict[str, str]:
 
 
 def _merged(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int]) -> dict[str, Any]:
-    """One row that stands for all of these; what cannot be merged is that of the last stored one."""
+    """What a summary needs of all of these; what cannot be merged is that of the last stored one."""
     stored = [row for row in rows if row.get("source") != "none"]
-    result, kinds = dict((stored or rows)[-1]), _rolled_up()
+    kinds, needed = _rolled_up(), _needed()
+    result = {name: value for name, value in (stored or rows)[-1].items() if name in needed}
     for name in result:
         if name in kinds:
             result[name] = _one(kinds[name], [row.get(name) for row in rows], digits.get(name))
@@ -447,8 +459,7 @@ def _exact_sum(values: Sequence[float], digits: int) -> Decimal:
 def _percentiles(row: Mapping[str, Any], merged: Mapping[str, Any], *, raw: bool) -> dict[str, Any]:
     """As they were measured (``raw``: of one stored row), else estimated."""
     if raw:
-        names = ("p50_execution_ms", "p95_execution_ms", "p99_execution_ms", "p95_queue_wait_ms")
-        return {name: row.get(name) for name in names} | {"percentile_source": "raw"}
+        return {name: row.get(name) for name in _MEASURED} | {"percentile_source": "raw"}
     runs, waits = row.get("exec_hist") or {}, row.get("queue_hist") or {}
     low, high = merged.get("min_execution_ms"), merged.get("max_execution_ms")
     result: dict[str, Any] = {

@@ -8,6 +8,7 @@ import tracemalloc
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise, product
+from random import Random
 from tempfile import SpooledTemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
@@ -192,26 +193,58 @@ def test_what_was_made_ahead_is_answered_without_reading_a_file(client: Client) 
     ranges: list[tuple[endpoints.Grain, datetime, datetime]] = [
         ("minute", datetime(2026, 2, 10), datetime(2026, 2, 11, 6)),
         ("minute", datetime(2026, 2, 10, 22, 13, 1), datetime(2026, 2, 11, 5, 44, 59)),
+        ("minute", datetime(2026, 2, 11, 4, 30), datetime(2026, 2, 11, 6, 30)),
+        ("minute", datetime(2026, 2, 11, 6, 1), datetime(2026, 2, 11, 6, 2)),
         ("hour", datetime(2026, 1, 11), datetime(2026, 2, 11)), ("hour", datetime(2026, 1, 31, 7), datetime(2026, 2, 5, 11)),
+        ("hour", datetime(2026, 2, 10, 5, 59), datetime(2026, 2, 11, 6)), ("hour", datetime(2026, 2, 11), datetime(2026, 2, 13)),
     ]  # fmt: skip
+    chance = Random(7)
+    cut: list[tuple[endpoints.Grain, datetime]] = [("minute", datetime(2026, 2, 10)), ("hour", datetime(2026, 1, 11))]
+    for grain, first in cut * 12:
+        cuts = sorted(first + (NOW + timedelta(hours=1) - first) * chance.random() for _ in range(2))
+        ranges.append((grain, cuts[0], cuts[1]))
     wanted = [text_of(fresh, *asked) for asked in ranges]
-    assert len(list(series.ahead(services))) == 10, "of two sources thirty hours in three steps and a month in two"
+    assert len(list(series.ahead(services))) == 12, "of two sources thirty hours in four steps and a month in two"
     assert list(series.ahead(services)) == []
     lake = Lake(client.settings.lake_path)
-    for grain in ("minute", "hour"):
+    for grain, _ in cut:
         for entry in lake.manifest.tables[endpoints.table_of("endpoint", grain)].partitions.values():
             (lake.path / entry.file).unlink()
     assert [text_of(services, *asked) for asked in ranges] == wanted
+    assert sum(b'"e"' in text for text in wanted) > 25
     for one in (services, fresh):
         one.close()
 
 
-def test_a_row_that_comes_late_is_in_the_next_answer(client: Client) -> None:
+@pytest.mark.parametrize("grain", ["minute", "hour", "day"])
+def test_some_columns_of_rows_are_the_same_from_pieces_and_from_files(client: Client, grain: endpoints.Grain) -> None:
+    services = Services.of(client.settings, client.clock)
+    chance = Random(5)
+    columns = ("tasks_completed", "avg_execution_ms", "exec_hist", "restated_at", "quality")
+    step = endpoints.LENGTH[grain]
+    with services.published.look() as look:
+        table = look.columns(endpoints.table_of("endpoint", grain))
+        assert {*columns} <= {*table}
+        spans = [sorted(NOW + step * chance.randrange(-40, 3) for _ in range(2)) for _ in range(8)]
+        asked = [(look, "shop", "e", grain, start, end) for start, end in spans]
+        read = [series.rows_of(services, *one, columns) for one in asked]
+        one = series.Series(look, "shop", "e", grain, fill=False)
+        assert one.kept_rows(services, spans[0][0], NOW) is None
+        list(one.make(services, NOW - 40 * step, NOW + 3 * step))
+        assert one.kept_rows(services, spans[0][0], NOW) is not None
+        assert [series.rows_of(services, *one, columns) for one in asked] == read
+        assert {row["source"] for rows in read for row in rows} == {"stored", "none"}
+    services.close()
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_row_that_comes_late_is_in_the_next_answer(client: Client, which: int) -> None:
+    """In an hour that is over and in the one that has begun, both of which had their piece."""
     world = World(client.settings, client.clock)
-    query = f"{PATH}?source=shop&from=2026-02-10T19:00:00&to=2026-02-11T06:00:00"
+    query = f"{PATH}?source=shop&granularity=minute&from=2026-02-10T19:00:00&to=2026-02-11T07:00:00"
     for fill in ("false", "true"):
         before = client.get(f"{query}&fill={fill}").json()["data"]
-        at = datetime.fromisoformat(next(row for row in before["rows"] if row["source"] == "stored")["stat_minute"])
+        at = datetime.fromisoformat([row for row in before["rows"] if row["source"] == "stored"][which]["stat_minute"])
         at = at.replace(tzinfo=None)
         changed_row = "SET tasks_submitted = coalesce(tasks_submitted, 0) + 7000, revision = 9"
         with world.warehouse.writer("late") as con, transaction(con):

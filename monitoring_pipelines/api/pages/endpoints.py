@@ -12,6 +12,7 @@ from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.pages.tasks import TONES
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, ordered
 from monitoring_pipelines.api.routes.endpoints import COLUMNS, EndpointName, SortParam, endpoint_rows, owner
+from monitoring_pipelines.api.series import rows_of
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.published import endpoints, tasks, timeline, workers
@@ -165,11 +166,10 @@ def one(
         wanted = {*_SHOWN, *(_CHARTED if tab == "charts" else ())}
         # A column that is new to the program is unknown until the next publication.
         columns = [column for column in look.columns(endpoints.table_of("endpoint", grain)) if column in wanted]
-        rows = endpoints.statistics(look, name, endpoint, grain, start, end, fill=True, floats=True, columns=columns)
+        rows = rows_of(services, look, name, endpoint, grain, start, end, columns)
         merged = endpoints.summary(rows, endpoints.decimals(look, grain))
-        latest = endpoints.statistics(
-            look, name, endpoint, "minute", end - timedelta(minutes=1), end, fill=True, columns=_LATEST
-        )
+        minute = end - timedelta(minutes=1)
+        latest = rows_of(services, look, name, endpoint, "minute", minute, end, _LATEST)
         as_of = look.manifest.sources.get(name, {}).get("as_of")
         if tab == "charts":
             more["charts"] = charts(view, rows, grain, timeline.blind(look, start, end))
