@@ -91,7 +91,8 @@ def stats(
         }, as_of)  # fmt: skip
         series = Series(look, name, endpoint, grain, fill=fill)
         keep_answer(request, look)
-        return gathered(request, series.parts(services, frame, first, last), as_of)
+        with services.long:
+            return gathered(request, series.parts(services, frame, first, last), as_of)
 
 
 def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:
