@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.key_texts import usable
@@ -49,11 +48,6 @@ def find(
         return []
     numbers = {_hash(source, task_key): source for source in sources}
     some = f"task_hash IN ({', '.join(map(str, numbers))})"
-    is_listed = index is not None and {*LISTED, *NESTED}.issuperset(columns)
-    if index is not None and is_listed:
-        found = _all_kept(look, numbers, task_key, columns, index)
-        if found is not None:
-            return found
     files = list(look.files(TASK)) if index is None else index.bits.partitions(look, numbers)
     if not files:
         return []
@@ -62,7 +56,7 @@ def find(
     keys = {(numbers[number], key) for at, number in places for key in files if _holds(key, at)}
     if not keys:
         return []
-    if index is not None and is_listed:
+    if index is not None and {*LISTED, *NESTED}.issuperset(columns):
         kept = (_kept(look, source, task_key, columns, key, index) for source, key in sorted(keys))
         rows = [row for row in takewhile(bool, kept) if row]
         if len(rows) == len(keys):
@@ -75,21 +69,6 @@ def find(
         {"key": task_key, "sources": tuple(sources)},
     )
     return sorted(rows, key=lambda row: row["source_id"])
-
-
-def _all_kept(
-    look: Look, numbers: Mapping[int, str], task_key: str, columns: Sequence[str], index: TaskIndex
-) -> list[dict[str, Any]] | None:
-    """The task in each of these sources by what is kept of the files that may have it; None where that leaves it open."""
-    rows = []
-    for number, source in sorted(numbers.items(), key=itemgetter(1)):
-        files = index.bits.partitions(look, {number: source})
-        row = next(filter(None, (_kept(look, source, task_key, columns, key, index) for key in files)), None)
-        if row is not None:
-            rows.append(row)
-        elif files:
-            return None
-    return rows
 
 
 def _kept(
