@@ -57,9 +57,6 @@ class Services:
     shared: dict[str, Any] = field(default_factory=dict)
     #: Held while hundreds of wide rows are in memory: two at once end no sooner and need twice of it.
     wide: Turns = field(default_factory=lambda: Turns(1))
-    #: Held while a long answer is put together. At every kept piece a thread lets go of the interpreter and waits for it again;
-    #: with eight of them the slowest answers took a sixth longer.
-    long: Turns = field(default_factory=lambda: Turns(2))
     _answers: OrderedDict[tuple[Any, ...], _Answer] = field(default_factory=OrderedDict)
     _newest: dict[tuple[Any, ...], _Answer] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
