@@ -204,13 +204,14 @@ def cpu_s(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children()))
 
 
-def memory_mb(process: psutil.Process) -> float:
-    """Memory of both; pages that they share count twice."""
-    return sum(one.memory_info().rss for one in (process, *process.children())) / 1e6
+def memory_mb(process: psutil.Process) -> tuple[float, float]:
+    """Memory of the server, and of both; pages that they share count twice."""
+    server, *others = (one.memory_info().rss / 1e6 for one in (process, *process.children()))
+    return server, server + sum(others)
 
 
-def watch(process: psutil.Process, seen_mb: list[float]) -> None:
-    """Note the memory of a process fifty times a second, until it ends."""
+def watch(process: psutil.Process, seen_mb: list[tuple[float, float]]) -> None:
+    """Note the memory of both fifty times a second, until the server ends."""
     try:
         while True:
             seen_mb.append(memory_mb(process))
@@ -234,7 +235,7 @@ def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, sett
         before = len(seen_mb)
         seconds = ask(url, path, given.requests, keys)
         cpu = cpu_s(process) - cpu
-        resident = max(seen_mb[before:], default=memory_mb(process))
+        resident = max((server for server, _ in seen_mb[before:]), default=memory_mb(process)[0])
         times = (seconds[int(len(seconds) * p) - 1] * 1000 for p in (0.5, 0.95, 1.0))
         rows.append([what, f"{first * 1000:.0f}", *(f"{ms:.0f}" for ms in times),
                      f"{1000 * cpu / given.requests:.1f}", f"{resident:.0f}"])  # fmt: skip
@@ -247,7 +248,10 @@ def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, sett
         f"{machine()}; load average {os.getloadavg()[0]:.1f}; publications {'off' if given.quiet else f'every {given.every:g} s'}"
     )
     print(table(["answer", "first ms", "p50 ms", "p95 ms", "most ms", "CPU ms of the server", "most MB"], rows))
-    print(f"memory of the server: {start_mb:.0f} MB after start, {max(seen_mb):.0f} MB at most")
+    most, together = (max(some) for some in zip(*seen_mb, strict=True))
+    print(
+        f"memory of the server: {start_mb[0]:.0f} MB after start, {most:.0f} MB at most, {together:.0f} MB with its searches"
+    )
 
 
 if __name__ == "__main__":

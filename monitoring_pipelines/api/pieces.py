@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes of the pieces that are kept; the oldest go first. They are in a file.
 MOST_KEPT = 256_000_000
+_SIZE = "length(packed) + length(note) + length(rows)"
+#: Bytes of a key that say what a piece is of.
+WHAT = 16
 #: How gzip and PNG compute their checksum: the reflected polynomial, and the factor of one bit.
 _POLYNOMIAL, _ONE, _BIT = 0xEDB88320, 1 << 31, 1 << 30
 
@@ -93,7 +96,10 @@ def _product(a: int, b: int) -> int:
 
 
 class PieceStore:
-    """Pieces by key, for as long as the process lives. Shared by threads; does without when there is no room."""
+    """Pieces by key, for as long as the process lives. Shared by threads; does without when there is no room.
+
+    Of keys whose first ``WHAT`` bytes are equal the newest is kept: they say what the piece is of, the rest in which state.
+    """
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most = most
@@ -108,7 +114,8 @@ class PieceStore:
         con.execute("PRAGMA journal_mode = OFF")
         con.execute("PRAGMA cache_size = -1000")
         con.execute(
-            "CREATE TABLE piece (key BLOB UNIQUE, packed BLOB, length INT, crc INT, shift INT, digest BLOB, note BLOB, rows BLOB)"
+            "CREATE TABLE piece (what BLOB UNIQUE, key BLOB UNIQUE, packed BLOB, length INT, crc INT, shift INT, digest BLOB, "
+            "note BLOB, rows BLOB)"
         )
         return con
 
@@ -122,16 +129,17 @@ class PieceStore:
         return {key for (key,) in self._run(f"SELECT key FROM piece WHERE key IN ({_marks(keys)})", *keys)}
 
     def add(self, pieces: Mapping[bytes, Piece]) -> None:
-        """Keep pieces; the oldest make room."""
+        """Keep pieces; those they replace and the oldest make room."""
         for key, piece in pieces.items():
-            rows = self._run(f"INSERT OR IGNORE INTO piece VALUES ({_marks((key, *piece))}) RETURNING 1", key, *piece)
-            self._bytes += _size(piece) if rows else 0
+            self._drop("what = ? AND key <> ?", key[:WHAT], key)
+            values = (key[:WHAT], key, *piece)
+            rows = self._run(f"INSERT OR IGNORE INTO piece VALUES ({_marks(values)}) RETURNING {_SIZE}", *values)
+            self._bytes += sum(size for (size,) in rows)
         while self._bytes > self._most and not self._is_out_of_order:
-            gone = self._run(
-                "DELETE FROM piece WHERE rowid IN (SELECT rowid FROM piece ORDER BY rowid LIMIT 10) "
-                "RETURNING length(packed) + length(note) + length(rows)"
-            )
-            self._bytes -= sum(length for (length,) in gone)
+            self._drop("rowid IN (SELECT rowid FROM piece ORDER BY rowid LIMIT 10)")
+
+    def _drop(self, which: str, *values: bytes) -> None:
+        self._bytes -= sum(size for (size,) in self._run(f"DELETE FROM piece WHERE {which} RETURNING {_SIZE}", *values))
 
     def _run(self, sql: str, *values: bytes | int) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -143,10 +151,6 @@ class PieceStore:
                 log.warning("pieces of answers are not kept any more: %s", error)
                 self._is_out_of_order = True
                 return []
-
-
-def _size(piece: Piece) -> int:
-    return len(piece.packed) + len(piece.note) + len(piece.rows)
 
 
 def _marks(values: Collection[object]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from monitoring_pipelines.api.answers import to_json
-from monitoring_pipelines.api.pieces import Piece, PieceStore
+from monitoring_pipelines.api.pieces import WHAT, Piece, PieceStore
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.published import endpoints
 from monitoring_pipelines.published.reader import Look
@@ -58,6 +58,7 @@ class Series:
         columns = look.manifest.tables[table].columns if look.has(table) else ()
         self._times = {name: kind for name, kind in columns if kind in ("TIMESTAMP", "DATE")}
         facts: tuple[Any, ...] = (source_id, endpoint, grain, columns)
+        self._what = hashlib.sha256(repr((fill, *facts[:3])).encode("utf-8", "surrogatepass"))
         if fill:
             origin = look.manifest.sources.get(source_id, {}).get("origin")
             facts += (origin, sorted(endpoints.measured(look, source_id)))
@@ -129,11 +130,12 @@ class Series:
         return max(1, MOST_ROWS * endpoints.LENGTH[self._grain] // endpoints.UNIT[self._grain])
 
     def _key(self, unit: endpoints.Unit) -> bytes:
-        """What tells all that a whole unit says; known zeros reach as far as minutes are closed."""
-        key = self._facts.copy()
+        """Which unit it is, and all that its text follows from; known zeros reach as far as minutes are closed."""
+        what, state = self._what.copy(), self._facts.copy()
+        what.update(repr(unit.whole).encode())
         closed = min(self._closed, unit.whole[1]) if self._fill and self._closed else None
-        key.update(repr((unit.whole, unit.files, closed)).encode())
-        return key.digest()
+        state.update(repr((unit.whole, unit.files, closed)).encode())
+        return what.digest()[:WHAT] + state.digest()
 
     def _made(self, services: Services, run: Sequence[endpoints.Unit]) -> list[tuple[Piece, endpoints.Merged]]:
         """Make the pieces of units that follow each other."""

@@ -259,6 +259,26 @@ def test_a_row_that_comes_late_is_in_the_next_answer(client: Client, which: int)
         assert after["summary"]["tasks_submitted"] == before["summary"]["tasks_submitted"] + 7000
 
 
+def test_a_piece_replaces_that_of_the_same_hour_and_no_other(client: Client) -> None:
+    world, services = World(client.settings, client.clock), Services.of(client.settings, client.clock)
+    list(series.ahead(services))
+    con = series._store(services)._con
+    before = dict(con.execute("SELECT what, key FROM piece").fetchall())
+    at = NOW - timedelta(minutes=90)
+    with world.warehouse.writer("late") as writer, transaction(writer):
+        writer.execute(
+            "UPDATE mart.endpoint_minute_stats SET revision = 9 WHERE date_trunc('hour', stat_minute) = date_trunc('hour', ?)",
+            [at],
+        )
+        mark_for_publish(writer, "mart.endpoint_minute_stats", [at], NOW)
+    world.publish()
+    list(series.ahead(services))
+    after = dict(con.execute("SELECT what, key FROM piece").fetchall())
+    assert after.keys() == before.keys()
+    assert sum(after[what] != key for what, key in before.items()) == 2, "that hour of both sources"
+    services.close()
+
+
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_memory_does_not_grow_with_the_length_of_an_answer(
     client: Client, files: list[Recorded], encoding: str

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring_pipelines.api.long_answers import gathered
-from monitoring_pipelines.api.pieces import Piece, PieceStore, crc_of_both
+from monitoring_pipelines.api.pieces import WHAT, Piece, PieceStore, crc_of_both
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
@@ -53,6 +53,19 @@ def test_a_store_gives_back_what_it_was_given_and_forgets_the_oldest() -> None:
     assert sum(len(piece.packed) + len(piece.note) for piece in kept.values()) <= 50_000
     assert store.known(list(pieces)) == set(kept)
     assert all(pieces[key] == piece for key, piece in kept.items())
+
+
+def test_of_what_changes_every_minute_the_newest_is_kept_and_pushes_nothing_else_out() -> None:
+    store = PieceStore(most=20_000)
+    stays, changes = b"s" * WHAT, b"c" * WHAT
+    store.add({stays + b"1": Piece.of(b"stays")})
+    for minute in range(200):
+        key = changes + bytes([minute])
+        store.add({key: Piece.of(b"changes", bytes([minute]) * 1000, b"r" * minute)})
+        assert store.known([stays + b"1", key, changes + bytes([minute - 1 & 255])]) == {stays + b"1", key}
+        store.add({key: Piece.of(b"changes", bytes([minute]) * 1000, b"r" * minute)})
+    kept = store.get([stays + b"1", changes + bytes([199])])
+    assert store._bytes == sum(len(piece.packed) + len(piece.note) + len(piece.rows) for piece in kept.values())
 
 
 def test_a_store_without_room_keeps_nothing_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
