@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 #: Bytes of the pieces that are kept; the oldest go first. They are in a file.
 MOST_KEPT = 256_000_000
+#: Bytes of a piece, as they count for ``MOST_KEPT``.
 _SIZE = "length(packed) + length(note) + length(rows)"
 #: Bytes of a key that say what a piece is of.
 WHAT = 16

@@ -35,7 +35,7 @@ _FETCHED = 48
 #: minutes and a month by hours are there whatever the time.
 _AHEAD: dict[endpoints.Grain, timedelta] = {"minute": timedelta(hours=30), "hour": timedelta(days=31)}
 _MOST_AHEAD = 100
-#: What stands between two pieces. Packed anew each time it would cost as much as the rest of putting them together.
+#: What stands between two pieces, packed once.
 _COMMA = Piece.of(b",")
 
 
