@@ -200,8 +200,8 @@ def settle(process: psutil.Process) -> None:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU seconds of a server and the process that searches for it."""
-    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children()))
+    """CPU seconds of a server and its processes, those that have ended too."""
+    return sum(sum(one.cpu_times()[:4]) for one in (process, *process.children()))
 
 
 def memory_mb(process: psutil.Process) -> tuple[float, float]:

@@ -57,11 +57,14 @@ def go_on(services: Services, stop: threading.Event, version: int) -> None:
     """Make what takes longer, half of the time, until it is done or there is a newer version."""
     from monitoring_pipelines.api.series import ahead
     from monitoring_pipelines.api.summaries import index_of
+    from monitoring_pipelines.published import key_texts
 
     index = index_of(services)
     began = time.perf_counter()
     with services.published.look() as look:
-        for _ in chain(index.texts.make(look), ahead(services), index.list_rows.make(look)):
+        for _ in chain(
+            index.texts.make(look), key_texts.index(index.texts, look), ahead(services), index.list_rows.make(look)
+        ):
             if stop.wait(time.perf_counter() - began) or services.published.lake().version != version:
                 break
             began = time.perf_counter()

@@ -83,7 +83,7 @@ class Kept(Generic[Made]):
 
     def __init__(self, make: Callable[[Look, str], Made | None], most_tasks: int = MOST_TASKS) -> None:
         self._make = make
-        self._most_tasks = most_tasks
+        self.most_tasks = most_tasks
         self._known: dict[str, Made | None] = {}
         self._lock = threading.Lock()
         self._is_through = False
@@ -108,7 +108,7 @@ class Kept(Generic[Made]):
                 pass
 
     def _wanted(self, look: Look) -> dict[str, str]:
-        return dict(islice(newest_files(look, self._most_tasks).items(), MOST_FILES))
+        return dict(islice(newest_files(look, self.most_tasks).items(), MOST_FILES))
 
     def _add(self, look: Look, wanted: dict[str, str]) -> Iterator[None]:
         for file, key in wanted.items():

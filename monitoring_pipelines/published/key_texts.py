@@ -9,14 +9,26 @@ lists do not show the row.
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
+import sys
+import tempfile
 from bisect import bisect
+from collections.abc import Iterator
+from io import FileIO
 
-from monitoring_pipelines.published.kept import Blocks
+from monitoring_pipelines.published import gram_index
+from monitoring_pipelines.published.kept import Blocks, Kept, newest_files
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published.searcher import ROW, Known
 from monitoring_pipelines.warehouse.serving import TASK
 from monitoring_pipelines.warehouse.task_summaries import VISIBLE
 
+log = logging.getLogger(__name__)
+
+#: Rows of a text from which on it has an index: smaller ones are looked through as fast.
+_INDEXED = 1 << 15
 #: Rows between two places that are known without counting lines.
 _BLOCK = 1024
 #: Rows that are read by one statement: the text of a whole file would be several times its size in memory.
@@ -26,10 +38,47 @@ _LINE = f"CASE WHEN {VISIBLE} THEN chr(10) || lower(task_key) || coalesce(chr({_
 
 
 class Text(Blocks):
-    """The text of one published file."""
+    """The text of one published file.
+
+    Attributes:
+        index_file: Its index, when it is made.
+        has_failed: Whether that was tried in vain.
+    """
+
+    index_file: FileIO | None = None
+    has_failed = False
+    _index: gram_index.GramIndex | None = None
+
+    def __del__(self) -> None:
+        super().__del__()
+        if self.index_file is not None:
+            self.index_file.close()
+
+    @property
+    def known(self) -> Known:
+        """What a search in this process needs."""
+        return Known(self.file.fileno(), self.size, self._index)
+
+    def make_index(self) -> None:
+        """Make the index, in a process that gives way to all others.
+
+        Raises:
+            OSError: It cannot be started, the temporary file cannot be written.
+            subprocess.CalledProcessError: It could not make it.
+        """
+        file: FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the text is
+        files = self.file.fileno(), file.fileno()
+        subprocess.run(  # noqa: S603 - a fixed command of this product
+            [sys.executable, "-m", gram_index.__name__, str(files[0]), str(self.size), str(files[1])],
+            pass_fds=files, stdin=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        self._index = gram_index.GramIndex(file.fileno(), self.file.fileno())
+        self.index_file = file
 
     def row(self, place: int) -> int:
         """The number of the row whose line holds ``place``."""
+        if place & ROW:
+            return place ^ ROW
         block = bisect(self.starts, place) - 1
         lines = os.pread(self.file.fileno(), place - self.starts[block] + 1, self.starts[block])
         return block * _BLOCK + lines.count(_END) - 1
@@ -55,3 +104,17 @@ def text_of(look: Look, key: str) -> Text | None:
             return None
         text.add([block for _, block in blocks])
     return text
+
+
+def index(texts: Kept[Text], look: Look) -> Iterator[None]:
+    """Make the indexes that large texts lack, newest first, one at every step; one that cannot be made is not tried again."""
+    for file in newest_files(look, texts.most_tasks):
+        text = texts.known(file)
+        if text is None or text.rows < _INDEXED or text.index_file is not None or text.has_failed:
+            continue
+        try:
+            text.make_index()
+        except (OSError, subprocess.CalledProcessError) as error:
+            text.has_failed = True
+            log.warning("searches are slower, the index of a text cannot be made: %s", error)
+        yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.key_texts import usable
@@ -47,6 +47,10 @@ def find(
     if not look.has(TASK) or not sources:
         return []
     numbers = {_hash(source, task_key): source for source in sources}
+    if index is not None and {*LISTED, *NESTED}.issuperset(columns):
+        kept = _all_kept(look, numbers, task_key, columns, index)
+        if kept is not None:
+            return kept
     some = f"task_hash IN ({', '.join(map(str, numbers))})"
     files = list(look.files(TASK)) if index is None else index.bits.partitions(look, numbers)
     if not files:
@@ -56,11 +60,6 @@ def find(
     keys = {(numbers[number], key) for at, number in places for key in files if _holds(key, at)}
     if not keys:
         return []
-    if index is not None and {*LISTED, *NESTED}.issuperset(columns):
-        kept = (_kept(look, source, task_key, columns, key, index) for source, key in sorted(keys))
-        rows = [row for row in takewhile(bool, kept) if row]
-        if len(rows) == len(keys):
-            return rows
     instants = ", ".join(f"TIMESTAMP '{at}'" for at in sorted({at for at, _ in places}))
     table = look.partition(TASK, sorted({key for _, key in keys}), columns=(*columns, *_LOOKED_UP))
     rows = look.rows(
@@ -69,6 +68,21 @@ def find(
         {"key": task_key, "sources": tuple(sources)},
     )
     return sorted(rows, key=lambda row: row["source_id"])
+
+
+def _all_kept(
+    look: Look, numbers: Mapping[int, str], task_key: str, columns: Sequence[str], index: TaskIndex
+) -> list[dict[str, Any]] | None:
+    """The task in each of these sources by what is kept of the files that may have it; None where that leaves it open."""
+    rows = []
+    for number, source in sorted(numbers.items(), key=itemgetter(1)):
+        files = index.bits.partitions(look, {number: source})
+        row = next(filter(None, (_kept(look, source, task_key, columns, key, index) for key in files)), None)
+        if row is not None:
+            rows.append(row)
+        elif files:
+            return None
+    return rows
 
 
 def _kept(

@@ -3,17 +3,18 @@
 What belongs here: finding lines, and answering who asks for them. What does not: who asks (``searches``), what the lines say
 (``key_texts``). It imports as little as it can: 12 MB instead of 80.
 
-Why a process: a search holds Python's interpreter, and with it every other answer. Why one: searches that are asked at once go
-through the files together, since getting at a file takes as long as searching it.
+Why a process: a search holds Python's interpreter, and with it every other answer. Why one: what an index cannot tell is looked for
+together by all who ask at once, since getting at a file takes as long as searching it.
 
 Every line follows a line end, and nothing is looked for that holds one. A connection has one request at a time, a line of JSON:
 
 * ``{"connect": true}`` with a socket: another connection. Answer: ``{}``.
 * ``{"know": number, "size": bytes}`` with a file: its text, by a number of the caller's. Answer: ``{}``.
-* ``{"find": hex, "in": [number, …]}``. Answer: ``{"found": [[lines, places], …]}``; places are null when they are many.
+* ``{"index": number}`` with a file: the whole index of a text (``gram_index``). Answer: ``{}``.
+* ``{"find": hex, "in": [number, …], "most": n}``. Answer: ``{"found": [[lines, places], …]}``; more than n places are null.
 * ``{"place": hex, "in": number, "skip": n, "limit": n}``. Answer: ``{"places": [place, …]}``: where so many lines have it.
 
-Any of them may have ``"forget": [number, …]``.
+Any of them may have ``"forget": [number, …]``. A place is a byte of the text, or ``ROW`` and the number of a row from an index.
 """
 
 from __future__ import annotations
@@ -25,23 +26,19 @@ import signal
 import socket
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from monitoring_pipelines.published.gram_index import GramIndex, can_tell
 
 if TYPE_CHECKING:
     from stringzilla import Str
 
 _END = b"\n"
+ROW = 1 << 63
 #: Bytes of a line of which one in so many must be a match before counting them at once costs less than finding each.
 _MANY = 200
-#: Bytes of which one must be no match for looking for several texts together: what is found has to be looked at once more.
-_RARE = 1024
-#: So many texts at least; and the part of each, its end, that is looked for: beginnings are what keys have in common.
-_TOGETHER, _PART = 3, 8
-#: Texts that no line has. With fewer than four different beginnings the library looks for these one by one, forty times as long.
-_NOWHERE = [bytes([byte]) * 4 for byte in range(0xF8, 0xFC)]
 #: No byte of UTF-8, and all bytes but that one and the line end.
 _MARK = b"\xff"
 _REST = bytes(set(range(256)) - {*_MARK, *_END})
@@ -54,14 +51,10 @@ class Sizes(NamedTuple):
     Attributes:
         window: Bytes that are mapped into memory.
         piece: Bytes of them that are searched at once: the next search of the same pass finds them in the processor's cache.
-        places: Matching lines of a file whose places are told.
-        together: Bytes of a file from which on several searches look through it together.
     """
 
     window: int = 1 << 21
     piece: int = 1 << 18
-    places: int = 128
-    together: int = 1 << 19
 
 
 class Lines(NamedTuple):
@@ -101,88 +94,50 @@ def _line_end(text: Str, start: int, end: int, size: int) -> int:
     return end if found < 0 else found
 
 
-def search(file: int, size: int, needles: Sequence[bytes], sizes: Sizes) -> list[tuple[int, list[int] | None]]:
-    """What a file has of each: how many lines, and their places when these are few."""
-    counts, places = [0] * len(needles), [array("Q") for _ in needles]
-    together = _rare(file, size, needles, sizes) if size >= sizes.together else []
-    alone = [number for number in range(len(needles)) if number not in together]
-    for lines in pieces(file, size, sizes):
-        for number in alone:
-            counts[number] += _count(lines, needles[number], places[number], sizes.places + 1)
-        if together:
-            found = _find(lines, [needles[number] for number in together])
-            for number, at in zip(together, found, strict=True):
-                counts[number] += len(at)
-                places[number].extend(at[: sizes.places + 1 - len(places[number])])
-            n = sum(map(len, found))
-            if n * _RARE > lines.end - lines.start:  # these lines are not like those at the beginning
-                alone, together = [*alone, *together], []
+class Known(NamedTuple):
+    """A text: its descriptor and bytes, and its index if there is one."""
+
+    file: int
+    size: int
+    grams: GramIndex | None = None
+
+    def rows(self, needle: bytes) -> list[int] | None:
+        """Rows that hold ``needle`` when the index knows them."""
+        return self.grams.find(needle) if self.grams is not None and can_tell(needle) else None
+
+
+class Wanted(NamedTuple):
+    """What is looked for, and how many places of a text are told."""
+
+    needle: bytes
+    most: int
+
+
+def search(text: Known, wanted: Sequence[Wanted], sizes: Sizes) -> list[tuple[int, list[int] | None]]:
+    """What a text has of each: how many lines, and their places when these are few."""
+    rows = [text.rows(one.needle) for one in wanted]
+    left = [number for number, some in enumerate(rows) if some is None]
+    counts, places = [0] * len(wanted), [array("Q") for _ in wanted]
+    for lines in pieces(text.file, text.size, sizes) if left else ():
+        for number in left:
+            counts[number] += _count(lines, wanted[number].needle, places[number], wanted[number].most + 1)
+    for number, some in enumerate(rows):
+        if some is not None:
+            counts[number] = len(some)
+            places[number].extend(ROW | row for row in some[: wanted[number].most])
     return [
-        (count, held.tolist() if count <= sizes.places else None) for count, held in zip(counts, places, strict=True)
+        (count, held.tolist() if count <= one.most else None)
+        for count, held, one in zip(counts, places, wanted, strict=True)
     ]
 
 
-def _rare(file: int, size: int, needles: Sequence[bytes], sizes: Sizes) -> list[int]:
-    """Numbers of those that are best looked for together: those that few of the first lines have, if there are enough."""
-    if len(needles) < _TOGETHER:
-        return []
-    first = next(pieces(file, size, sizes))
-    most = (first.end - first.start) // _RARE
-    ends = [needle[-_PART:] for needle in needles]
-    some = [
-        number for number, end in enumerate(ends) if first.text.count(end, first.start, first.end) * len(ends) <= most
-    ]
-    return some if len(some) >= _TOGETHER else []
-
-
-def _find(lines: Lines, needles: Sequence[bytes]) -> list[list[int]]:
-    """For each of several texts where lines are that have it."""
-    parts = tuple(needle[-_PART:] for needle in needles)
-    matches, hidden = _matcher(parts)
-    # Numbers of those that are found where their part is, and no other with them: most, and nothing has to be compared.
-    whole = [some[0] if len(some) == 1 and needles[some[0]] == parts[some[0]] else -1 for some in hidden]
-    found: list[list[int]] = [[] for _ in needles]
-    after = [lines.start] * len(needles)
-    window = lines.window
-    for part, start, _ in matches(memoryview(window)[lines.start : lines.end]):
-        at = lines.start + start
-        if whole[part] >= 0 and at < after[part]:
-            continue
-        end = window.find(_END, at, lines.end)
-        end = lines.end if end < 0 else end
-        if whole[part] >= 0:
-            found[part].append(lines.base + at)
-            after[part] = end
-            continue
-        first = window.rfind(_END, lines.start, at) + 1
-        for number in hidden[part]:
-            if at >= after[number] and needles[number] in window[first:end]:
-                found[number].append(lines.base + at)
-                after[number] = end
-    return found
-
-
-@lru_cache(maxsize=4)
-def _matcher(parts: tuple[bytes, ...]) -> tuple[Callable[[memoryview], list[tuple[int, int, int]]], list[list[int]]]:
-    """Finds places that have one of the parts; and for each part which others have none where they overlap it, itself too."""
-    from ahocorasick_rs import MATCHKIND_LEFTMOST_FIRST, BytesAhoCorasick
-
-    found = BytesAhoCorasick([*parts, *_NOWHERE], matchkind=MATCHKIND_LEFTMOST_FIRST).find_matches_as_indexes
-    return found, [[number for number, other in enumerate(parts) if _can_overlap(part, other)] for part in parts]
-
-
-def _can_overlap(part: bytes, other: bytes) -> bool:
-    """Whether a text can have both so that they share a byte."""
-    return any(
-        all(part[i] == other[i - shift] for i in range(max(0, shift), min(len(part), shift + len(other))))
-        for shift in range(1 - len(other), len(part))
-    )
-
-
-def some_places(file: int, size: int, needle: bytes, skip: int, limit: int, sizes: Sizes) -> list[int]:
+def some_places(text: Known, needle: bytes, skip: int, limit: int, sizes: Sizes) -> list[int]:
     """Where ``limit`` lines are that have ``needle``, after the first ``skip``."""
+    rows = text.rows(needle)
+    if rows is not None:
+        return [ROW | row for row in rows[skip : skip + limit]]
     chosen: list[int] = []
-    for lines in pieces(file, size, sizes):
+    for lines in pieces(text.file, text.size, sizes):
         if len(chosen) == limit:
             break
         places = array("Q")
@@ -222,7 +177,7 @@ class _Asked:
 
     def __init__(self, connection: socket.socket, request: dict[str, Any]) -> None:
         self.connection = connection
-        self.needle = bytes.fromhex(request["find"])
+        self.wanted = Wanted(bytes.fromhex(request["find"]), request["most"])
         self.numbers: list[int] = request["in"]
         self.left = set(self.numbers)
         self.found: dict[int, tuple[int, list[int] | None]] = {}
@@ -233,7 +188,8 @@ class Searcher:
 
     def __init__(self, sizes: Sizes) -> None:
         self._sizes = sizes
-        self._files: dict[int, tuple[int, int]] = {}
+        self._texts: dict[int, Known] = {}
+        self._indexes: dict[int, int] = {}
         self._searches: list[_Asked] = []
         self._connections = selectors.DefaultSelector()
 
@@ -266,18 +222,24 @@ class Searcher:
 
     def _answer(self, connection: socket.socket, request: dict[str, Any], files: list[int]) -> dict[str, Any] | None:
         for number in request.get("forget", ()):
-            os.close(self._files.pop(number)[0])
+            os.close(self._texts.pop(number).file)
+            if number in self._indexes:
+                os.close(self._indexes.pop(number))
         if "connect" in request:
             self._connections.register(socket.socket(fileno=files[0]), selectors.EVENT_READ)
         elif "know" in request:
-            self._files[request["know"]] = (files[0], request["size"])
+            self._texts[request["know"]] = Known(files[0], request["size"])
+        elif "index" in request:
+            number = request["index"]
+            self._indexes[number] = files[0]
+            text = self._texts[number]
+            self._texts[number] = text._replace(grams=GramIndex(files[0], text.file))
         elif "find" in request:
             self._searches.append(_Asked(connection, request))
             return None
         else:
-            file, size = self._files[request["in"]]
-            needle = bytes.fromhex(request["place"])
-            return {"places": some_places(file, size, needle, request["skip"], request["limit"], self._sizes)}
+            text, needle = self._texts[request["in"]], bytes.fromhex(request["place"])
+            return {"places": some_places(text, needle, request["skip"], request["limit"], self._sizes)}
         return {}
 
     def _search_next(self) -> None:
@@ -287,7 +249,7 @@ class Searcher:
             number = next(iter(first.left))
             some = [asked for asked in self._searches if number in asked.left]
             try:
-                found = search(*self._files[number], [asked.needle for asked in some], self._sizes)
+                found = search(self._texts[number], [asked.wanted for asked in some], self._sizes)
             except (OSError, ValueError):
                 # What is wrong with the file is said where it is searched without this process.
                 for asked in some:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from monitoring_pipelines.published import searcher
 from monitoring_pipelines.published.key_texts import Text
-from monitoring_pipelines.published.searcher import Sizes
+from monitoring_pipelines.published.searcher import Sizes, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _WITHOUT_S = 60.0
 
 
 class Found(NamedTuple):
-    """Matching rows of one file: how many, and where their text has them, None when these are more than ``Sizes.places``."""
+    """Matching rows of one file: how many, and where their text has them, None when these are many."""
 
     n: int
     places: array[int] | None
@@ -47,19 +47,18 @@ class Searches:
         self._none_before = 0.0
         self._lock = threading.Lock()
 
-    def find(self, needle: bytes, texts: Iterable[Text]) -> dict[Text, Found]:
-        """Rows that hold ``needle``."""
+    def find(self, needle: bytes, texts: Iterable[Text], most: int) -> dict[Text, Found]:
+        """Rows that hold ``needle``; where they are when a text has ``most`` or fewer."""
         texts = list(texts)
         process = self._running()
         if process is not None:
             try:
-                answer = process.ask({"find": needle.hex(), "in": process.numbers(texts)})
+                answer = process.ask({"find": needle.hex(), "in": process.numbers(texts), "most": most})
                 return {text: _found(*found) for text, found in zip(texts, answer["found"], strict=True)}
             except OSError as error:
                 self._ended(process, error)
-        return {
-            text: _found(*searcher.search(text.file.fileno(), text.size, [needle], self._sizes)[0]) for text in texts
-        }
+        wanted = [Wanted(needle, most)]
+        return {text: _found(*searcher.search(text.known, wanted, self._sizes)[0]) for text in texts}
 
     def places(self, needle: bytes, text: Text, skip: int, limit: int) -> list[int]:
         """Where ``limit`` rows are that hold ``needle``, after the first ``skip``."""
@@ -73,7 +72,7 @@ class Searches:
                 return found
             except OSError as error:
                 self._ended(process, error)
-        return searcher.some_places(text.file.fileno(), text.size, needle, skip, limit, self._sizes)
+        return searcher.some_places(text.known, needle, skip, limit, self._sizes)
 
     def _running(self) -> _Process | None:
         with self._lock:
@@ -123,11 +122,12 @@ class _Process:
         self._lock = threading.Lock()
         self._idle: list[socket.socket] = []
         self._numbers: weakref.WeakKeyDictionary[Text, int] = weakref.WeakKeyDictionary()
+        self._indexed: weakref.WeakSet[Text] = weakref.WeakSet()
         self._next = count()
         self._gone: list[int] = []
 
     def numbers(self, texts: Iterable[Text]) -> list[int]:
-        """What the process knows the texts by; it is told those that are new."""
+        """What the process knows the texts by; it is told those that are new, and new indexes."""
         with self._lock:
             for text in texts:
                 if text not in self._numbers:
@@ -136,6 +136,9 @@ class _Process:
                     _ask(self._first, {"know": number, "size": text.size, "forget": gone}, [text.file.fileno()])
                     self._numbers[text] = number
                     weakref.finalize(text, self._gone.append, number).atexit = False
+                if text.index_file is not None and text not in self._indexed:
+                    _ask(self._first, {"index": self._numbers[text]}, [text.index_file.fileno()])
+                    self._indexed.add(text)
             return [self._numbers[text] for text in texts]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ _READ = (*LISTED, "bucket_at")
 #: Filters whose counts are remembered; those asked least recently are forgotten.
 _MOST_REMEMBERED = 300
 _FILES_AT_ONCE = 8
+#: Places of a text in a file that are asked for when all of them count, and when every row has to pass other filters too.
+_FEW_PLACES, _MANY_PLACES = 8, 128
 #: Rows of a page that are read by their numbers; longer lists are read by their condition.
 _MOST_BY_NUMBER = 1000
 
@@ -330,8 +332,10 @@ class TaskIndex:
     def _found(self, look: Look, wanted: TaskFilter, texts: Mapping[str, Text]) -> dict[str, Found]:
         """What partitions have of a filter; those are left out that have too many rows with its text to look at each."""
         facts = self.facts(look)
+        most = _FEW_PLACES if all(facts[key].all_match(wanted) for key in texts) else _MANY_PLACES
+        results = self.searches.find(usable(wanted.text), texts.values(), most)
         found: dict[str, Found] = {}
-        for key, result in zip(texts, self.searches.find(usable(wanted.text), texts.values()).values(), strict=True):
+        for key, result in zip(texts, results.values(), strict=True):
             if result.n == 0 or facts[key].all_match(wanted):
                 found[key] = result
             elif result.places is not None:

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring_pipelines.clock import FixedClock
-from monitoring_pipelines.published import kept, key_texts, list_rows, one_task, searcher, tasks
+from monitoring_pipelines.published import gram_index, kept, key_texts, list_rows, one_task, searcher, tasks
 from monitoring_pipelines.published import searches as module_of_searches
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.reader import Look, Published
@@ -41,7 +41,8 @@ STATUSES = ("succeeded", "failed", "running", "timed_out")
 LETTERS = "aabbAB01-_éÉİßẞ\u212akK数😀'\"\\\x1f\x1e\t%"
 COUNT = 320
 #: So small that all of them have borders.
-SMALL = Sizes(window=200, piece=64, places=3, together=16)
+SMALL = Sizes(window=200, piece=64)
+MOST = 3
 
 
 def made_up(chance: random.Random, letters: str) -> str:
@@ -86,11 +87,16 @@ def read(look: Look, *some: Kept[Any]) -> None:
 
 
 def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
-    """What may be known of files: nothing, texts, rows too, those of the newest files."""
+    """What may be known of files: nothing, texts, rows too, indexes of the texts too, those of the newest files."""
     searches = Searches(SMALL)
-    known = {name: tasks.TaskIndex(searches=searches) for name in ("nothing", "texts", "all", "some", "some rows")}
+    names = "nothing", "texts", "all", "indexed", "some", "some rows"
+    known = {name: tasks.TaskIndex(searches=searches) for name in names}
     read(look, known["texts"].texts)
-    read(look, known["all"].texts, known["all"].list_rows)
+    for name in ("all", "indexed"):
+        read(look, known[name].texts, known[name].list_rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_texts, "_INDEXED", 1)
+        assert len(list(key_texts.index(known["indexed"].texts, look))) > 20
     known["some"].texts = Kept(key_texts.text_of, COUNT // 2)
     known["some rows"].list_rows = Kept(list_rows.list_rows, COUNT // 3)
     for name in ("some", "some rows"):
@@ -100,7 +106,9 @@ def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
 
 @pytest.fixture(scope="module")
 def looked(lake: Path) -> Iterator[tuple[Look, dict[str, tasks.TaskIndex]]]:
-    with Published(lake).look() as look:
+    with Published(lake).look() as look, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "_FEW_PLACES", 1)
+        patch.setattr(tasks, "_MANY_PLACES", MOST)
         yield look, indexes(look)
 
 
@@ -198,7 +206,7 @@ def test_one_task_is_the_same_whatever_is_known_of_the_files(
         assert not any(found.values())
     else:
         assert found["nothing"] == found["texts"] == 0
-        assert found["all"] > len(keys)
+        assert found["all"] > len(keys) // 2
         assert 0 < found["some"] < found["all"]
 
 
@@ -288,9 +296,9 @@ def test_rows_that_have_a_text_are_counted_once_and_known_by_their_number(
 ) -> None:
     text, needle = text_with(lines), letters.encode()
     whole = [number for number, line in enumerate(lines) if letters in line]
-    (found,) = searches.find(needle, [text]).values()
+    (found,) = searches.find(needle, [text], MOST).values()
     assert found.n == len(whole)
-    if len(whole) > SMALL.places:
+    if len(whole) > MOST:
         assert found.places is None
     else:
         assert [text.row(place) for place in found.places or ()] == whole
@@ -305,49 +313,75 @@ def text_with(lines: list[str]) -> key_texts.Text:
 
 
 @given(
-    st.lists(st.text("ab\x1fé", max_size=9), min_size=10, max_size=80),
-    st.lists(st.text("abé", min_size=1, max_size=7), min_size=1, max_size=8),
-    st.sampled_from((1, 4, 1024)),
+    st.lists(st.text("aqbr\x1fé", max_size=9), max_size=80),
+    st.lists(st.text("aqbré", min_size=2, max_size=12), min_size=1, max_size=8),
+    st.integers(1, 40),
+    st.sampled_from((1, 4, 32)),
+    st.sampled_from((1, 64)),
 )
 @settings(deadline=None)
-def test_texts_that_are_looked_for_together_are_found_like_each_alone(
-    lines: list[str], letters: list[str], rare: int
+def test_an_index_finds_what_is_in_the_lines_or_says_that_it_cannot(
+    lines: list[str], letters: list[str], size: int, often: int, most: int
 ) -> None:
-    text, needles = text_with(lines), [one.encode() for one in letters]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searcher, "_RARE", rare)
-        found = searcher.search(text.file.fileno(), text.size, needles, SMALL)
-    for one, (n, places) in zip(letters, found, strict=True):
-        whole = [number for number, line in enumerate(lines) if one in line]
-        assert n == len(whole)
-        assert places is None if n > SMALL.places else [text.row(place) for place in places or ()] == whole
-
-
-def test_rare_texts_are_looked_for_together_and_frequent_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    chance = random.Random(8)
-    lines = [f"task-{chance.randrange(16**8):08x}" for _ in range(60_000)]
-    lines += [f"order-{n}" for n in range(60_000)]  # of which the first lines say nothing
+    """Whatever the size of segments and what is listed in them: a and q share their buckets, and so do b and r."""
     text = text_with(lines)
-    letters = ["ask-", "12ab", "2ab", "a1b2c3", "b2c3", "c3d4", "order-1", "rder-99", "0000"]
-    together: list[int] = []
-    find = searcher._find
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile() as file:
+        for name, value in {"_OFTEN": often, "_MOST_READ": most, "_FEW": most // 8, "_STEP": 3}.items():
+            patch.setattr(gram_index, name, value)
+        gram_index.make(text.file.fileno(), text.size, file, size)
+        index = gram_index.GramIndex(file.fileno(), text.file.fileno())
+        known = searcher.Known(text.file.fileno(), text.size, index)
+        found = searcher.search(known, [searcher.Wanted(one.encode(), MOST) for one in letters], SMALL)
+        for one, (n, places) in zip(letters, found, strict=True):
+            whole = [number for number, line in enumerate(lines) if one in line]
+            assert n == len(whole)
+            assert places is None if n > MOST else [text.row(place) for place in places or ()] == whole
+            some = searcher.some_places(known, one.encode(), 2, 5, SMALL)
+            assert [text.row(place) for place in some] == whole[2:7]
+            if gram_index.can_tell(one.encode()):
+                assert index.find(one.encode()) in (None, whole)
 
-    def counted(lines: searcher.Lines, needles: list[bytes]) -> list[list[int]]:
-        together.append(len(needles))
-        return find(lines, needles)
 
-    monkeypatch.setattr(searcher, "_find", counted)
-    found = searcher.search(text.file.fileno(), text.size, [one.encode() for one in letters], Sizes())
-    assert [n for n, _ in found] == [sum(one in line for line in lines) for one in letters]
-    assert 0 < len(together) < len(list(searcher.pieces(text.file.fileno(), text.size, Sizes())))
-    assert set(together) == {len(letters) - 1}, "all but the one that the first lines all have"
+def test_an_index_tells_rare_texts_and_leaves_frequent_ones_to_a_search(searches: Searches) -> None:
+    chance = random.Random(8)
+    lines = [f"task-{chance.randrange(16**12):012x}" for _ in range(70_000)]
+    lines += [f"order-{n}" for n in range(70_000)]
+    text, plain = text_with(lines), text_with(lines)
+    letters = ["12ab", "a1b2c", lines[5], lines[69_999][7:], "rder-4711", "-4711", "task-ffff", "zzzz", "task", "2ab"]
+    assert searches.find(b"12ab", [text, plain], MOST)[text].n > 0  # known before it has an index
+    text.make_index()
+    assert text.known.grams is not None
+    told = {one: text.known.rows(one.encode()) for one in letters}
+    assert [one for one in letters if told[one] is None] == ["task", "2ab"]
+    for one in letters:
+        whole = [number for number, line in enumerate(lines) if one in line]
+        assert told[one] in (None, whole)
+        found = searches.find(one.encode(), [text, plain], MOST)
+        assert found[text].n == found[plain].n == len(whole)
+        for which in (text, plain):
+            assert [which.row(place) for place in searches.places(one.encode(), which, 3, 9)] == whole[3:12]
+
+
+def test_an_index_that_cannot_be_made_is_said_once_and_searches_go_on(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(key_texts, "_INDEXED", 1)
+    index = tasks.TaskIndex(searches=Searches(SMALL))
+    with Published(lake).look() as look:
+        next(index.texts.make(look))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere/python")
+            assert [len(list(key_texts.index(index.texts, look))) for _ in range(2)] == [1, 0]
+        assert "index of a text cannot be made" in caplog.text
+        wanted = tasks.TaskFilter(("shop", "yard"), text="aaaa")
+        assert index.list_page(look, wanted, 0, 50) == tasks.TaskIndex().list_page(look, wanted, 0, 50)
 
 
 @pytest.mark.parametrize("letters", ["task-", "a", "k-1", "-", "x"])
 def test_a_text_that_most_rows_have_is_counted_without_visiting_each(letters: str) -> None:
     lines = [f"task-{n}\x1fa{'a-task' * (n % 3 == 0)}" for n in range(5000)]
     text = text_with(lines)
-    (found,) = Searches().find(letters.encode(), [text]).values()
+    (found,) = Searches().find(letters.encode(), [text], MOST).values()
     assert found.n == sum(letters in line for line in lines)
 
 
@@ -359,7 +393,7 @@ def test_searches_at_the_same_time_all_find_what_is_theirs() -> None:
     searches, found = Searches(), dict.fromkeys(needles, (-1,))
 
     def search(needle: str, count: int) -> None:
-        results = searches.find(needle.encode(), texts[:count])
+        results = searches.find(needle.encode(), texts[:count], MOST)
         found[needle] = tuple(results[text].n for text in texts[:count])
 
     counts = {needle: chance.randrange(1, 7) for needle in needles}
@@ -381,8 +415,8 @@ def test_a_search_that_fails_leaves_the_others_alone() -> None:
     searches = Searches()
     for _ in range(2):
         with pytest.raises(ValueError, match="closed"):
-            searches.find(b"a", [broken])
-        assert searches.find(b"a", [whole])[whole].n == 9
+            searches.find(b"a", [broken], MOST)
+        assert searches.find(b"a", [whole], MOST)[whole].n == 9
 
 
 def test_a_search_goes_on_without_its_process_when_that_is_killed_and_the_log_says_so_once(
@@ -390,18 +424,18 @@ def test_a_search_goes_on_without_its_process_when_that_is_killed_and_the_log_sa
 ) -> None:
     text, other = text_with(["ab", "b", "ba"]), text_with(["b"])
     searches = Searches()
-    assert searches.find(b"a", [text])[text].n == 2
+    assert searches.find(b"a", [text], MOST)[text].n == 2
     process = searches._process
     assert process is not None
     process._process.kill()
-    assert {found.n for found in searches.find(b"b", [text, other]).values()} == {3, 1}
+    assert {found.n for found in searches.find(b"b", [text, other], MOST).values()} == {3, 1}
     assert [text.row(place) for place in searches.places(b"a", text, 0, 9)] == [0, 2]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no process of their own" in caplog.text
     assert searches._process is None
     monkeypatch.setattr(module_of_searches, "_WITHOUT_S", 0)
     searches._none_before = 0
-    assert searches.find(b"a", [text])[text].n == 2
+    assert searches.find(b"a", [text], MOST)[text].n == 2
     assert searches._process is not None
 
 
@@ -411,33 +445,36 @@ def test_a_process_that_does_not_answer_is_ended_and_the_search_goes_on_without(
     monkeypatch.setattr(module_of_searches, "_PATIENCE_S", 0.2)
     text = text_with(["ab", "b"])
     searches = Searches()
-    assert searches.find(b"a", [text])[text].n == 1
+    assert searches.find(b"a", [text], MOST)[text].n == 1
     process = searches._process
     assert process is not None
     process._process.send_signal(signal.SIGSTOP)
-    assert searches.find(b"b", [text])[text].n == 2
+    assert searches.find(b"b", [text], MOST)[text].n == 2
     assert process._process.returncode is not None
 
 
 def test_a_program_that_cannot_be_started_costs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     text = text_with(["ab", "b"])
-    assert Searches().find(b"a", [text])[text].n == 1
+    assert Searches().find(b"a", [text], MOST)[text].n == 1
 
 
 def test_the_process_gives_up_files_nobody_has_any_more_and_ends_with_who_asks() -> None:
     text, other = text_with(["ab", "b"]), text_with(["a"])
     searches = Searches()
-    assert searches.find(b"a", [text, other])[text].n == 1
+    assert searches.find(b"a", [other], MOST)[other].n == 1
     process = searches._process
     assert process is not None
+    without = psutil.Process(process._process.pid).num_fds()
+    text.make_index()
+    assert searches.find(b"a", [text, other], MOST)[text].n == 1
     of_it = psutil.Process(process._process.pid)
-    before = of_it.num_fds()
+    assert of_it.num_fds() == without + 2, "its text and its index"
     del text
     gc.collect()
     third = text_with(["a"])
-    assert searches.find(b"a", [other, third])[third].n == 1
-    assert of_it.num_fds() == before
+    assert searches.find(b"a", [other, third], MOST)[third].n == 1
+    assert of_it.num_fds() == without + 1
     del searches
     gc.collect()
     assert process._process.returncode is not None
@@ -450,7 +487,7 @@ def test_the_process_ends_when_the_server_is_killed() -> None:
         "from monitoring_pipelines.published.searches import Searches\n"
         "text, searches = Text(1), Searches()\n"
         "text.add([b'\\nab'])\n"
-        "assert searches.find(b'a', [text])[text].n == 1\n"
+        "assert searches.find(b'a', [text], 1)[text].n == 1\n"
         "print(searches._process._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -473,7 +510,7 @@ def test_lines_longer_than_a_window_are_found() -> None:
     long = "x" * 5000 + "ab" + "y" * 5000
     text = text_with(["a", long, "b", long, "ab"])
     searches = Searches(SMALL)
-    found = searches.find(b"ab", [text])[text]
+    found = searches.find(b"ab", [text], MOST)[text]
     assert [text.row(place) for place in found.places or ()] == [1, 3, 4]
 
 
@@ -550,7 +587,7 @@ def test_temporary_files_of_superseded_files_are_given_up_and_new_files_are_sear
     assert search("-1") == ["new-1", "old-1"]
 
 
-def test_the_server_reads_ahead_what_searches_need(serve: Serve) -> None:
+def test_the_server_reads_ahead_what_searches_need(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from monitoring_pipelines.api import keeper, summaries
     from monitoring_pipelines.api.services import Services
 
@@ -560,10 +597,13 @@ def test_the_server_reads_ahead_what_searches_need(serve: Serve) -> None:
     world.task("a")
     world.publish()
     services = Services.of(client.settings, client.clock)
+    monkeypatch.setattr(key_texts, "_INDEXED", 1)
     keeper.go_on(services, threading.Event(), services.published.lake().version)
     with services.published.look() as look:
         for file in look.files(tasks.TASK).values():
-            assert summaries.index_of(services).texts.known(file) is not None
+            text = summaries.index_of(services).texts.known(file)
+            assert text is not None
+            assert text.known.grams is not None
             assert summaries.index_of(services).list_rows.known(file) is not None
     services.close()
 
