@@ -3,8 +3,9 @@
 What belongs here: making the index of a text (a process of its own, numpy is as large as the server's whole budget), looking up
 lines in it. What does not: texts (``key_texts``), finding lines without an index and asking (``searcher``, ``searches``).
 
-An inverted index of q-grams, q being four bytes, over segments of ``SEGMENT`` lines. A q-gram belongs to one of 65,536 buckets; those
-of digits and hexadecimal letters have one each. A segment is, in the byte order of the machine:
+An inverted index of q-grams, q being four bytes, over segments of ``SEGMENT`` lines. Those with signs between words (``-``) are left
+out. A q-gram belongs to one of 65,536 buckets; those of digits and hexadecimal letters have one each. A segment is, in the byte
+order of the machine:
 
 * the directory: of each bucket where its lines begin, and its q-gram (or ``_MANY`` …), four bytes each; and where the last one ends;
 * the starts: where every 32nd line begins, from the beginning of the segment's text, four bytes each; and where the last one ends;
@@ -29,6 +30,8 @@ SEGMENT = 1 << 16
 _BUCKETS = 1 << 16
 _Q = 4
 _END = b"\n"
+#: Whether a byte is of a letter or a digit.
+_IS_WORD = bytes(byte >= 0x80 or chr(byte).isalnum() for byte in range(256))
 #: What a bucket has instead of a q-gram, no text in UTF-8 does: none, lines with different ones, more lines than are listed.
 _NONE, _MIXED, _MANY = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 #: A bucket that one in so many lines has is not listed: beginnings, which nearly all keys have in common.
@@ -115,18 +118,20 @@ class GramIndex:
 
 
 def _grams(needle: bytes) -> list[bytes]:
-    """Those of a text that are looked up: from its end, each beside the next, and the one that is left at its beginning."""
-    starts = [*range(len(needle) - _Q, 0, -_Q), 0][:_LOOKED_UP]
-    return [needle[start : start + _Q] for start in starts]
+    """Those of a text that are looked up: from its end, each beside the next if that is listed."""
+    found: list[bytes] = []
+    start = len(needle) - _Q
+    while start > -_Q and len(found) < _LOOKED_UP:
+        gram = needle[max(0, start) : max(0, start) + _Q]
+        is_listed = len(gram) == _Q and all(_IS_WORD[byte] for byte in gram)
+        if is_listed:
+            found.append(gram)
+        start -= _Q if is_listed else 1
+    return found
 
 
 def _bucket(gram: bytes) -> int:
     return sum(((byte + (byte >> 6) * 9) & 15) << 4 * place for place, byte in enumerate(gram))
-
-
-def can_tell(needle: bytes) -> bool:
-    """Whether an index may know the lines that hold ``needle``."""
-    return len(needle) >= _Q
 
 
 def make(text: int, size: int, index: BinaryIO, lines: int = SEGMENT) -> None:
@@ -179,10 +184,8 @@ def _segment(letters: np.ndarray, begins: np.ndarray) -> Iterator[np.ndarray]:
         grams |= letters[part].astype(np.uint32) << np.uint32(shift)
         buckets |= halves[part].astype(np.uint32) << np.uint32(4 * place)
     lines = np.repeat(np.arange(len(begins), dtype=np.uint32), np.diff(begins, append=len(letters)))[: len(grams)]
-    inside = np.ones(len(grams), bool)  # of one line
-    for place in range(_Q):
-        ends = begins - place
-        inside[ends[(ends >= 0) & (ends < len(grams))]] = False
+    word = np.frombuffer(_IS_WORD, bool)[letters]
+    inside = np.logical_and.reduce([word[place : place + len(grams)] for place in range(_Q)])
     grams, buckets, lines = grams[inside], buckets[inside], lines[inside]
     ones = np.full(_BUCKETS + 1, _NONE, np.uint32)
     ones[buckets] = grams

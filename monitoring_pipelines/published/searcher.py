@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from monitoring_pipelines.published.gram_index import GramIndex, can_tell
+from monitoring_pipelines.published.gram_index import GramIndex
 
 if TYPE_CHECKING:
     from stringzilla import Str
@@ -103,7 +103,7 @@ class Known(NamedTuple):
 
     def rows(self, needle: bytes) -> list[int] | None:
         """Rows that hold ``needle`` when the index knows them."""
-        return self.grams.find(needle) if self.grams is not None and can_tell(needle) else None
+        return None if self.grams is None else self.grams.find(needle)
 
 
 class Wanted(NamedTuple):
