@@ -30,6 +30,7 @@ from monitoring_pipelines.published.key_texts import Text, usable
 from monitoring_pipelines.published.list_rows import ListRows
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look, Turns
+from monitoring_pipelines.published.row_facts import Facts, FactsOfRows
 from monitoring_pipelines.published.searches import Found, Searches
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import SLOTS, TASK
@@ -53,7 +54,9 @@ _READ = (*LISTED, "bucket_at")
 _MOST_REMEMBERED = 300
 _FILES_AT_ONCE = 8
 #: Places of a text in a file that are asked for when all of them count, and when every row has to pass other filters too.
-_FEW_PLACES, _MANY_PLACES = 8, 128
+_FEW_PLACES, _MANY_PLACES = 8, 256
+#: Ends of windows in files that are remembered.
+_MOST_ENDS = 1000
 #: Rows of a page that are read by their numbers; longer lists are read by their condition.
 _MOST_BY_NUMBER = 1000
 
@@ -105,23 +108,18 @@ class TaskFilter:
         """Whether every task of these sources passes, as far as text and time do not matter, whatever it is."""
         return not self._chooses_by_facts and sources.issubset(self.sources)
 
-    def matches(self, group: Group) -> bool:
-        """Whether a group of tasks passes, as far as endpoint, text and time do not matter."""
-        return self._allows(group.source_id, group.status, group.raw_status, group.with_output)
-
-    def passes(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of a list passes, as far as text and time do not matter."""
-        with_output = None if row["outputs"] is None else row["outputs"] > 0
-        allowed = self._allows(row["source_id"], row["status"], row["raw_status"], with_output)
-        return allowed and (self.endpoint is None or row["endpoint"] == self.endpoint)
-
-    def _allows(self, source_id: str, status: str, raw_status: str | None, with_output: bool | None) -> bool:
+    def matches(self, tasks: Group | Facts) -> bool:
+        """Whether tasks with these facts pass, as far as endpoint, text and time do not matter."""
         words = bool(self.statuses or self.raw_statuses)
         return (
-            source_id in self.sources
-            and (not words or status in self.statuses or raw_status in self.raw_statuses)
-            and (self.has_output is None or with_output == self.has_output)
+            tasks.source_id in self.sources
+            and (not words or tasks.status in self.statuses or tasks.raw_status in self.raw_statuses)
+            and (self.has_output is None or tasks.with_output == self.has_output)
         )
+
+    def passes(self, facts: Facts) -> bool:
+        """Whether a row passes, as far as text and time do not matter."""
+        return self.matches(facts) and (self.endpoint is None or facts.endpoint == self.endpoint)
 
     def reach(self, key: str) -> bool | None:
         """Whether the rows of a partition lie in ``start`` … ``end``: all (True), none (False), some (None)."""
@@ -193,6 +191,10 @@ class _FileFacts:
         """Whether every task that lists show passes, as far as text and time do not matter."""
         return self.count(wanted) == self.n
 
+    def has_all(self, wanted: TaskFilter, key: str) -> bool:
+        """Whether every task that lists show passes but for its text; ``key`` is the partition of the file."""
+        return bool(wanted.reach(key)) and self.all_match(wanted)
+
     def merge_endpoints(self) -> None:
         """Make ``groups`` of ``by_endpoint``: questions about all endpoints are many, and so are endpoints."""
         counts: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -221,18 +223,21 @@ class TaskIndex:
     Attributes:
         bits: Which files may hold a task, for ``one_task``.
         texts: Keys of files as text, for searches.
+        row_facts: What filters tell rows of files apart by, for those that have a text.
         list_rows: Rows of files as lists show them, for those that lie apart.
         searches: Finds rows in ``texts``.
     """
 
     bits: KeyBits = field(default_factory=KeyBits)
     texts: Kept[Text] = field(default_factory=lambda: Kept(key_texts.text_of))
+    row_facts: FactsOfRows = field(default_factory=FactsOfRows)
     list_rows: Kept[ListRows] = field(default_factory=lambda: Kept(list_rows.list_rows))
     searches: Searches = field(default_factory=Searches)
     #: Held while rows are read from temporary files: at once they would only wait for the interpreter.
     _turn: Turns = field(default_factory=lambda: Turns(1))
     _facts: dict[str, _FileFacts] = field(default_factory=dict)
     _counts: OrderedDict[TaskFilter, _Counts] = field(default_factory=OrderedDict)
+    _ends: OrderedDict[tuple[str, datetime], int] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reading: threading.Lock = field(default_factory=threading.Lock)
 
@@ -286,7 +291,7 @@ class TaskIndex:
         entry, facts, files = self._counts.get(wanted), self.facts(look), look.files(TASK)
         places = entry.places if entry else {}
         texts = self._texts(look, wanted, counts) if limit <= _MOST_BY_NUMBER else {}
-        texts = {key: text for key, text in texts.items() if files[key] in places or facts[key].all_match(wanted)}
+        texts = {key: text for key, text in texts.items() if files[key] in places or facts[key].has_all(wanted, key)}
         whole = self._whole(look, counts) if limit <= _MOST_BY_NUMBER else set()
         found: list[dict[str, Any]] = []
         for is_numbered, part in groupby(counts, lambda key: key in texts or key in whole):
@@ -324,25 +329,57 @@ class TaskIndex:
         facts, files, found = self.facts(look), look.files(TASK), {}
         for key in keys:
             text = self.texts.known(files[key])
-            is_enough = facts[key].all_match(wanted) or self.list_rows.known(files[key]) is not None
-            if text is not None and wanted.reach(key) and is_enough:
+            is_enough = facts[key].all_match(wanted) or self.row_facts.kept.known(files[key]) is not None
+            if text is not None and wanted.reach(key) is not False and is_enough:
                 found[key] = text
         return found
 
     def _found(self, look: Look, wanted: TaskFilter, texts: Mapping[str, Text]) -> dict[str, Found]:
         """What partitions have of a filter; those are left out that have too many rows with its text to look at each."""
         facts = self.facts(look)
-        most = _FEW_PLACES if all(facts[key].all_match(wanted) for key in texts) else _MANY_PLACES
+        all_of = {key for key in texts if facts[key].has_all(wanted, key)}
+        most = _FEW_PLACES if len(all_of) == len(texts) else _MANY_PLACES
         results = self.searches.find(usable(wanted.text), texts.values(), most)
+        passing = {number for number, one in enumerate(self.row_facts.known) if wanted.passes(one)}
         found: dict[str, Found] = {}
         for key, result in zip(texts, results.values(), strict=True):
-            if result.n == 0 or facts[key].all_match(wanted):
+            if result.n == 0 or key in all_of:
                 found[key] = result
             elif result.places is not None:
-                rows = self._numbered(look, {key: [texts[key].row(place) for place in result.places]})
-                places = array("Q", compress(result.places, map(wanted.passes, rows)))
+                rows = [texts[key].row(place) for place in result.places]
+                inside = self._rows_inside(look, wanted, key)
+                chosen = [row in inside for row in rows]
+                if not facts[key].all_match(wanted):
+                    held = self.row_facts.kept.known(look.files(TASK)[key])
+                    numbers = held.numbers(rows) if held is not None else ()
+                    chosen = [is_in and number in passing for is_in, number in zip(chosen, numbers, strict=True)]
+                places = array("Q", compress(result.places, chosen))
                 found[key] = Found(len(places), places)
         return found
+
+    def _rows_inside(self, look: Look, wanted: TaskFilter, key: str) -> range:
+        """Numbers of the rows of a partition that lie between ``start`` and ``end``: files are sorted by time, newest first."""
+        rows = look.manifest.tables[TASK].partitions[key].rows
+        if wanted.reach(key):
+            return range(rows)
+        first, last = (None if at is None else self._first_before(look, key, at) for at in (wanted.end, wanted.start))
+        return range(first or 0, rows if last is None else last)
+
+    def _first_before(self, look: Look, key: str, at: datetime) -> int:
+        """The number of the first row of a partition that is older than an instant."""
+        entry = look.manifest.tables[TASK].partitions[key]
+        known = self._ends.get((entry.file, at))
+        if known is None:
+            found = look.tuples(
+                f"SELECT file_row_number FROM {look.partition(TASK, [key], 'file_row_number', ('bucket_at',))} "
+                "WHERE bucket_at < ? LIMIT 1", [at],
+            )  # fmt: skip
+            known = found[0][0] if found else entry.rows
+            with self._lock:
+                self._ends[entry.file, at] = known
+                while len(self._ends) > _MOST_ENDS:
+                    self._ends.popitem(last=False)
+        return known
 
     def _numbers(
         self, look: Look, wanted: TaskFilter, keys: Sequence[str], counts: Mapping[str, int], texts: Mapping[str, Text],
@@ -395,6 +432,7 @@ class TaskIndex:
             places = {file: held for file, held in entry.places.items() if file in alive}
             if unread and wanted.text is not None:
                 self.texts.catch_up(look)
+                self.row_facts.kept.catch_up(look)
             texts = self._texts(look, wanted, unread)
             found = self._found(look, wanted, texts) if texts else {}
             known |= {files[key]: result.n for key, result in found.items()}

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring_pipelines.clock import FixedClock
-from monitoring_pipelines.published import gram_index, kept, key_texts, list_rows, one_task, searcher, tasks
+from monitoring_pipelines.published import gram_index, kept, key_texts, list_rows, one_task, row_facts, searcher, tasks
 from monitoring_pipelines.published import searches as module_of_searches
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.reader import Look, Published
@@ -56,6 +56,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"_BLOCK": 4, "_ROWS_AT_ONCE": 8}.items():
             patch.setattr(key_texts, name, value)
+        patch.setattr(row_facts, "_ROWS_AT_ONCE", 8)
         patch.setattr(list_rows, "_BLOCK", 2)
         patch.setattr(list_rows, "ROW_GROUP", 8)
         world = World(make_settings(tmp_path_factory.mktemp("lake"), patch, {}), FixedClock(NOW))
@@ -93,14 +94,14 @@ def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
     known = {name: tasks.TaskIndex(searches=searches) for name in names}
     read(look, known["texts"].texts)
     for name in ("all", "indexed"):
-        read(look, known[name].texts, known[name].list_rows)
+        read(look, known[name].texts, known[name].row_facts.kept, known[name].list_rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_texts, "_INDEXED", 1)
         assert len(list(key_texts.index(known["indexed"].texts, look))) > 20
     known["some"].texts = Kept(key_texts.text_of, COUNT // 2)
     known["some rows"].list_rows = Kept(list_rows.list_rows, COUNT // 3)
     for name in ("some", "some rows"):
-        read(look, known[name].texts, known[name].list_rows)
+        read(look, known[name].texts, known[name].row_facts.kept, known[name].list_rows)
     return known
 
 
@@ -243,7 +244,7 @@ def test_a_row_whose_outputs_are_unknown_has_none_and_lacks_none(
     looked: tuple[Look, dict[str, tasks.TaskIndex]],
 ) -> None:
     look, _ = looked
-    row = {"source_id": "shop", "status": "failed", "raw_status": None, "endpoint": "e1", "outputs": None}
+    row = row_facts.Facts("shop", "e1", "failed", None, None)
     for has_output in (True, False, None):
         wanted = tasks.TaskFilter(("shop",), statuses=("failed",), has_output=has_output)
         where, values = wanted.where()
@@ -271,9 +272,17 @@ def test_a_text_that_few_rows_have_is_found_with_other_filters_without_reading_t
     )  # fmt: skip
     monkeypatch.setattr(tasks, "_count", None)
     monkeypatch.setattr(tasks, "_rows", None)
-    found, total = known["all"].list_page(look, wanted, 0, 50)
-    assert row["task_key"] in [one["task_key"] for one in found]
-    assert total == len(found)
+    at, microsecond = row["bucket_at"], timedelta(microseconds=1)
+    for start, end, is_in in (
+        (*span, True),
+        (at, at + microsecond, True),
+        (at + microsecond, span[1], False),
+        (span[0], at, False),
+    ):
+        cut = replace(wanted, start=start, end=end)
+        found, total = known["all"].list_page(look, cut, 0, 50)
+        assert (row["task_key"] in [one["task_key"] for one in found]) == is_in
+        assert total == len(found)
     assert known["all"].list_page(look, replace(wanted, endpoint="e9"), 0, 50) == ([], 0)
 
 
@@ -603,6 +612,7 @@ def test_the_server_reads_ahead_what_searches_need(serve: Serve, monkeypatch: py
             text = summaries.index_of(services).texts.known(file)
             assert text is not None
             assert text.known.grams is not None
+            assert summaries.index_of(services).row_facts.kept.known(file) is not None
             assert summaries.index_of(services).list_rows.known(file) is not None
     services.close()
 
@@ -629,3 +639,23 @@ def test_rows_kept_for_lists_are_those_of_the_files(lake: Path) -> None:
             )
             assert made.read(range(made.rows)) == listed
             assert all(isinstance(row["created_at"], datetime) for row in listed)
+
+
+def test_facts_of_rows_are_those_of_the_files(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Published(lake).look() as look:
+        facts = row_facts.FactsOfRows()
+        read(look, facts.kept)
+        for key, file in look.files(tasks.TASK).items():
+            rows = look.tuples(
+                "SELECT source_id, endpoint, status, raw_status, outputs > 0 "
+                f"FROM {look.partition(tasks.TASK, [key], 'file_row_number')} ORDER BY file_row_number"
+            )
+            made = facts.kept.known(file)
+            assert made is not None
+            assert [facts.known[number] for number in made.numbers(range(len(rows)))] == rows
+            assert made.numbers([]) == []
+        monkeypatch.setattr(row_facts, "_MOST", 1)
+        few = row_facts.FactsOfRows()
+        read(look, few.kept)
+        made_of = [few.kept.known(file) is not None for file in look.files(tasks.TASK).values()]
+        assert not all(made_of), "more combinations than numbers"

@@ -1,0 +1,91 @@
+"""What lists filter rows of published tasks by, in temporary files from which any row's can be read.
+
+What belongs here: making such a file, telling rows apart by it. What does not: which filter (``tasks``), what a list shows
+(``list_rows``).
+
+Facts of a row are its source, endpoint, status, the source's own word for that, and whether it has an output. Each combination that
+occurs has a number, two bytes a row.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from monitoring_pipelines.published.kept import Blocks, Kept
+from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.warehouse.serving import TASK
+
+#: Rows that are read by one statement.
+_ROWS_AT_ONCE = 1 << 16
+_MOST = 1 << 16
+
+
+class Facts(NamedTuple):
+    """What a filter decides by."""
+
+    source_id: str
+    endpoint: str
+    status: str
+    raw_status: str | None
+    #: None when it is unknown.
+    with_output: bool | None
+
+
+class RowFacts(Blocks):
+    """Facts of the rows of one published file."""
+
+    def numbers(self, rows: Sequence[int]) -> list[int]:
+        """Numbers of the combinations of these rows, which ascend."""
+        if not rows:
+            return []
+        first = rows[0]
+        known = array("H", os.pread(self.file.fileno(), 2 * (rows[-1] - first + 1), 2 * first))
+        return [known[row - first] for row in rows]
+
+
+class FactsOfRows:
+    """Facts of all rows of one process; may be asked by any thread.
+
+    Attributes:
+        kept: What is made of each published file.
+    """
+
+    def __init__(self) -> None:
+        self.kept: Kept[RowFacts] = Kept(self._make)
+        #: Combinations that occur or did, by number.
+        self.known: list[Facts] = []
+        self._numbers: dict[Facts, int] = {}
+        self._lock = threading.Lock()
+
+    def _make(self, look: Look, key: str) -> RowFacts | None:
+        """Facts of a partition; None when there are more combinations than numbers."""
+        rows = look.manifest.tables[TASK].partitions[key].rows
+        made = RowFacts(rows)
+        columns = ("source_id", "endpoint", "status", "raw_status", "outputs")
+        numbered = look.partition(TASK, [key], "file_row_number", columns)
+        for first in range(0, rows, _ROWS_AT_ONCE):
+            part = array("H", bytes(2 * min(_ROWS_AT_ONCE, rows - first)))
+            for *facts, some in look.tuples(
+                f"SELECT source_id, endpoint, status, raw_status, outputs > 0, list(file_row_number) FROM {numbered} "
+                f"WHERE file_row_number >= {first} AND file_row_number < {first + _ROWS_AT_ONCE} GROUP BY ALL"
+            ):
+                number = self._number(facts)
+                if number is None:
+                    return None
+                for row in some:
+                    part[row - first] = number
+            made.add([part.tobytes()])
+        return made
+
+    def _number(self, facts: Iterable[object]) -> int | None:
+        one = Facts._make(sys.intern(fact) if isinstance(fact, str) else fact for fact in facts)
+        with self._lock:
+            if one not in self._numbers and len(self.known) < _MOST:
+                self._numbers[one] = len(self.known)
+                self.known.append(one)
+            return self._numbers.get(one)
