@@ -9,11 +9,11 @@ occurs has a number, two bytes a row.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from array import array
 from collections.abc import Iterable, Sequence
+from mmap import ACCESS_READ, mmap
 from typing import NamedTuple
 
 from monitoring_pipelines.published.kept import Blocks, Kept
@@ -40,12 +40,16 @@ class RowFacts(Blocks):
     """Facts of the rows of one published file."""
 
     def numbers(self, rows: Sequence[int]) -> list[int]:
-        """Numbers of the combinations of these rows, which ascend."""
+        """Numbers of the combinations of these rows."""
         if not rows:
             return []
-        first = rows[0]
-        known = array("H", os.pread(self.file.fileno(), 2 * (rows[-1] - first + 1), 2 * first))
-        return [known[row - first] for row in rows]
+        # Mapped for a moment: reading what lies between rows costs ten times as much, a call for each row its turn at the interpreter.
+        with (
+            mmap(self.file.fileno(), self.size, access=ACCESS_READ) as mapped,
+            memoryview(mapped) as plain,
+            plain.cast("H") as known,
+        ):
+            return [known[row] for row in rows]
 
 
 class FactsOfRows:

@@ -30,7 +30,7 @@ from monitoring_pipelines.published.key_texts import Text, usable
 from monitoring_pipelines.published.list_rows import ListRows
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look, Turns
-from monitoring_pipelines.published.row_facts import Facts, FactsOfRows
+from monitoring_pipelines.published.row_facts import Facts, FactsOfRows, RowFacts
 from monitoring_pipelines.published.searches import Found, Searches
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import SLOTS, TASK
@@ -206,6 +206,13 @@ class _FileFacts:
         self.sources = {group.source_id for group in self.groups}
 
 
+class _Searched(NamedTuple):
+    """A text, and the facts of its rows when they decide too: held together, since a newer version may give up either."""
+
+    text: Text
+    facts: RowFacts | None
+
+
 @dataclass
 class _Counts:
     """Matching tasks of one filter by file, and the lock of whoever counts."""
@@ -290,8 +297,10 @@ class TaskIndex:
         """``limit`` rows after the first ``skip`` of partitions that have so many matching ones."""
         entry, facts, files = self._counts.get(wanted), self.facts(look), look.files(TASK)
         places = entry.places if entry else {}
-        texts = self._texts(look, wanted, counts) if limit <= _MOST_BY_NUMBER else {}
-        texts = {key: text for key, text in texts.items() if files[key] in places or facts[key].has_all(wanted, key)}
+        searched = self._texts(look, wanted, counts) if limit <= _MOST_BY_NUMBER else {}
+        texts = {
+            key: one.text for key, one in searched.items() if files[key] in places or facts[key].has_all(wanted, key)
+        }
         whole = self._whole(look, counts) if limit <= _MOST_BY_NUMBER else set()
         found: list[dict[str, Any]] = []
         for is_numbered, part in groupby(counts, lambda key: key in texts or key in whole):
@@ -322,39 +331,39 @@ class TaskIndex:
             found |= {key: held.read(numbers[key]) for key, held in kept.items()}
         return [row for key in numbers for row in found[key]]
 
-    def _texts(self, look: Look, wanted: TaskFilter, keys: Iterable[str]) -> dict[str, Text]:
-        """The texts of those partitions in which the text of a filter decides, alone or with the rows that have it."""
+    def _texts(self, look: Look, wanted: TaskFilter, keys: Iterable[str]) -> dict[str, _Searched]:
+        """The texts of those partitions in which the text of a filter decides, alone or with the facts of the rows that have it."""
         if not usable(wanted.text):
             return {}
         facts, files, found = self.facts(look), look.files(TASK), {}
         for key in keys:
-            text = self.texts.known(files[key])
-            is_enough = facts[key].all_match(wanted) or self.row_facts.kept.known(files[key]) is not None
-            if text is not None and wanted.reach(key) is not False and is_enough:
-                found[key] = text
+            text, own = self.texts.known(files[key]), self.row_facts.kept.known(files[key])
+            if text is not None and wanted.reach(key) is not False and (own or facts[key].all_match(wanted)):
+                found[key] = _Searched(text, None if facts[key].all_match(wanted) else own)
         return found
 
-    def _found(self, look: Look, wanted: TaskFilter, texts: Mapping[str, Text]) -> dict[str, Found]:
+    def _found(self, look: Look, wanted: TaskFilter, texts: Mapping[str, _Searched]) -> dict[str, Found]:
         """What partitions have of a filter; those are left out that have too many rows with its text to look at each."""
         facts = self.facts(look)
         all_of = {key for key in texts if facts[key].has_all(wanted, key)}
         most = _FEW_PLACES if len(all_of) == len(texts) else _MANY_PLACES
-        results = self.searches.find(usable(wanted.text), texts.values(), most)
+        results = self.searches.find(usable(wanted.text), (one.text for one in texts.values()), most)
+        found = dict(zip(texts, results.values(), strict=True))
+        some = {key: result.places for key, result in found.items() if result.n and key not in all_of}
+        found = {key: result for key, result in found.items() if key not in some}
+        inside = {key: self._rows_inside(look, wanted, key) for key in some}
         passing = {number for number, one in enumerate(self.row_facts.known) if wanted.passes(one)}
-        found: dict[str, Found] = {}
-        for key, result in zip(texts, results.values(), strict=True):
-            if result.n == 0 or key in all_of:
-                found[key] = result
-            elif result.places is not None:
-                rows = [texts[key].row(place) for place in result.places]
-                inside = self._rows_inside(look, wanted, key)
-                chosen = [row in inside for row in rows]
-                if not facts[key].all_match(wanted):
-                    held = self.row_facts.kept.known(look.files(TASK)[key])
-                    numbers = held.numbers(rows) if held is not None else ()
+        with self._turn:
+            for key, places in some.items():
+                if places is None:
+                    continue
+                rows = [texts[key].text.row(place) for place in places]
+                chosen = [row in inside[key] for row in rows]
+                own = texts[key].facts
+                if own is not None:
+                    numbers = own.numbers(rows)
                     chosen = [is_in and number in passing for is_in, number in zip(chosen, numbers, strict=True)]
-                places = array("Q", compress(result.places, chosen))
-                found[key] = Found(len(places), places)
+                found[key] = Found(sum(chosen), array("Q", compress(places, chosen)))
         return found
 
     def _rows_inside(self, look: Look, wanted: TaskFilter, key: str) -> range:

@@ -286,6 +286,25 @@ def test_a_text_that_few_rows_have_is_found_with_other_filters_without_reading_t
     assert known["all"].list_page(look, replace(wanted, endpoint="e9"), 0, 50) == ([], 0)
 
 
+def test_a_search_keeps_what_it_began_with_when_a_newer_version_gives_it_up(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, _ = looked
+    index = tasks.TaskIndex(searches=Searches(SMALL))
+    read(look, index.texts, index.row_facts.kept, index.list_rows)
+    find = index.searches.find
+
+    def given_up(*given: Any) -> Any:
+        index.texts._known = index.row_facts.kept._known = index.list_rows._known = {}
+        return find(*given)
+
+    monkeypatch.setattr(index.searches, "find", given_up)
+    wanted = tasks.TaskFilter(
+        ("shop", "yard"), statuses=("succeeded", "failed"), text="a", end=NOW - timedelta(hours=3)
+    )
+    assert index.list_page(look, wanted, 0, 50) == tasks.TaskIndex().list_page(look, wanted, 0, 50)
+
+
 @pytest.fixture(scope="module", params=["a process", "without"])
 def searches(request: pytest.FixtureRequest) -> Iterator[Searches]:
     found = Searches(SMALL)
