@@ -13,6 +13,7 @@ it costs is taken from the same cores as the server. The peer is the plain quest
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import subprocess
@@ -204,13 +205,20 @@ def settle(process: psutil.Process) -> None:
 
 def cpu_s(process: psutil.Process) -> float:
     """CPU seconds of a server and its processes, those that have ended too."""
-    return sum(sum(one.cpu_times()[:4]) for one in (process, *process.children()))
+    spent = sum(process.cpu_times()[:4])
+    for one in process.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # an index is made; what it took counts once it has ended
+            spent += sum(one.cpu_times()[:4])
+    return spent
 
 
 def memory_mb(process: psutil.Process) -> tuple[float, float]:
     """Memory of the server, and of both; pages that they share count twice."""
-    server, *others = (one.memory_info().rss / 1e6 for one in (process, *process.children()))
-    return server, server + sum(others)
+    server = together = process.memory_info().rss / 1e6
+    for one in process.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            together += one.memory_info().rss / 1e6
+    return server, together
 
 
 def watch(process: psutil.Process, seen_mb: list[tuple[float, float]]) -> None:

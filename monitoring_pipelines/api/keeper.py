@@ -63,7 +63,7 @@ def go_on(services: Services, stop: threading.Event, version: int) -> None:
     began = time.perf_counter()
     with services.published.look() as look:
         for _ in chain(
-            index.texts.make(look), key_texts.index(index.texts, look), index.row_facts.kept.make(look), ahead(services),
+            index.texts.make(look), key_texts.index(index.texts, look), index.row_facts.make(look), ahead(services),
             index.list_rows.make(look),
         ):  # fmt: skip
             if stop.wait(time.perf_counter() - began) or services.published.lake().version != version:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Seconds that open requests get when the server is told to end.
 _GRACE_S = 5
+#: Files a server may have open at once if the system allows it; of each published file of tasks it keeps four.
+_FILES = 4096
 
 
 def serve(*, host: str | None = None, port: OptionalWhole = None, dagster_url: str | None = None, ctx: Ctx) -> int:
@@ -36,6 +38,7 @@ def serve(*, host: str | None = None, port: OptionalWhole = None, dagster_url: s
     from monitoring_pipelines.quality.files import prepare_at_start
 
     give_memory_back()
+    allow_files()
     settings = ctx.settings
     chosen_host, chosen_port = host or settings.api.host, port if port is not None else settings.api.port
     refuse_open_door(settings, chosen_host)
@@ -45,6 +48,16 @@ def serve(*, host: str | None = None, port: OptionalWhole = None, dagster_url: s
     server = make_server(settings, ctx.clock, chosen_host, chosen_port, dagster_url, ctx.log_level)
     server.run()
     return 0
+
+
+def allow_files() -> None:
+    """Let this process and those it starts open ``_FILES`` files, or as many as the system allows without asking."""
+    import resource
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def refuse_open_door(settings: Settings, host: str) -> None:

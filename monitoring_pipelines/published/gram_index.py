@@ -4,8 +4,8 @@ What belongs here: making the index of a text (a process of its own, numpy is as
 lines in it. What does not: texts (``key_texts``), finding lines without an index and asking (``searcher``, ``searches``).
 
 An inverted index of q-grams, q being four bytes, over segments of ``SEGMENT`` lines. Those with signs between words (``-``) are left
-out. A q-gram belongs to one of 65,536 buckets; those of digits and hexadecimal letters have one each. A segment is, in the byte
-order of the machine:
+out. A q-gram belongs to one of 65,536 buckets; no two of digits and hexadecimal letters share one. A segment is, in the byte order
+of the machine:
 
 * the directory: of each bucket where its lines begin, and its q-gram (or ``_MANY`` …), four bytes each; and where the last one ends;
 * the starts: where every 32nd line begins, from the beginning of the segment's text, four bytes each; and where the last one ends;
@@ -17,6 +17,7 @@ The last of an index are the segments' places (index, text, lines, eight bytes e
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import sys
 from array import array
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SEGMENT = 1 << 16
 _BUCKETS = 1 << 16
+#: Bytes of a segment's text, unless a line alone is longer: what it takes to make one is thirty times as much.
+_MOST_BYTES = 1 << 21
 _Q = 4
 _END = b"\n"
 #: Whether a byte is of a letter or a digit.
@@ -141,10 +144,10 @@ def make(text: int, size: int, index: BinaryIO, lines: int = SEGMENT) -> None:
         text: Its descriptor.
         size: Its bytes. Every line follows a line end.
         index: Where to write to; whole when this returns.
-        lines: Lines of a segment, ``SEGMENT`` at most.
+        lines: Most lines of a segment, ``SEGMENT`` at most.
 
     Raises:
-        OSError: The text cannot be read, the index cannot be written.
+        OSError: The text cannot be read or is shorter, the index cannot be written.
     """
     places = []
     for start, letters, begins in _segments(text, size, lines):
@@ -159,16 +162,20 @@ def _segments(text: int, size: int, lines: int) -> Iterator[tuple[int, Any, Any]
     """Where each segment begins, its bytes, and where its lines begin in them."""
     import numpy as np
 
-    start, length = 0, lines * 64
+    start, length = 0, _MOST_BYTES
     while start < size:
         letters = np.frombuffer(os.pread(text, min(length, size - start), start), np.uint8)
+        if len(letters) < min(length, size - start):
+            raise OSError(f"the text has {start + len(letters)} of {size} bytes")
         begins = np.flatnonzero(letters == _END[0])
-        if len(begins) <= lines and start + len(letters) < size:  # the last of its lines may go on
+        is_last = start + len(letters) == size
+        if len(begins) == 1 and not is_last:  # a line that may go on
             length *= 2
             continue
-        end = int(begins[lines]) if len(begins) > lines else len(letters)
-        yield start, letters[:end], begins[:lines]
-        start += end
+        n = min(lines, len(begins) if is_last else len(begins) - 1)
+        end = int(begins[n]) if n < len(begins) else len(letters)
+        yield start, letters[:end], begins[:n]
+        start, length = start + end, _MOST_BYTES
 
 
 def _segment(letters: np.ndarray, begins: np.ndarray) -> Iterator[np.ndarray]:
@@ -207,6 +214,7 @@ def _segment(letters: np.ndarray, begins: np.ndarray) -> Iterator[np.ndarray]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # goes to all processes of a terminal; the server says when it ends
     os.nice(5)  # as runs do: answers come first
     with open(int(sys.argv[3]), "wb") as made:
         make(int(sys.argv[1]), int(sys.argv[2]), made)

@@ -1,7 +1,7 @@
 """What is made of every published file of tasks once and kept in temporary files as long as a manifest names that file.
 
 What belongs here: which files have one, making them newest first, doing without. What does not: what is in them (``key_texts``,
-``list_rows``).
+``list_rows``, ``row_facts``).
 
 The temporary files have no name in the file system: they are gone when they are superseded and when the process ends,
 however it ends.
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Tasks of which something is remembered or kept, newest first; older files are opened by whoever asks.
 MOST_TASKS = 16_000_000
-#: Files of tasks that have one; each is an open file.
+#: Files of tasks that have one. Each may be four open files of the server (its text, the text's index, facts and rows of lists) and
+#: two of the process that searches.
 MOST_FILES = 200
 #: Files of which a question may wait until it is made.
 _FEW = 3
@@ -87,7 +88,7 @@ class Kept(Generic[Made]):
         self._known: dict[str, Made | None] = {}
         self._lock = threading.Lock()
         self._is_through = False
-        self._has_warned = False
+        self.has_warned = False
 
     def make(self, look: Look) -> Iterator[None]:
         """Make what is lacking, newest first, a file at every step, and give up what no file needs any more; not in two threads.
@@ -119,9 +120,9 @@ class Kept(Generic[Made]):
                     try:
                         self._known = self._known | {file: self._make(look, key)}
                     except OSError as error:
-                        if not self._has_warned:
+                        if not self.has_warned:
                             log.warning("searches are slow, temporary files cannot be written: %s", error)
-                        self._has_warned, self._is_through = True, False
+                        self.has_warned, self._is_through = True, False
                         return
             yield
 

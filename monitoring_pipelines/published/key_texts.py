@@ -1,7 +1,7 @@
 """Keys and remote ids of published tasks as plain text in temporary files, for searches that look at all of them.
 
-What belongs here: making the text of a file of tasks, which row a place of it belongs to. What does not: finding places
-(``searches``), what a list shows, filters besides the text (``tasks``).
+What belongs here: making the text of a file of tasks and having its index made, which row a place of it belongs to. What does not:
+finding places (``searches``), what a list shows, filters besides the text (``tasks``).
 
 Every row of a published file is one line in the same order, a line end before it: key and remote id in small letters, nothing when
 lists do not show the row.
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Rows of a text from which on it has an index: smaller ones are looked through as fast.
 _INDEXED = 1 << 15
+#: Seconds within which an index is made, or else not; a large one takes two.
+_PATIENCE_S = 120
 #: Rows between two places that are known without counting lines.
 _BLOCK = 1024
 #: Rows that are read by one statement: the text of a whole file would be several times its size in memory.
@@ -42,11 +44,9 @@ class Text(Blocks):
 
     Attributes:
         index_file: Its index, when it is made.
-        has_failed: Whether that was tried in vain.
     """
 
     index_file: FileIO | None = None
-    has_failed = False
     _index: gram_index.GramIndex | None = None
 
     def __del__(self) -> None:
@@ -60,23 +60,33 @@ class Text(Blocks):
         return Known(self.file.fileno(), self.size, self._index)
 
     def make_index(self) -> None:
-        """Make the index, in a process that gives way to all others.
+        """Make the index, in a process that gives way to answers.
 
         Raises:
-            OSError: It cannot be started, the temporary file cannot be written.
-            subprocess.CalledProcessError: It could not make it.
+            OSError: It cannot be started or could not make it; the reason.
         """
         file: FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the text is
         files = self.file.fileno(), file.fileno()
-        subprocess.run(  # noqa: S603 - a fixed command of this product
-            [sys.executable, "-m", gram_index.__name__, str(files[0]), str(self.size), str(files[1])],
-            pass_fds=files, stdin=subprocess.DEVNULL, check=True,
-        )  # fmt: skip
+        command = [sys.executable, "-m", gram_index.__name__, str(files[0]), str(self.size), str(files[1])]
+        try:
+            subprocess.run(  # noqa: S603 - a fixed command of this product
+                command,
+                pass_fds=files,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=True,
+                timeout=_PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OSError(f"not made within {_PATIENCE_S} s") from error
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.decode(errors="replace").strip().splitlines()
+            raise OSError(lines[-1] if lines else f"ended with {error.returncode}") from error
         self._index = gram_index.GramIndex(file.fileno(), self.file.fileno())
         self.index_file = file
 
     def row(self, place: int) -> int:
-        """The number of the row whose line holds ``place``."""
+        """The number of the row whose line holds a place, or that a place of an index names."""
         if place & ROW:
             return place ^ ROW
         block = bisect(self.starts, place) - 1
@@ -107,14 +117,19 @@ def text_of(look: Look, key: str) -> Text | None:
 
 
 def index(texts: Kept[Text], look: Look) -> Iterator[None]:
-    """Make the indexes that large texts lack, newest first, one at every step; one that cannot be made is not tried again."""
+    """Make the indexes that large texts lack, newest first, one at every step.
+
+    When one cannot be made that is logged once, the others are left too, and the next call tries again.
+    """
     for file in newest_files(look, texts.most_tasks):
         text = texts.known(file)
-        if text is None or text.rows < _INDEXED or text.index_file is not None or text.has_failed:
+        if text is None or text.rows < _INDEXED or text.index_file is not None:
             continue
         try:
             text.make_index()
-        except (OSError, subprocess.CalledProcessError) as error:
-            text.has_failed = True
-            log.warning("searches are slower, the index of a text cannot be made: %s", error)
+        except OSError as error:
+            if not texts.has_warned:
+                log.warning("searches are slower, the index of a text cannot be made: %s", error)
+            texts.has_warned = True
+            return
         yield

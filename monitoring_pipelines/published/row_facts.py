@@ -4,19 +4,18 @@ What belongs here: making such a file, telling rows apart by it. What does not: 
 (``list_rows``).
 
 Facts of a row are its source, endpoint, status, the source's own word for that, and whether it has an output. Each combination that
-occurs has a number, two bytes a row.
+occurs in a file has a number, two bytes a row.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from mmap import ACCESS_READ, mmap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from monitoring_pipelines.published.kept import Blocks, Kept
+from monitoring_pipelines.published.kept import Blocks
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.serving import TASK
 
@@ -37,7 +36,15 @@ class Facts(NamedTuple):
 
 
 class RowFacts(Blocks):
-    """Facts of the rows of one published file."""
+    """Facts of the rows of one published file.
+
+    Attributes:
+        known: Combinations that occur in it, by number.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.known: list[Facts] = []
 
     def numbers(self, rows: Sequence[int]) -> list[int]:
         """Numbers of the combinations of these rows."""
@@ -52,44 +59,30 @@ class RowFacts(Blocks):
             return [known[row] for row in rows]
 
 
-class FactsOfRows:
-    """Facts of all rows of one process; may be asked by any thread.
+def row_facts(look: Look, key: str) -> RowFacts | None:
+    """Facts of the rows of a partition; None when there are more combinations than numbers."""
+    rows = look.manifest.tables[TASK].partitions[key].rows
+    made = RowFacts(rows)
+    numbers: dict[Facts, int] = {}
+    columns = ("source_id", "endpoint", "status", "raw_status", "outputs")
+    numbered = look.partition(TASK, [key], "file_row_number", columns)
+    for first in range(0, rows, _ROWS_AT_ONCE):
+        part = array("H", bytes(2 * min(_ROWS_AT_ONCE, rows - first)))
+        for *facts, some in look.tuples(
+            f"SELECT source_id, endpoint, status, raw_status, outputs > 0, list(file_row_number) FROM {numbered} "
+            f"WHERE file_row_number >= {first} AND file_row_number < {first + _ROWS_AT_ONCE} GROUP BY ALL"
+        ):
+            number = numbers.setdefault(_shared(*facts), len(numbers))
+            if number >= _MOST:
+                return None
+            for row in some:
+                part[row - first] = number
+        made.add([part.tobytes()])
+    made.known = list(numbers)
+    return made
 
-    Attributes:
-        kept: What is made of each published file.
-    """
 
-    def __init__(self) -> None:
-        self.kept: Kept[RowFacts] = Kept(self._make)
-        #: Combinations that occur or did, by number.
-        self.known: list[Facts] = []
-        self._numbers: dict[Facts, int] = {}
-        self._lock = threading.Lock()
-
-    def _make(self, look: Look, key: str) -> RowFacts | None:
-        """Facts of a partition; None when there are more combinations than numbers."""
-        rows = look.manifest.tables[TASK].partitions[key].rows
-        made = RowFacts(rows)
-        columns = ("source_id", "endpoint", "status", "raw_status", "outputs")
-        numbered = look.partition(TASK, [key], "file_row_number", columns)
-        for first in range(0, rows, _ROWS_AT_ONCE):
-            part = array("H", bytes(2 * min(_ROWS_AT_ONCE, rows - first)))
-            for *facts, some in look.tuples(
-                f"SELECT source_id, endpoint, status, raw_status, outputs > 0, list(file_row_number) FROM {numbered} "
-                f"WHERE file_row_number >= {first} AND file_row_number < {first + _ROWS_AT_ONCE} GROUP BY ALL"
-            ):
-                number = self._number(facts)
-                if number is None:
-                    return None
-                for row in some:
-                    part[row - first] = number
-            made.add([part.tobytes()])
-        return made
-
-    def _number(self, facts: Iterable[object]) -> int | None:
-        one = Facts._make(sys.intern(fact) if isinstance(fact, str) else fact for fact in facts)
-        with self._lock:
-            if one not in self._numbers and len(self.known) < _MOST:
-                self._numbers[one] = len(self.known)
-                self.known.append(one)
-            return self._numbers.get(one)
+@lru_cache(maxsize=_MOST)
+def _shared(*facts: Any) -> Facts:
+    """A combination that all files have as the same object."""
+    return Facts._make(facts)

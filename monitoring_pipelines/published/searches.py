@@ -32,7 +32,7 @@ _WITHOUT_S = 60.0
 
 
 class Found(NamedTuple):
-    """Matching rows of one file: how many, and where their text has them, None when these are many."""
+    """Matching rows of one file: how many, and their places (``searcher``), None when these are many."""
 
     n: int
     places: array[int] | None

@@ -17,20 +17,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
-from itertools import compress, groupby
+from itertools import compress, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monitoring_pipelines.entities import TASK_STATUSES
 from monitoring_pipelines.errors import UsageError
-from monitoring_pipelines.published import key_texts, list_rows
+from monitoring_pipelines.published import key_texts, list_rows, row_facts
 from monitoring_pipelines.published.kept import Kept
 from monitoring_pipelines.published.key_bits import KeyBits
 from monitoring_pipelines.published.key_texts import Text, usable
 from monitoring_pipelines.published.list_rows import ListRows
 from monitoring_pipelines.published.quarters import Quarters
 from monitoring_pipelines.published.reader import Look, Turns
-from monitoring_pipelines.published.row_facts import Facts, FactsOfRows, RowFacts
+from monitoring_pipelines.published.row_facts import Facts, RowFacts
 from monitoring_pipelines.published.searches import Found, Searches
 from monitoring_pipelines.warehouse.lake import partition_span
 from monitoring_pipelines.warehouse.serving import SLOTS, TASK
@@ -52,6 +52,8 @@ _LIST = ", ".join(LISTED)
 _READ = (*LISTED, "bucket_at")
 #: Filters whose counts are remembered; those asked least recently are forgotten.
 _MOST_REMEMBERED = 300
+#: Those of them whose places are remembered too: 256 of each of 200 files are half a megabyte.
+_MOST_WITH_PLACES = 40
 _FILES_AT_ONCE = 8
 #: Places of a text in a file that are asked for when all of them count, and when every row has to pass other filters too.
 _FEW_PLACES, _MANY_PLACES = 8, 256
@@ -230,14 +232,14 @@ class TaskIndex:
     Attributes:
         bits: Which files may hold a task, for ``one_task``.
         texts: Keys of files as text, for searches.
-        row_facts: What filters tell rows of files apart by, for those that have a text.
+        row_facts: What filters tell rows of files apart by.
         list_rows: Rows of files as lists show them, for those that lie apart.
         searches: Finds rows in ``texts``.
     """
 
     bits: KeyBits = field(default_factory=KeyBits)
     texts: Kept[Text] = field(default_factory=lambda: Kept(key_texts.text_of))
-    row_facts: FactsOfRows = field(default_factory=FactsOfRows)
+    row_facts: Kept[RowFacts] = field(default_factory=lambda: Kept(row_facts.row_facts))
     list_rows: Kept[ListRows] = field(default_factory=lambda: Kept(list_rows.list_rows))
     searches: Searches = field(default_factory=Searches)
     #: Held while rows are read from temporary files: at once they would only wait for the interpreter.
@@ -337,7 +339,7 @@ class TaskIndex:
             return {}
         facts, files, found = self.facts(look), look.files(TASK), {}
         for key in keys:
-            text, own = self.texts.known(files[key]), self.row_facts.kept.known(files[key])
+            text, own = self.texts.known(files[key]), self.row_facts.known(files[key])
             if text is not None and wanted.reach(key) is not False and (own or facts[key].all_match(wanted)):
                 found[key] = _Searched(text, None if facts[key].all_match(wanted) else own)
         return found
@@ -350,9 +352,12 @@ class TaskIndex:
         results = self.searches.find(usable(wanted.text), (one.text for one in texts.values()), most)
         found = dict(zip(texts, results.values(), strict=True))
         some = {key: result.places for key, result in found.items() if result.n and key not in all_of}
-        found = {key: result for key, result in found.items() if key not in some}
+        found = {
+            key: result if result.n <= _FEW_PLACES else Found(result.n, None)
+            for key, result in found.items()
+            if key not in some
+        }
         inside = {key: self._rows_inside(look, wanted, key) for key in some}
-        passing = {number for number, one in enumerate(self.row_facts.known) if wanted.passes(one)}
         with self._turn:
             for key, places in some.items():
                 if places is None:
@@ -362,6 +367,7 @@ class TaskIndex:
                 own = texts[key].facts
                 if own is not None:
                     numbers = own.numbers(rows)
+                    passing = {number for number in {*numbers} if wanted.passes(own.known[number])}
                     chosen = [is_in and number in passing for is_in, number in zip(chosen, numbers, strict=True)]
                 found[key] = Found(sum(chosen), array("Q", compress(places, chosen)))
         return found
@@ -425,6 +431,8 @@ class TaskIndex:
             self._counts.move_to_end(wanted)
             while len(self._counts) > _MOST_REMEMBERED:
                 self._counts.popitem(last=False)
+            if len(self._counts) > _MOST_WITH_PLACES:  # one that is asked for again counts as new
+                next(islice(reversed(self._counts.values()), _MOST_WITH_PLACES, None)).places = {}
         with entry.lock:
             alive = set(files.values())
             known = {file: n for file, n in entry.by_file.items() if file in alive}
@@ -441,7 +449,8 @@ class TaskIndex:
             places = {file: held for file, held in entry.places.items() if file in alive}
             if unread and wanted.text is not None:
                 self.texts.catch_up(look)
-                self.row_facts.kept.catch_up(look)
+                if not all(facts[key].all_match(wanted) for key in unread):
+                    self.row_facts.catch_up(look)
             texts = self._texts(look, wanted, unread)
             found = self._found(look, wanted, texts) if texts else {}
             known |= {files[key]: result.n for key, result in found.items()}

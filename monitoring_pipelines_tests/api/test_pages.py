@@ -96,6 +96,33 @@ def test_alerts_are_firing_and_gravest_first_over_all_pages(shop: tuple[Client, 
     assert [re.search(r"t\d", row).group() for row in rows[1:]] == ["t1", "t5"]  # type: ignore[union-attr]
 
 
+def test_the_link_of_the_alerts_page_asks_the_api_for_what_the_page_shows(shop: tuple[Client, World]) -> None:
+    client, _ = shop
+    now = client.clock.now()
+    for number, severity in enumerate(("low", "critical", "critical")):
+        fire(client.settings, now - (10 - number) * MINUTE, f"t{number}", severity)
+    for params, total in (
+        ({}, 3), ({"show": "firing", "severity": "critical"}, 2), ({"show": "resolved"}, 0),
+        ({"show": "all", "type": "t1", "source": "shop"}, 1),
+    ):  # fmt: skip
+        page = client.get("/alerts", lang="en", **params).text
+        link = html.unescape(re.search(r'href="(/api/v1/alerts[^/"]*)"', page).group(1))  # type: ignore[union-attr]
+        assert client.get(link).json()["data"]["total"] == total, (params, link)
+
+
+def test_a_file_of_check_runs_counts_the_findings_of_all_of_them(shop: tuple[Client, World]) -> None:
+    client, _ = shop
+    state, now = StateStore.of(client.settings), client.clock.now()
+    runs = [CheckRun(f"r{n:04}", "quick", "schedule", "issues_detected", now - n * MINUTE) for n in range(1203)]
+    with state.begin() as con:
+        con.execute(
+            insert(tables.check_run), [checks._run_row(run) | {"alerts_by_severity": {"high": 1}} for run in runs]
+        )
+    lines = client.get("/download/checks.csv").text.splitlines()
+    place = lines[0].split(",").index("total_alerts")
+    assert [line.split(",")[place] for line in lines[1:]] == ["1"] * len(runs)
+
+
 def test_hours_of_minute_statistics_hold_all_their_minutes(shop: tuple[Client, World]) -> None:
     """The matrix counts every minute of an hour, not the first one only."""
     client, world = shop

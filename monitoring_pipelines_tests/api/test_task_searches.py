@@ -94,14 +94,14 @@ def indexes(look: Look) -> dict[str, tasks.TaskIndex]:
     known = {name: tasks.TaskIndex(searches=searches) for name in names}
     read(look, known["texts"].texts)
     for name in ("all", "indexed"):
-        read(look, known[name].texts, known[name].row_facts.kept, known[name].list_rows)
+        read(look, known[name].texts, known[name].row_facts, known[name].list_rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_texts, "_INDEXED", 1)
         assert len(list(key_texts.index(known["indexed"].texts, look))) > 20
     known["some"].texts = Kept(key_texts.text_of, COUNT // 2)
     known["some rows"].list_rows = Kept(list_rows.list_rows, COUNT // 3)
     for name in ("some", "some rows"):
-        read(look, known[name].texts, known[name].row_facts.kept, known[name].list_rows)
+        read(look, known[name].texts, known[name].row_facts, known[name].list_rows)
     return known
 
 
@@ -291,11 +291,11 @@ def test_a_search_keeps_what_it_began_with_when_a_newer_version_gives_it_up(
 ) -> None:
     look, _ = looked
     index = tasks.TaskIndex(searches=Searches(SMALL))
-    read(look, index.texts, index.row_facts.kept, index.list_rows)
+    read(look, index.texts, index.row_facts, index.list_rows)
     find = index.searches.find
 
     def given_up(*given: Any) -> Any:
-        index.texts._known = index.row_facts.kept._known = index.list_rows._known = {}
+        index.texts._known = index.row_facts._known = index.list_rows._known = {}
         return find(*given)
 
     monkeypatch.setattr(index.searches, "find", given_up)
@@ -354,7 +354,13 @@ def test_an_index_finds_what_is_in_the_lines_or_says_that_it_cannot(
     """Whatever the size of segments and what is listed in them: a and q share their buckets, and so do b and r."""
     text = text_with(lines)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile() as file:
-        for name, value in {"_OFTEN": often, "_MOST_READ": most, "_FEW": most // 8, "_STEP": 3}.items():
+        for name, value in {
+            "_MOST_BYTES": most * 8,
+            "_OFTEN": often,
+            "_MOST_READ": most,
+            "_FEW": most // 8,
+            "_STEP": 3,
+        }.items():
             patch.setattr(gram_index, name, value)
         gram_index.make(text.file.fileno(), text.size, file, size)
         index = gram_index.GramIndex(file.fileno(), text.file.fileno())
@@ -389,19 +395,32 @@ def test_an_index_tells_rare_texts_and_leaves_frequent_ones_to_a_search(searches
             assert [which.row(place) for place in searches.places(one.encode(), which, 3, 9)] == whole[3:12]
 
 
-def test_an_index_that_cannot_be_made_is_said_once_and_searches_go_on(
+def test_an_index_that_cannot_be_made_is_said_once_and_made_when_that_is_over(
     lake: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(key_texts, "_INDEXED", 1)
     index = tasks.TaskIndex(searches=Searches(SMALL))
     with Published(lake).look() as look:
-        next(index.texts.make(look))
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "executable", "/nowhere/python")
-            assert [len(list(key_texts.index(index.texts, look))) for _ in range(2)] == [1, 0]
+        read(look, index.texts)
+        for executable in ("/nowhere/python", "/bin/false"):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "executable", executable)
+                assert list(key_texts.index(index.texts, look)) == []
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "index of a text cannot be made" in caplog.text
         wanted = tasks.TaskFilter(("shop", "yard"), text="aaaa")
         assert index.list_page(look, wanted, 0, 50) == tasks.TaskIndex().list_page(look, wanted, 0, 50)
+        assert len(list(key_texts.index(index.texts, look))) > 20
+
+
+def test_what_hinders_an_index_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_with(["ab", "b"])
+    text.starts[-1] += 1
+    with pytest.raises(OSError, match="the text has 5 of 6 bytes"):
+        text.make_index()
+    monkeypatch.setattr(key_texts, "_PATIENCE_S", 0.01)
+    with pytest.raises(OSError, match=r"within 0\.01 s"):
+        text.make_index()
 
 
 @pytest.mark.parametrize("letters", ["task-", "a", "k-1", "-", "x"])
@@ -631,7 +650,7 @@ def test_the_server_reads_ahead_what_searches_need(serve: Serve, monkeypatch: py
             text = summaries.index_of(services).texts.known(file)
             assert text is not None
             assert text.known.grams is not None
-            assert summaries.index_of(services).row_facts.kept.known(file) is not None
+            assert summaries.index_of(services).row_facts.known(file) is not None
             assert summaries.index_of(services).list_rows.known(file) is not None
     services.close()
 
@@ -662,19 +681,32 @@ def test_rows_kept_for_lists_are_those_of_the_files(lake: Path) -> None:
 
 def test_facts_of_rows_are_those_of_the_files(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Published(lake).look() as look:
-        facts = row_facts.FactsOfRows()
-        read(look, facts.kept)
+        kept_facts = Kept(row_facts.row_facts)
+        read(look, kept_facts)
         for key, file in look.files(tasks.TASK).items():
             rows = look.tuples(
                 "SELECT source_id, endpoint, status, raw_status, outputs > 0 "
                 f"FROM {look.partition(tasks.TASK, [key], 'file_row_number')} ORDER BY file_row_number"
             )
-            made = facts.kept.known(file)
+            made = kept_facts.known(file)
             assert made is not None
-            assert [facts.known[number] for number in made.numbers(range(len(rows)))] == rows
+            assert [made.known[number] for number in made.numbers(range(len(rows)))] == rows
             assert made.numbers([]) == []
         monkeypatch.setattr(row_facts, "_MOST", 1)
-        few = row_facts.FactsOfRows()
-        read(look, few.kept)
-        made_of = [few.kept.known(file) is not None for file in look.files(tasks.TASK).values()]
-        assert not all(made_of), "more combinations than numbers"
+        few = [row_facts.row_facts(look, key) for key in look.files(tasks.TASK)]
+        assert None in few, "more combinations than numbers"
+
+
+def test_places_of_filters_asked_long_ago_are_forgotten_and_their_pages_stay_right(
+    looked: tuple[Look, dict[str, tasks.TaskIndex]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, _ = looked
+    index = tasks.TaskIndex(searches=Searches(SMALL))
+    read(look, index.texts, index.row_facts, index.list_rows)
+    monkeypatch.setattr(tasks, "_MOST_WITH_PLACES", 2)
+    filters = [tasks.TaskFilter(("shop", "yard"), statuses=("succeeded",), text=text) for text in "a1b2"]
+    for wanted in filters:
+        index.list_page(look, wanted, 0, 5)
+    assert [bool(entry.places) for entry in index._counts.values()] == [False, False, True, True]
+    for wanted in filters:
+        assert index.list_page(look, wanted, 2, 9) == tasks.TaskIndex().list_page(look, wanted, 2, 9)

@@ -240,6 +240,46 @@ def test_the_page_starts_a_job_through_dagster_and_its_administrator_switches_it
         assert (done.status_code, done.json()["data"]["succeeded"]) == (200, 1), done.text
 
 
+def test_links_of_pages_into_dagster_open_what_they_name(running: Running) -> None:
+    """Job, runs by tag, partitions and asset checks: in the browser each link ends where it says and not at a list of everything."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    token = (running.folder / "demo" / "secrets" / "page.token").read_text().strip()
+    session.headers["Authorization"] = f"Bearer {token}"
+    run = session.get(f"{running.page_url}/api/v1/checks/runs?type=full", timeout=60).json()["data"]["items"][0][
+        "run_id"
+    ]
+    table = "/assets/mart/endpoint_hourly_stats"
+    expected = {
+        "/consistency": {"/guess/full_check_job": ("/jobs/full_check_job", "full_check_job")},
+        "/scheduler-monitoring/jobs/maintenance_job?source=_self": {
+            "/guess/maintenance_job": ("/jobs/maintenance_job", "maintenance_job")
+        },
+        f"/checks/{run}": {"/runs?q%5B0%5D=tag%3Atype%3Dfull_check": ("/runs", "type=full_check")},
+        "/partitions": {
+            f"{table}?view=checks": (table, "averages_and_order"),
+            f"{table}?view=partitions": (table, "partitions"),
+        },
+    }  # fmt: skip
+    with Browser.started(running.folder / "links", running.url) as browser:
+        browser.size(1440, 1000)
+        for page, links in expected.items():
+            answer = session.get(f"{running.page_url}{page}", headers={"Accept": "text/html"}, timeout=60)
+            assert answer.status_code == 200, page
+            for link, (path, shown) in links.items():
+                assert f'href="{running.url}{link}"' in answer.text, (page, link)
+                browser.open(link)
+                found, deadline = ("", ""), time.monotonic() + 60
+                while not (found[0].endswith(path) and shown in found[1]):
+                    assert time.monotonic() < deadline, (page, link, found)
+                    time.sleep(0.5)
+                    found = tuple(
+                        browser.ask("[decodeURIComponent(location.pathname), document.body.innerText.toLowerCase()]")
+                    )
+
+
 def test_every_job_the_page_starts_ends_well(running: Running) -> None:
     """S-425: a job of partitions works on its newest one; one that must be told a plan or a source says so and is refused."""
     import requests

@@ -178,7 +178,7 @@ def check_runs(
     runs, total = stored_checks.page(
         services.state, run_type=type or None, status=status or None, source_id=source or None, size=MOST_ROWS
     )
-    counts = stored_checks.counts_of(services.state, [run.run_id for run in runs[:500]])
+    counts = stored_checks.counts_of(services.state, [run.run_id for run in runs])
     return file_of("check_runs", kind, [brief(run, counts.get(run.run_id, {})) for run in runs], total)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -58,11 +58,28 @@ def job_rows(services: Services, look: Look, scope: Scope | None) -> Sequence[Ma
     )
     if jobs.SELF not in names:
         return rows
-    first = jobs.own_from(rows)
-    with services.state.read() as con:
-        off = self_jobs.disabled(con, [row["job_id"] for row in rows[first:]])
+    first, off = jobs.own_from(rows), _switched_off(services)
     own = ({**row, "enabled": False, "next_run_time": None} if row["job_id"] in off else row for row in rows[first:])
     return [*rows[:first], *own]
+
+
+def _switched_off(services: Services) -> frozenset[str]:
+    """The product's own jobs that are disabled."""
+    with services.state.read() as con:
+        return frozenset(self_jobs.disabled(con, list(product_jobs(services.settings))))
+
+
+def packed_once(
+    request: Request, look: Look, scope: Scope | None, what: str, data: Callable[[], dict[str, Any]], *depends: Hashable
+) -> Response:
+    """An answer about all jobs of a scope, made once per version, minute and state of the product's own switches."""
+    services = services_of(request)
+    off = _switched_off(services) if jobs.SELF in chosen_scope(services, scope) else frozenset()
+    kept = services.newest(
+        (what, scope), (look.lake.version, services.minute(), off, *depends),
+        lambda: packed(v1_body(data(), look.as_of), look.as_of),
+    )  # fmt: skip
+    return kept.answer(request)
 
 
 def _job_rows(services: Services, look: Look, names: list[str], minute: datetime) -> list[jobs.Job]:
@@ -97,14 +114,18 @@ def status(request: Request, scope: Scope | None = None) -> Response:
     """Whether the scheduler runs, and its jobs with their next due time."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = job_rows(services, look, scope)
-        listed = [
-            {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"], "trigger": row["schedule"],
-             "source_id": row["source_id"]}
-            for row in rows
-        ]  # fmt: skip
-        data = {"running": is_running(services, look), "job_count": len(rows), "jobs": listed}
-        return v1(request, data, as_of=look.as_of)
+        running = is_running(services, look)
+
+        def data() -> dict[str, Any]:
+            rows = job_rows(services, look, scope)
+            listed = [
+                {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"],
+                 "trigger": row["schedule"], "source_id": row["source_id"]}
+                for row in rows
+            ]  # fmt: skip
+            return {"running": running, "job_count": len(rows), "jobs": listed}
+
+        return packed_once(request, look, scope, "status of jobs", data, running)
 
 
 def is_running(services: Services, look: Look) -> bool:
@@ -122,14 +143,20 @@ def listed(request: Request, scope: Scope | None = None, sort: SortParam = None)
     """Jobs with owner, category, schedule and last status."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = [
-            {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"], "trigger": row["schedule"],
-             "func": row["description"], "owner": row["owner"], "category": row["category"], "enabled": row["enabled"],
-             "risk_level": row["risk_level"], "sla_seconds": row["sla_seconds"], "last_status": row["last_status"],
-             "source_id": row["source_id"]}
-            for row in ordered(job_rows(services, look, scope), sort, COLUMNS)
-        ]  # fmt: skip
-        return v1(request, {"total": len(rows), "jobs": rows}, as_of=look.as_of)
+
+        def data() -> dict[str, Any]:
+            rows = [
+                {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"],
+                 "trigger": row["schedule"], "func": row["description"], "owner": row["owner"],
+                 "category": row["category"], "enabled": row["enabled"], "risk_level": row["risk_level"],
+                 "sla_seconds": row["sla_seconds"], "last_status": row["last_status"], "source_id": row["source_id"]}
+                for row in ordered(job_rows(services, look, scope), sort, COLUMNS)
+            ]  # fmt: skip
+            return {"total": len(rows), "jobs": rows}
+
+        if sort is None:
+            return packed_once(request, look, scope, "list of jobs", data)
+        return v1(request, data(), as_of=look.as_of)
 
 
 _METRICS = (
@@ -351,10 +378,16 @@ def configs(
     names = ("source_id", "job_id", "job_name", "owner", "category", "description", "schedule", "enabled", "risk_level",
              "sla_seconds", "dependencies")  # fmt: skip
     with services.published.look() as look:
-        rows = [
-            {name: row[name] for name in names}
-            for row in job_rows(services, look, scope)
-            if (category is None or (row["category"] or "") == category)
-            and (enabled is None or (row["enabled"] is not False) == enabled)
-        ]
-        return v1(request, {"total": len(rows), "configs": rows}, as_of=look.as_of)
+
+        def data() -> dict[str, Any]:
+            rows = [
+                {name: row[name] for name in names}
+                for row in job_rows(services, look, scope)
+                if (category is None or (row["category"] or "") == category)
+                and (enabled is None or (row["enabled"] is not False) == enabled)
+            ]
+            return {"total": len(rows), "configs": rows}
+
+        if category is None and enabled is None:
+            return packed_once(request, look, scope, "configs of jobs", data)
+        return v1(request, data(), as_of=look.as_of)
