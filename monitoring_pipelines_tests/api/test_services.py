@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,19 @@ def test_what_was_asked_of_the_state_store_is_asked_again_after_every_commit(
     assert now(7) == before
     services.close()
     other.dispose()
+
+
+def test_a_server_may_open_as_many_files_as_it_needs_or_the_system_allows() -> None:
+    program = (
+        "import resource as r\n"
+        "from monitoring_pipelines.cli.serve import allow_files\n"
+        "most = r.getrlimit(r.RLIMIT_NOFILE)[1]\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (200, most))\n"
+        "allow_files()\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE) == (4096 if most == r.RLIM_INFINITY else min(4096, most), most))\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (200, 300))\n"
+        "allow_files()\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["True", "(300, 300)"]
