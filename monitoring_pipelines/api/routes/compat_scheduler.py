@@ -50,15 +50,17 @@ def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
     return {"mapped": mapped, "self": [jobs.SELF], "all": [*mapped, jobs.SELF]}[effective]
 
 
-def job_rows(services: Services, look: Look, scope: Scope | None) -> Sequence[Mapping[str, Any]]:
-    """Jobs of the scope with figures, and the product's own switches; whoever asks shares the rows."""
+def job_rows(
+    services: Services, look: Look, scope: Scope | None, off: frozenset[str] | None = None
+) -> Sequence[Mapping[str, Any]]:
+    """Jobs of the scope with figures, and the product's own switches (``off`` if they were read); whoever asks shares the rows."""
     names, minute = chosen_scope(services, scope), services.minute()
     rows = services.newest(
         ("jobs", *names), (*look.stamp(jobs.TABLES), minute), lambda: _job_rows(services, look, names, minute)
     )
     if jobs.SELF not in names:
         return rows
-    first, off = jobs.own_from(rows), _switched_off(services)
+    first, off = jobs.own_from(rows), _switched_off(services) if off is None else off
     own = ({**row, "enabled": False, "next_run_time": None} if row["job_id"] in off else row for row in rows[first:])
     return [*rows[:first], *own]
 
@@ -70,14 +72,15 @@ def _switched_off(services: Services) -> frozenset[str]:
 
 
 def packed_once(
-    request: Request, look: Look, scope: Scope | None, what: str, data: Callable[[], dict[str, Any]], *depends: Hashable
-) -> Response:
-    """An answer about all jobs of a scope, made once per version, minute and state of the product's own switches."""
+    request: Request, look: Look, scope: Scope | None, what: str,
+    data: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]], *depends: Hashable,
+) -> Response:  # fmt: skip
+    """An answer about all jobs of a scope, made of them once per version, minute and state of the product's own switches."""
     services = services_of(request)
     off = _switched_off(services) if jobs.SELF in chosen_scope(services, scope) else frozenset()
     kept = services.newest(
         (what, scope), (look.lake.version, services.minute(), off, *depends),
-        lambda: packed(v1_body(data(), look.as_of), look.as_of),
+        lambda: packed(v1_body(data(job_rows(services, look, scope, off)), look.as_of), look.as_of),
     )  # fmt: skip
     return kept.answer(request)
 
@@ -116,8 +119,7 @@ def status(request: Request, scope: Scope | None = None) -> Response:
     with services.published.look() as look:
         running = is_running(services, look)
 
-        def data() -> dict[str, Any]:
-            rows = job_rows(services, look, scope)
+        def data(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             listed = [
                 {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"],
                  "trigger": row["schedule"], "source_id": row["source_id"]}
@@ -144,19 +146,19 @@ def listed(request: Request, scope: Scope | None = None, sort: SortParam = None)
     services = services_of(request)
     with services.published.look() as look:
 
-        def data() -> dict[str, Any]:
+        def data(jobs_of_scope: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             rows = [
                 {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"],
                  "trigger": row["schedule"], "func": row["description"], "owner": row["owner"],
                  "category": row["category"], "enabled": row["enabled"], "risk_level": row["risk_level"],
                  "sla_seconds": row["sla_seconds"], "last_status": row["last_status"], "source_id": row["source_id"]}
-                for row in ordered(job_rows(services, look, scope), sort, COLUMNS)
+                for row in ordered(jobs_of_scope, sort, COLUMNS)
             ]  # fmt: skip
             return {"total": len(rows), "jobs": rows}
 
         if sort is None:
             return packed_once(request, look, scope, "list of jobs", data)
-        return v1(request, data(), as_of=look.as_of)
+        return v1(request, data(job_rows(services, look, scope)), as_of=look.as_of)
 
 
 _METRICS = (
@@ -379,10 +381,10 @@ def configs(
              "sla_seconds", "dependencies")  # fmt: skip
     with services.published.look() as look:
 
-        def data() -> dict[str, Any]:
+        def data(jobs_of_scope: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             rows = [
                 {name: row[name] for name in names}
-                for row in job_rows(services, look, scope)
+                for row in jobs_of_scope
                 if (category is None or (row["category"] or "") == category)
                 and (enabled is None or (row["enabled"] is not False) == enabled)
             ]
@@ -390,4 +392,4 @@ def configs(
 
         if category is None and enabled is None:
             return packed_once(request, look, scope, "configs of jobs", data)
-        return v1(request, data(), as_of=look.as_of)
+        return v1(request, data(job_rows(services, look, scope)), as_of=look.as_of)
