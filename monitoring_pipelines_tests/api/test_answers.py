@@ -752,3 +752,35 @@ def data_of(client: Client, path: str) -> Any:
     answer = client.get(path)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def test_lists_of_jobs_show_a_switch_at_once(serve: Serve) -> None:
+    """S-426: they are packed once and made anew when one of the product's own jobs is switched, by whatever process."""
+    from monitoring_pipelines.state import StateStore, self_jobs
+
+    client = serve({})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.publish()
+    state, base = StateStore.of(client.settings), "/api/v1/scheduler"
+    for enabled in (True, False, True):
+        with state.begin() as con:
+            self_jobs.switch(con, ["maintenance_job"], enabled, "test", client.clock.now())
+        (job,) = [
+            one
+            for one in client.get(f"{base}/jobs", scope="self").json()["data"]["jobs"]
+            if one["id"] == "maintenance_job"
+        ]
+        assert (job["enabled"] is not False) == (job["next_run_time"] is not None) == enabled
+        (job,) = [
+            one
+            for one in client.get(f"{base}/configs", scope="self").json()["data"]["configs"]
+            if one["job_id"] == "maintenance_job"
+        ]
+        assert (job["enabled"] is not False) == enabled
+        (job,) = [
+            one
+            for one in client.get(f"{base}/status", scope="self").json()["data"]["jobs"]
+            if one["id"] == "maintenance_job"
+        ]
+        assert (job["next_run_time"] is not None) == enabled
