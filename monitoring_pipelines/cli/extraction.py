@@ -60,6 +60,7 @@ def _cycle(ctx: Context, pipe: Any, sources: list[str]) -> bool:
 
 def _forget(ctx: Context, sources: list[str], src_table: str | None) -> None:
     """Drop marks: of one table, or of whole sources. Rows stay; the next cycle reads them again (E-602)."""
+    from monitoring_pipelines.warehouse import counters
     from monitoring_pipelines.warehouse.connect import transaction
 
     warehouse = ctx.warehouse(must_exist=True)
@@ -72,6 +73,12 @@ def _forget(ctx: Context, sources: list[str], src_table: str | None) -> None:
         names = [row[0] for row in known]
         if src_table is not None and src_table not in names:
             raise UsageError(f"no mark for table {src_table!r}", f"tables with marks: {', '.join(names) or 'none'}")
+        counters.remember(
+            con,
+            f"SELECT '{counters.EXTRACT_ROWS}', source_id, [src_table], sum(rows_total)::DECIMAL(38,6), NULL::TIMESTAMP "
+            f"FROM meta.extract_mark WHERE {condition} GROUP BY source_id, src_table",
+            arguments,
+        )
         con.execute(f"DELETE FROM meta.extract_mark WHERE {condition}", arguments)
 
 

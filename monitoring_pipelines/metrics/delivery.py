@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.state import StateStore
+from monitoring_pipelines.warehouse.counters import DAYS
+from monitoring_pipelines.warehouse.counters import TABLE as PAST
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,16 +33,32 @@ def channel_counters(state: StateStore, look: Look | None) -> dict[str, tuple[in
     with state.read() as con:
         for (channel, ok), n in counters.ATTEMPTS.total(con).items():
             add(channel, *((n, 0) if ok else (0, n)))
-    if look is not None and look.has(_TABLE):
-        for channel, ok, failed in look.once(("mapped notifications",), (_TABLE,), lambda: _mapped(look)):
-            add(channel, int(ok), int(failed))
+    if look is not None:
+        for channel, ok, failed in look.once(("mapped notifications",), (_TABLE, PAST), lambda: _mapped(look)):
+            add(channel, int(ok or 0), int(failed or 0))
     return dict(sorted(counts.items()))
 
 
-def _mapped(look: Look) -> list[tuple[str, int, int]]:
+def _mapped(look: Look) -> list[tuple[str, int | None, int | None]]:
+    """Attempts per channel that the days of a source tell, and those that retention removed."""
+    if not look.has(_TABLE):
+        return []
+    parts = []
+    days = f"SELECT source_id, channel, stat_date, attempts_ok, attempts_failed FROM {look.table(_TABLE)}"
+    if look.has(PAST):
+        removed = f"(SELECT * FROM {look.table(PAST)} WHERE counter = '{_TABLE}')"
+        parts.append(
+            "SELECT labels[1] AS channel, CASE labels[2] WHEN 'attempts_ok' THEN amount END AS ok, "
+            f"CASE labels[2] WHEN 'attempts_failed' THEN amount END AS failed FROM {removed}"
+        )
+        days = (
+            f"SELECT d.* FROM ({days}) AS d LEFT JOIN (SELECT source_id, max(until) AS until FROM {removed} GROUP BY source_id) "
+            "USING (source_id) WHERE until IS NULL OR stat_date >= until"
+        )
+    parts.append(f"SELECT channel, attempts_ok, attempts_failed FROM ({days}) WHERE {DAYS[_TABLE].where}")
     return look.tuples(
-        "SELECT channel, coalesce(sum(attempts_ok), 0)::BIGINT, coalesce(sum(attempts_failed), 0)::BIGINT "
-        f"FROM {look.table(_TABLE)} WHERE source_id <> '_self' GROUP BY channel"
+        f"SELECT channel, sum(ok)::BIGINT, sum(failed)::BIGINT FROM ({' UNION ALL '.join(parts)}) AS a(channel, ok, failed) "
+        "GROUP BY channel"
     )
 
 

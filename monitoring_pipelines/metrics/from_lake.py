@@ -11,10 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.metrics.exposition import Family, texts
+from monitoring_pipelines.metrics.past import past, plus
 from monitoring_pipelines.published import endpoints
 from monitoring_pipelines.published.overview import drifted, task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.tasks import TaskIndex
+from monitoring_pipelines.warehouse.counters import ANOMALIES, DAYS, EXTRACT_ROWS, LATE_EVENTS, RESTATED
+from monitoring_pipelines.warehouse.counters import TABLE as PAST
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
@@ -38,15 +41,16 @@ def collect(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
         return look.once(("families", what, *names), tables, build, *state)
 
     return [
-        *known("endpoint counters", _grains("endpoint", "day", "hour"), lambda: _endpoint_counters(look, names)),
+        *known("endpoint counters", [*_grains("endpoint", "day", "hour"), PAST], lambda: _endpoint_counters(look, names)),
         *known("endpoint gauges", _grains("endpoint", *endpoints.LENGTH), lambda: _endpoint_gauges(look, names), *closed),
         *_tasks(settings, look, index),
-        *known("outputs", _grains("output", "day", "hour"), lambda: _outputs(look, names)),
+        *known("outputs", [*_grains("output", "day", "hour"), PAST], lambda: _outputs(look, names)),
         *known("processes", ["raw.process_sample"], lambda: _processes(look), look.as_of),
         *known("targets", ["raw.probe_result"], lambda: _targets(look), look.as_of),
-        *known("ingest", [*_grains("ingest", "day", "hour"), "raw.ingest_counter"], lambda: _ingest(look, names), look.as_of),
-        *known("extraction", ["meta.extract_mark", "meta.source_state"], lambda: _extraction(look, names), *marks),
-        *known("anomalies", ["meta.anomaly_summary", *_grains("endpoint", *endpoints.LENGTH)], lambda: _anomalies(look, names)),
+        *known("ingest", [*_grains("ingest", "day", "hour"), "raw.ingest_counter", PAST], lambda: _ingest(look, names),
+               look.as_of),
+        *known("extraction", ["meta.extract_mark", "meta.source_state", PAST], lambda: _extraction(look, names), *marks),
+        *known("anomalies", ["meta.anomaly_summary", PAST], lambda: _anomalies(look, names)),
     ]  # fmt: skip
 
 
@@ -54,35 +58,43 @@ def _grains(family: str, *grains: endpoints.Grain) -> list[str]:
     return [endpoints.table_of(family, grain) for grain in grains]
 
 
-def _all_time(look: Look, family: str, source: str, keys: str, sums: str, where: str = "true") -> list[tuple[Any, ...]]:
-    """Sums over every closed bucket of a family: day rows for closed days, hour rows for what is later (M-903)."""
+def _all_time(look: Look, family: str, source: str) -> dict[tuple[str, ...], list[Any]]:
+    """Keys → sums over every closed bucket there ever was: what retention removed, then day rows of closed days, then hour
+    rows for what is later (M-903).
+    """
     day, hour = endpoints.table_of(family, "day"), endpoints.table_of(family, "hour")
-    parts, values, since = [], {"source": source}, None
-    columns = f"{keys}, {sums}"
+    counted = DAYS[day]
+    removed = past(look, day, source)
+    since = removed.until
+    columns = ", ".join((*counted.keys, *counted.columns))
+    parts = []
     if look.has(day):
         sql = f"SELECT max(stat_date) FROM {look.table(day)} WHERE source_id = ? AND state = 'closed'"
         last = look.value(sql, [source])
         if last is not None:
-            since = datetime(last.year, last.month, last.day) + DAY
-            past = f"source_id = $source AND stat_date < TIMESTAMP '{since}' AND {where}"
-            parts.append(f"SELECT {columns} FROM {look.table(day)} WHERE {past}")
+            kept = f" AND stat_date >= TIMESTAMP '{since}'" if since else ""
+            closed = datetime(last.year, last.month, last.day) + DAY
+            since = max(closed, since or closed)
+            known = f"source_id = $source AND stat_date < TIMESTAMP '{since}' AND {counted.where}{kept}"
+            parts.append(f"SELECT {columns} FROM {look.table(day)} WHERE {known}")
     if look.has(hour):
-        later = f"source_id = $source AND {where}" + (f" AND stat_hour >= TIMESTAMP '{since}'" if since else "")
+        later = f"source_id = $source AND {counted.where}" + (f" AND stat_hour >= TIMESTAMP '{since}'" if since else "")
         parts.append(f"SELECT {columns} FROM {look.table(hour, since)} WHERE {later}")
-    if not parts:
-        return []
-    added = ", ".join(f"sum({name.strip()})" for name in sums.split(","))
-    return look.tuples(
-        f"SELECT {keys}, {added} FROM ({' UNION ALL '.join(parts)}) GROUP BY {keys} ORDER BY {keys}", values
-    )
+    added = ", ".join(f"sum({name})" for name in counted.columns)
+    sql = f"SELECT [{', '.join(counted.keys)}]::VARCHAR[] AS keys, {added} FROM ({' UNION ALL '.join(parts)}) GROUP BY keys"
+    found = {tuple(keys): sums for keys, *sums in (look.tuples(sql, {"source": source}) if parts else ())}
+    for (*keys, column), amount in removed.amounts.items():
+        sums = found.setdefault(tuple(keys), [None] * len(counted.columns))
+        index = counted.columns.index(column)
+        sums[index] = plus(sums[index], amount)
+    return dict(sorted(found.items()))
 
 
 def _endpoint_counters(look: Look, names: Sequence[str]) -> list[Family]:
     labels = ("source", "endpoint", "outcome")
     family = Family("mp_endpoint_tasks_total", "counter", "Tasks by outcome in closed buckets", labels)
-    columns = ", ".join(f"tasks_{name}" for name in _OUTCOMES)
     for source in names:
-        for endpoint, *counts in _all_time(look, "endpoint", source, "endpoint", columns):
+        for (endpoint,), counts in _all_time(look, "endpoint", source).items():
             for name, count in zip(_OUTCOMES, counts, strict=True):
                 family.add((source, endpoint, name), None if count is None else int(count))
     return [family]
@@ -194,15 +206,16 @@ def _tasks(settings: Settings, look: Look, index: TaskIndex) -> list[Family]:
         limit.add((source.id,), row["slots"]["limit"])
         used.add((source.id,), row["slots"]["in_use"])
         leaked.add((source.id,), row["slots"]["leaked"])
-        late.add((source.id,), int(row["late_events"]))
+        # Files of a program that did not count them tell those of the tasks that are there.
+        counted = past(look, LATE_EVENTS, source.id).amounts.get(()) or 0
+        late.add((source.id,), int(counted if look.has(PAST) else row["late_events"]))
     return [active, limit, used, leaked, late]
 
 
 def _outputs(look: Look, names: Sequence[str]) -> list[Family]:
     family = Family("mp_outputs_created_total", "counter", "Output rows seen, by origin", ("source", "origin"))
     for source in names:
-        rows = _all_time(look, "output", source, "source_id", "outputs_created, outputs_created_repair")
-        for _, created, repaired in rows:
+        for created, repaired in _all_time(look, "output", source).values():
             family.add((source, "app"), None if created is None else int(created))
             family.add((source, "repair"), None if repaired is None else int(repaired))
     return [family]
@@ -278,9 +291,7 @@ def _ingest(look: Look, names: Sequence[str]) -> list[Family]:
     total = Family("mp_ingest_messages_total", "counter", "Messages counted, resets removed", labels)
     rate = Family("mp_ingest_rate", "gauge", "Messages per second over 5 minutes", labels)
     for source in names:
-        for process, series, increase in _all_time(
-            look, "ingest", source, "process_id, series", "increase", "series <> '*'"
-        ):
+        for (process, series), (increase,) in _all_time(look, "ingest", source).items():
             total.add((source, process, series), None if increase is None else round(float(increase), 6))
     if look.has("raw.ingest_counter") and look.as_of is not None:
         for row in look.tuples(
@@ -320,12 +331,11 @@ def _extraction(look: Look, names: Sequence[str]) -> list[Family]:
         last.add((source,), None if at is None else seconds(at))
         closed.add((source,), None if through is None else int(seconds(through)))
     if look.has("meta.extract_mark"):
-        for source, table, n in look.tuples(
-            f"SELECT source_id, src_table, sum(rows_total)::BIGINT FROM {look.table('meta.extract_mark')} "
-            "GROUP BY ALL ORDER BY source_id, src_table"
-        ):
-            if source in names:
-                rows.add((source, table), n)
+        marked = look.tuples(
+            f"SELECT source_id, src_table, sum(rows_total)::BIGINT FROM {look.table('meta.extract_mark')} GROUP BY ALL"
+        )
+        for key, n in _with_past(look, EXTRACT_ROWS, names, marked):
+            rows.add(key, n)
         changed = drifted(look)
         for source in names:
             drift.add((source,), int(source in changed))
@@ -336,17 +346,26 @@ def _anomalies(look: Look, names: Sequence[str]) -> list[Family]:
     family = Family("mp_anomalies_total", "counter", "Anomalies by kind", ("source", "kind"))
     restated = Family("mp_stat_restated_rows_total", "counter", "Restated statistics rows", ("grain",))
     if look.has("meta.anomaly_summary"):
-        for source, kind, n in look.tuples(
-            f"SELECT source_id, kind, sum(n)::BIGINT FROM {look.table('meta.anomaly_summary')} GROUP BY ALL ORDER BY ALL"
-        ):
-            if source in names:
-                family.add((source, kind), n)
-    for grain in endpoints.LENGTH:
-        table = endpoints.table_of("endpoint", grain)
-        if look.has(table) and "revision" in look.columns(table):
-            value = look.value(f"SELECT coalesce(sum(revision - 1), 0)::BIGINT FROM {look.table(table)}")
-            restated.add((grain,), int(value))
+        there = look.tuples(
+            f"SELECT source_id, kind, sum(n)::BIGINT FROM {look.table('meta.anomaly_summary')} GROUP BY ALL"
+        )
+        for key, n in _with_past(look, ANOMALIES, names, there):
+            family.add(key, n)
+    amounts = past(look, RESTATED, "").amounts
+    for grain in endpoints.LENGTH if look.has(PAST) else ():
+        restated.add((grain,), int(amounts.get((grain,)) or 0))
     return [family, restated]
+
+
+def _with_past(
+    look: Look, counter: str, names: Sequence[str], there: Sequence[tuple[str, str, int]]
+) -> list[tuple[tuple[str, str], int]]:
+    """(source, label) → count, in order: of what is there, with what was removed."""
+    found = {(source, label): n for source, label, n in there if source in names}
+    for source in names:
+        for (label,), amount in past(look, counter, source).amounts.items():
+            found[source, label] = int(plus(found.get((source, label)), amount) or 0)
+    return sorted(found.items())
 
 
 def job_families(look: Look, rows: Sequence[Mapping[str, Any]], *, with_source: bool, base_units: bool) -> list[Family]:

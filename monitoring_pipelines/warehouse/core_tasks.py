@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from monitoring_pipelines.warehouse import counters
 from monitoring_pipelines.warehouse.core_claims import (
     AT,
     HASH,
@@ -123,6 +124,7 @@ def _write_tasks(con: duckdb.DuckDBPyConnection, result: CoreResult, source_id: 
     for table, column in (("task_attempt", "started_at"), ("task_instant", AT), ("task_wait", "from_at")):
         change = replace_rows(con, f"core.{table}", f"({sql(table)})", mine, not_before(column, hot))
         result.add(f"core.{table}", change)
+    counters.count_late_events(con, source_id)
     step(con, "task_status", source_id)
     result.add("core.task_status", replace_rows(con, "core.task_status", "step_task_status", mine))
     replace_rows(con, "core.task_anomaly", "step_task_anomaly", mine)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.errors import WarehouseBusy
+from monitoring_pipelines.warehouse import counters
 from monitoring_pipelines.warehouse.connect import share_out, transaction
 from monitoring_pipelines.warehouse.core_tables import ensure_core
 from monitoring_pipelines.warehouse.families import SELF
@@ -105,6 +106,7 @@ _ALWAYS = {
         'min("at") AS first_at, max("at") AS last_at FROM raw.anomaly GROUP BY ALL '
         'ORDER BY source_id, kind, entity, "day"'
     ),
+    counters.TABLE: f"SELECT * FROM {counters.TABLE} ORDER BY counter, source_id, labels",
 }
 
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from monitoring_pipelines.clock import Clock
+from monitoring_pipelines.warehouse import counters
 from monitoring_pipelines.warehouse.connect import Warehouse, transaction
 from monitoring_pipelines.warehouse.publish import mark_for_publish
 from monitoring_pipelines.warehouse.serving import SERVED, TASK, mark, remember_runs
@@ -168,9 +169,17 @@ def prune_raw_slice(
         _prune_tasks(con, source_id, end, protect, report)
         _prune_workers(con, source_id, end, report)
         for table, (instant, keep) in _SINGLE_ROWS.items():
+            removed = f"{instant} < $end AND NOT ({keep})"
             if table == "raw.job_run":
-                remember_runs(con, source_id, f"{instant} < $end AND NOT ({keep})", end)
-            report.add(table, source_id, _delete(con, table, f"{instant} < $end AND NOT ({keep})", source_id, end))
+                remember_runs(con, source_id, removed, end)
+            elif table == "raw.anomaly":
+                counters.remember(
+                    con,
+                    f"SELECT '{counters.ANOMALIES}', source_id, [kind], sum(count)::DECIMAL(38,6), NULL::TIMESTAMP "
+                    f"FROM raw.anomaly WHERE source_id = $s AND {removed} GROUP BY source_id, kind",
+                    {"s": source_id, "end": end},
+                )
+            report.add(table, source_id, _delete(con, table, removed, source_id, end))
         con.execute("UPDATE meta.source_state SET raw_from = ? WHERE source_id = ?", [end, source_id])
         report.raw_from[source_id] = end
     return end < limit
@@ -194,6 +203,7 @@ def prune_statistics_slice(
             if not oldest or oldest[0] is None or oldest[0] >= limit:
                 continue
             end = min(limit, _day(oldest[0]) + DAY)
+            counters.remember_days(con, table, end)
             buckets = con.execute(f'DELETE FROM {table} WHERE "{column}" < ? RETURNING "{column}"::TIMESTAMP', [end])
             gone = [row[0] for row in buckets.fetchall()]
             mark_for_publish(con, table, gone, now)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from monitoring_pipelines.entities import entities, raw_columns
 from monitoring_pipelines.errors import ProductError
+from monitoring_pipelines.warehouse import counters
 
 if TYPE_CHECKING:
     import duckdb
@@ -142,6 +143,11 @@ _TABLES: dict[str, tuple[str, str]] = {
         ),
         "",
     ),
+    # What counters count that no stored row tells, or no longer (see counters); rows before until are all in it.
+    "meta.counter_past": (
+        "counter VARCHAR, source_id VARCHAR, labels VARCHAR[], amount DECIMAL(38,6), until TIMESTAMP",
+        "",
+    ),
     # One row: which warehouse this is, so that published files of another one are not taken for this one's.
     "meta.identity": ("warehouse_id VARCHAR, created_at TIMESTAMP", ""),
     "raw.anomaly": (
@@ -197,8 +203,11 @@ def ensure_schema(con: duckdb.DuckDBPyConnection, now: datetime, program: str = 
     with transaction(con):
         for schema in SCHEMAS:
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        is_counted = _has_table(con, counters.TABLE)
         for name, (columns, key) in tables().items():
             _ensure_table(con, name, columns, key)
+        if not is_counted:
+            counters.begin(con)
         con.execute(
             "CREATE TABLE IF NOT EXISTS meta.schema_version"
             "(version INTEGER, fingerprint VARCHAR, applied_at TIMESTAMP, program VARCHAR)"
@@ -217,10 +226,7 @@ def is_current(con: duckdb.DuckDBPyConnection) -> bool:
     Raises:
         WarehouseTooNew: The file's schema version is higher than ``SCHEMA_VERSION``.
     """
-    known = con.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'meta' AND table_name = 'schema_version'"
-    ).fetchone()
-    if not known or not known[0]:
+    if not _has_table(con, "meta.schema_version"):
         return False
     rows = con.execute("SELECT version, fingerprint, program FROM meta.schema_version ORDER BY rowid").fetchall()
     newest = max((row for row in rows), key=lambda row: row[0], default=None)
@@ -258,6 +264,13 @@ def _roll_back(con: duckdb.DuckDBPyConnection, error: BaseException) -> None:
         con.execute("ROLLBACK")
     except duckdb.Error as second:
         error.add_note(f"roll back failed as well: {second}")
+
+
+def _has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    found = con.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", name.split(".")
+    ).fetchone()
+    return bool(found and found[0])
 
 
 def _ensure_table(con: duckdb.DuckDBPyConnection, name: str, columns: tuple[tuple[str, str], ...], key: str) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from monitoring_pipelines.errors import ProductError
-from monitoring_pipelines.warehouse import open_spans
+from monitoring_pipelines.warehouse import counters, open_spans
 from monitoring_pipelines.warehouse.families import ACTIVE
 from monitoring_pipelines.warehouse.publish import mark_for_publish
 from monitoring_pipelines.warehouse.sql_models import Model, install_macros, window_parameters
@@ -89,6 +89,7 @@ def write_window(
         _replace(con, model, start, end, now)
         changed = _changed(con, model)
         mark_for_publish(con, model.name, (bucket for _, bucket in changed), now)
+        counters.add(con, counters.RESTATED, "", (model.grain or "",), restated)
     seconds = time.perf_counter() - began
     con.execute(
         "INSERT INTO meta.window_run(table_name, window_start, window_end, computed_at, rows, inserted, updated, "

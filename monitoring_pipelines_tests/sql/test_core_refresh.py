@@ -8,7 +8,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from monitoring_pipelines.config.schema import RetentionSettings
 from monitoring_pipelines.warehouse.core_refresh import refresh_core
+from monitoring_pipelines.warehouse.retention import RetentionReport, prune_raw_slice
 from monitoring_pipelines_tests.sql.core_cases import AS_OF, SOURCE, add_rows, contents, new_warehouse, set_now
 
 LATER = AS_OF + timedelta(minutes=10)
@@ -47,6 +49,40 @@ def test_a_late_event_of_an_old_task_finds_its_old_rows() -> None:
         refresh_core(con, SOURCE)
         assert _attempts(con) == [("old", "completed", old + timedelta(hours=1))]
         assert con.execute("SELECT count(*) FROM core.task_instant").fetchall() == [(3,)]
+
+
+def test_late_events_stay_counted_when_their_task_is_removed() -> None:
+    """S-303: counted once each, however often a task is computed again, and still when retention has removed it."""
+
+    def late() -> list[tuple[Any, ...]]:
+        return con.execute("SELECT amount FROM meta.counter_past WHERE counter = 'late_events'").fetchall()
+
+    def happen(key: str, at: datetime, no: int) -> None:
+        add_rows(con, "raw.task", [{"task_key": key, "created_at": at, "status": "succeeded", "ended_at": at}])
+        kinds = ("created", "assigned", "completed", "failed", "failed")
+        add_rows(
+            con,
+            "raw.task_event",
+            [_event(key, kind, at + n * timedelta(seconds=5), "w") for n, kind in enumerate(kinds)],
+            no,
+        )
+        refresh_core(con, SOURCE)
+
+    with new_warehouse() as con:
+        happen("old", AS_OF - timedelta(days=20), 1)
+        assert late() == [(2,)]
+        con.execute("INSERT INTO meta.dirty_task SELECT source_id, task_key, created_at FROM raw.task")
+        refresh_core(con, SOURCE)
+        assert late() == [(2,)]
+        con.execute("UPDATE meta.source_state SET closed_through = as_of")
+        con.execute("DELETE FROM meta.dirty_hour")  # as if their statistics were computed
+        for _ in range(2):
+            while prune_raw_slice(con, SOURCE, RetentionSettings(raw_days=5), AS_OF, RetentionReport()):
+                pass
+            assert con.execute("SELECT count(*) FROM core.task_attempt").fetchall() == [(0,)]
+            assert late() == [(2,)]
+        happen("new", AS_OF - timedelta(days=1), 10)
+        assert late() == [(4,)]
 
 
 def test_time_alone_brings_back_future_rows_and_derived_timeouts() -> None:

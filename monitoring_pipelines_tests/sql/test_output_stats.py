@@ -10,7 +10,9 @@ import duckdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitoring_pipelines.config.schema import RetentionSettings
 from monitoring_pipelines.warehouse.output_refresh import forget_repaired, record_repaired
+from monitoring_pipelines.warehouse.retention import RetentionReport, prune_statistics_slice
 from monitoring_pipelines_tests.sql.feeding import cycle, delete, feed, new_store, rows_of
 
 T0 = datetime(2026, 2, 1, 10)
@@ -63,6 +65,36 @@ def test_outputs_that_appear_or_vanish_after_closing_restate_the_hour_of_the_tas
     assert hourly(con, figures) == [(10, 1, 1, 0, 1), (11, 0, 0, 1, 0)]
     minutes = con.execute("SELECT minute(stat_minute), revision FROM mart.output_minute_stats ORDER BY ALL").fetchall()
     assert minutes == [(5, 2), (6, 2), (10, 1)]
+
+
+def test_restated_rows_stay_counted_when_they_are_removed() -> None:
+    """S-303, M-804: each restatement counts once, whatever its family, and still when retention took its row."""
+
+    def counted(con: Any) -> dict[str, int]:
+        rows = con.execute("SELECT labels[1], amount FROM meta.counter_past WHERE counter = 'restated'").fetchall()
+        return {grain: int(n) for grain, n in rows}
+
+    with new_store() as con:
+        day = 24 * 60
+        feed(con, "task", [task(1, 5), task(2, day * 20 + 5)], at(day * 21))
+        cycle(con, at(day * 21))
+        assert counted(con) == {}
+        feed(con, "task_output", [output(1, 1, 5)], at(day * 21 + 1))
+        cycle(con, at(day * 21 + 1))
+        told = counted(con)
+        for grain, word in {"minute": "minute", "hour": "hourly", "day": "daily"}.items():
+            (found,) = con.execute(f"SELECT sum(revision - 1) FROM mart.output_{word}_stats").fetchall()
+            assert (told[grain],) == found
+        con.execute("DELETE FROM meta.dirty_hour")  # those of endpoints, which this cycle leaves out
+        limits, report = RetentionSettings(minute_days=9, hour_days=9, day_days=9), RetentionReport()
+        for _ in range(2):
+            while prune_statistics_slice(con, limits, at(day * 21), report):
+                pass
+            assert con.execute("SELECT max(revision) FROM mart.output_daily_stats").fetchall() == [(1,)]
+            assert counted(con) == told
+        feed(con, "task_output", [output(2, 2, day * 20 + 5)], at(day * 21 + 2))
+        cycle(con, at(day * 21 + 2))
+        assert counted(con) == {grain: 2 * n for grain, n in told.items()}
 
 
 def test_rows_close_when_their_outputs_had_time_to_appear() -> None:
