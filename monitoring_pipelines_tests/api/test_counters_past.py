@@ -180,6 +180,7 @@ def test_hours_of_removed_days_are_not_counted_when_a_source_has_no_day_left(sit
     site.publish()
     assert site.stored("SELECT count(*) FROM mart.endpoint_daily_stats") == [(0,)]
     assert site.stored("SELECT count(*) FROM mart.endpoint_hourly_stats") == [(2,)]
+    assert site.told() == counts(20, 2)
     site.day(TODAY - DAY)
     site.publish()
     assert site.told() == counts(21, 3)
