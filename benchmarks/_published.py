@@ -232,7 +232,8 @@ def _shape(con: Any) -> str:
 
 
 def tick(folder: str, seconds: str, pause: str) -> None:
-    """Publish new tasks again and again for so many seconds: what a running pipeline does to its readers."""
+    """Publish new tasks and samples again and again for so many seconds: what a running pipeline does to its readers."""
+    from benchmarks._records import add_newer_samples
     from monitoring_pipelines.clock import FixedClock
     from monitoring_pipelines.warehouse.connect import Warehouse
     from monitoring_pipelines.warehouse.publish import publish
@@ -245,6 +246,7 @@ def tick(folder: str, seconds: str, pause: str) -> None:
     while time.monotonic() < until:
         with Warehouse(settings.warehouse_path, clock=FixedClock(NOW)).writer("tick") as con:
             add_tasks(con, -300 * number, -300 * (number - 1), 0.1)
+            add_newer_samples(con, number)
             publish(con, settings.lake_path, FixedClock(NOW))
         number += 1
         time.sleep(float(pause))

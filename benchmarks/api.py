@@ -32,6 +32,7 @@ import requests
 
 from benchmarks._common import ROOT, free_port, machine, table
 from benchmarks._published import NOW, fill, settings_of
+from benchmarks._records import fill_records
 from monitoring_pipelines.cli.supervise import give_way
 
 DAY = "from=2026-02-{d:02}T00:00:00Z&to=2026-02-{e:02}T00:00:00Z"
@@ -74,14 +75,44 @@ PATHS = {
     "check runs": "/api/v1/checks/runs",
     "sources": "/api/v1/sources",
     "the product itself": "/api/v1/self",
+    "check runs, any page": "/api/v1/checks/runs?page={p}",
+    "a check run of 2,000 findings": "/api/v1/checks/runs/C000000000000000000008640",
+    "alerts, any page, by gravity": "/api/v1/alerts?page={q}&sort=-severity",
+    "an alert": "/api/v1/alerts/A{a:024}",
+    "history of an alert": "/api/v1/alerts/A{a:024}/events",
+    "alerts of the platform": "/api/monitoring/alerts?limit=50",
+    "processes": "/api/v1/processes",
+    "samples of a process": "/api/v1/processes/collector-{c}/samples?page={c}",
+    "targets": "/api/v1/targets",
+    "ingest": "/api/v1/ingest",
     "repair plans": "/api/v1/repair/plans",
+    "repair plans, any page": "/api/v1/repair/plans?page={c}",
+    "a plan of 10,000 tasks": "/api/v1/repair/plans/P000000000000000000000300",
+    "its items, any page": "/api/v1/repair/plans/P000000000000000000000300/items?page={q}",
+    "its journal, any page": "/api/v1/repair/runs/R000000000000000000000300/journal?page={q}",
     "notifications": "/api/v1/notifications",
+    "notifications, any page": "/api/v1/notifications?page={q}",
     "page: overview": "/",
     "page: tasks": "/tasks?show=failed&page={q}",
     "page: tasks, by text": "/tasks?show=all&q={x}",
     "page: consistency": "/consistency",
     "page: endpoint": "/endpoints/ep-{n}?range=24h",
+    "page: endpoints": "/endpoints?q=ep-{c}",
+    "page: a task": "/tasks/{key}",
     "page: jobs, search": "/scheduler-monitoring?q=job-{n}",
+    "page: jobs, failures": "/scheduler-monitoring?tab=heatmap",
+    "page: a job": "/scheduler-monitoring/jobs/job-{n}",
+    "page: alerts": "/alerts?page={c}",
+    "page: an alert": "/alerts/A{a:024}",
+    "page: checks": "/checks?page={q}",
+    "page: a check run of 2,000 findings": "/checks/C000000000000000000008640",
+    "page: repair": "/repair?page={c}",
+    "page: a plan of 10,000 tasks": "/repair/plans/P000000000000000000000300?page={q}",
+    "page: a run of 10,000 rows": "/repair/runs/R000000000000000000000300?page={q}",
+    "page: resources": "/resources?process=collector-{c}",
+    "page: ingest": "/ingest",
+    "page: partitions": "/partitions",
+    "page: the product itself": "/self",
     "scrape": "/metrics",
     "scrape, OpenMetrics": "/metrics#openmetrics",
 }
@@ -121,6 +152,7 @@ def ask(url: str, path: str, count: int, keys: list[str], clients: int = 8) -> l
         paths.append(path.format(
             n=chance.randrange(100), p=chance.randrange(1, 4000), q=chance.randrange(1, 200), h=chance.randrange(1, 720),
             w=chance.randrange(14, 31), x=f"{chance.randrange(16**4):04x}", y=f"{chance.randrange(16**6):06x}", key=chance.choice(keys), d=day, e=day + 1,
+            a=chance.randrange(1, 20_001), c=chance.randrange(1, 7),
         ))  # fmt: skip
     shares = [paths[number::clients] for number in range(clients)]
 
@@ -184,6 +216,7 @@ def main() -> None:
         folder = Path(given.keep or scratch)
         folder.mkdir(parents=True, exist_ok=True)
         settings = settings_of(folder) if (folder / "data" / "lake").exists() else fill(folder, given.tasks, 10_000)
+        fill_records(settings)
         keys = known_keys(settings)
         url, server = serve(folder)
         settle(psutil.Process(server.pid))

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
     from monitoring_pipelines.state import StateStore
 
-SAMPLES = "raw.process_sample"
+SAMPLES, PROBES, COUNTERS = "raw.process_sample", "raw.probe_result", "raw.ingest_counter"
 DAY = timedelta(days=1)
+#: Samples a trend is looked for in; ten of them must have been measured.
+TREND_SAMPLES = 30
 MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = (
     "source_id", "process_id", "at", "rss_bytes", "vms_bytes", "mem_pct", "objects", "cpu_pct", "effective_cores", "load1",
@@ -31,6 +33,10 @@ _COLUMNS = (
     "host_mem_available_bytes", "uptime_s", "scope",
 )  # fmt: skip
 _LIST = ", ".join(f'"{name}"' for name in _COLUMNS)
+#: Figures a chart can show.
+CHARTED = ("rss_bytes", "vms_bytes", "cpu_pct", "fds", "fds_max", "conns", "threads", "objects")
+_CURVE = ", ".join(('"at"', *CHARTED))
+_PROBE = 'source_id, target, kind, "at", up, http_status, latency_ms, health_state'
 
 
 def _shaped(row: dict[str, Any]) -> dict[str, Any]:
@@ -42,25 +48,51 @@ def _shaped(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def newest(look: Look, settings: Settings, sources: Sequence[str]) -> list[dict[str, Any]]:
-    """The newest sample of every process, with the class of each figure's trend."""
-    if not look.has(SAMPLES):
+def _newest_of(look: Look, table: str, columns: str, key: str, count: int = 1) -> list[dict[str, Any]]:
+    """The newest rows of every key: up to ``count`` of those since the midnight a day ago, else the newest ever.
+
+    What is older is looked through only when its files are others, once or twice a day: thirty days are a million rows.
+    """
+    if not look.has(table):
         return []
-    rows = look.rows(
-        f"SELECT {_LIST} FROM {look.table(SAMPLES)} WHERE source_id IN $sources "
-        'QUALIFY row_number() OVER (PARTITION BY source_id, process_id ORDER BY "at" DESC) = 1 '
-        "ORDER BY source_id, process_id",
-        {"sources": tuple(sources)},
+    midnight = ((look.as_of or datetime.max) - DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    text = (
+        f"SELECT {columns} FROM {{}} WHERE \"at\" {{}} TIMESTAMP '{midnight}' "
+        f'QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY "at" DESC) <= {{}} ORDER BY {key}, "at" DESC'
     )
-    return [_shaped(row) | {"trends": trends(look, settings, row["source_id"], row["process_id"])} for row in rows]
+    rows = look.rows(text.format(look.table(table, midnight), ">=", count))
+    before = text.format(look.table(table, None, midnight), "<", 1)
+    names = key.split(", ")
+    seen = {tuple(row[name] for name in names) for row in rows}
+    older = look.once(("newest before", table), (), lambda: look.rows(before), before)
+    return rows + [dict(row) for row in older if tuple(row[name] for name in names) not in seen]
 
 
-def sources_with(look: Look, sources: Sequence[str], process_id: str) -> list[str]:
-    """Sources that have samples of this process."""
-    if not look.has(SAMPLES):
-        return []
-    rows = look.tuples(f"SELECT DISTINCT source_id FROM {look.table(SAMPLES)} WHERE process_id = ?", [process_id])
-    return [source for source in sources if (source,) in rows]
+def _known(look: Look, settings: Settings) -> list[dict[str, Any]]:
+    """The newest sample of every process of every source with its trends; not to be changed."""
+
+    def read() -> list[dict[str, Any]]:
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in _newest_of(look, SAMPLES, _LIST, "source_id, process_id", TREND_SAMPLES):
+            found.setdefault((row["source_id"], row["process_id"]), []).append(_shaped(row))
+        since = (look.as_of or datetime.max) - DAY
+        return [
+            rows[0] | {"trends": _trends([row for row in reversed(rows) if row["at"] >= since], settings)}
+            for _, rows in sorted(found.items())
+        ]
+
+    return look.once(("processes",), (SAMPLES,), read, look.as_of)
+
+
+def newest(look: Look, settings: Settings, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """The newest sample of every process, with the class of each figure's trend (C-450)."""
+    return [dict(row) for row in _known(look, settings) if row["source_id"] in sources]
+
+
+def of_process(look: Look, settings: Settings, sources: Sequence[str], process_id: str) -> dict[str, dict[str, Any]]:
+    """The newest sample of this process, by source."""
+    found = {row["source_id"]: row for row in _known(look, settings) if row["process_id"] == process_id}
+    return {source: dict(found[source]) for source in sources if source in found}
 
 
 def samples(
@@ -80,13 +112,14 @@ def samples(
 def curve(
     look: Look, source_id: str, process_id: str, start: datetime, end: datetime, points: int
 ) -> list[dict[str, Any]]:
-    """Samples of [start, end) for a chart, oldest first: the newest of each of ``points`` equal parts.
+    """Samples of [start, end) for a chart, oldest first: the newest of each of ``points`` equal parts,
+    with the figures of ``CHARTED``.
 
     Where no sample came for three times the usual distance a row without figures follows, so that the gap shows (S-803).
     """
     step = (end - start) / points
     rows = look.rows(
-        f"SELECT {_LIST} FROM {look.table(SAMPLES, start, end)} WHERE source_id = $source AND process_id = $process "
+        f"SELECT {_CURVE} FROM {look.table(SAMPLES, start, end)} WHERE source_id = $source AND process_id = $process "
         'AND "at" >= $start AND "at" < $end QUALIFY row_number() OVER (PARTITION BY floor(date_diff(\'microsecond\', '
         '$start::TIMESTAMP, "at") / $step) ORDER BY "at" DESC) = 1 ORDER BY "at"',
         {"source": source_id, "process": process_id, "start": start, "end": end, "step": step / MICROSECOND},
@@ -97,22 +130,15 @@ def curve(
     for row in rows:
         if shown and row["at"] - shown[-1]["at"] > 3 * usual:
             shown.append(dict.fromkeys(row) | {"at": shown[-1]["at"] + usual})
-        shown.append(_shaped(row))
+        shown.append(row)
     return shown
 
 
-def trends(look: Look, settings: Settings, source_id: str, process_id: str) -> dict[str, dict[str, Any]]:
-    """Class and slope of every figure over its last ten measured samples (C-450)."""
+def _trends(samples: Sequence[dict[str, Any]], settings: Settings) -> dict[str, dict[str, Any]]:
+    """Class and slope of every figure over its last ten measured samples, which are given oldest first (C-450)."""
     from monitoring_pipelines.alerts.rules.resource import process_trends
 
-    start = (look.as_of or datetime.max) - DAY
-    rows = look.rows(
-        f"SELECT {_LIST} FROM {look.table(SAMPLES, start)} WHERE source_id = $source AND process_id = $process "
-        'AND "at" >= $start ORDER BY "at" DESC LIMIT 30',
-        {"source": source_id, "process": process_id, "start": start},
-    )
-    known = [_shaped(row) for row in reversed(rows)]
-    if not known:
+    if not samples:
         return {}
     scope: Any = SimpleNamespace(settings=settings)
     return {
@@ -121,7 +147,7 @@ def trends(look: Look, settings: Settings, source_id: str, process_id: str) -> d
             "slope": None if found.slope is None else round(float(found.slope), 3),
             "unit": unit,
         }
-        for name, (found, unit) in process_trends(known, scope).items()
+        for name, (found, unit) in process_trends(samples, scope).items()
     }
 
 
@@ -155,41 +181,41 @@ def targets(look: Look, state: StateStore, sources: Sequence[str]) -> list[dict[
                 "health_state": known.get("state", "unknown"), "since": known.get("since"),
                 "first_seen_at": row["first_seen_at"], "retired_at": row["retired_at"], "probes": [],
             }  # fmt: skip
-    if look.has("raw.probe_result"):
-        probes = look.rows(
-            f'SELECT source_id, target, kind, "at", up, http_status, latency_ms, health_state FROM {look.table("raw.probe_result")} '
-            'QUALIFY row_number() OVER (PARTITION BY source_id, target, kind ORDER BY "at" DESC) = 1 ORDER BY ALL'
-        )
-        for probe in probes:
-            key = probe.pop("source_id"), probe.pop("target")
-            entry = found.setdefault(key, {"health_state": "unknown", "since": None, "first_seen_at": None,
-                                           "retired_at": None, "probes": []})  # fmt: skip
-            entry["probes"].append(probe)
+    probes = look.once(
+        ("probes",), (PROBES,), lambda: _newest_of(look, PROBES, _PROBE, "source_id, target, kind"), look.as_of
+    )
+    for known_probe in probes:
+        probe = dict(known_probe)
+        key = probe.pop("source_id"), probe.pop("target")
+        entry = found.setdefault(key, {"health_state": "unknown", "since": None, "first_seen_at": None,
+                                       "retired_at": None, "probes": []})  # fmt: skip
+        entry["probes"].append(probe)
     return [{"source_id": key[0], "target": key[1], **row} for key, row in sorted(found.items()) if key[0] in sources]
 
 
 def ingest(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     """Per process and series: newest counter, rate over 5 minutes (C-441), success rate only with an error counter."""
+    rows = look.once(("ingest",), (COUNTERS,), lambda: _ingest(look), look.lake.version)
+    return [dict(row) for row in rows if row["source_id"] in sources]
+
+
+def _ingest(look: Look) -> list[dict[str, Any]]:
     from monitoring_pipelines.alerts.rules.trend import rate
 
-    table = "raw.ingest_counter"
-    if not look.has(table) or look.as_of is None:
+    if not look.has(COUNTERS) or look.as_of is None:
         return []
     start = look.as_of - timedelta(minutes=20)
-    points: dict[tuple[str, str, str], dict[str, list[tuple[datetime, Fraction]]]] = {}
-    for source, process, series in look.tuples(
-        f"SELECT DISTINCT source_id, process_id, series FROM {look.table(table)} ORDER BY ALL"
-    ):
-        if source in sources:
-            points[source, process, series] = {}
+    points: dict[tuple[str, str, str], dict[str, list[tuple[datetime, Fraction]]]] = {
+        (row["source_id"], row["process_id"], row["series"]): {}
+        for row in _newest_of(look, COUNTERS, 'source_id, process_id, series, "at"', "source_id, process_id, series")
+    }
     for source, process, series, kind, at, value in look.tuples(
-        f'SELECT source_id, process_id, series, kind, "at", value FROM {look.table(table, start)} WHERE "at" >= ? ORDER BY "at"',
+        f'SELECT source_id, process_id, series, kind, "at", value FROM {look.table(COUNTERS, start)} WHERE "at" >= ? ORDER BY "at"',
         [start],
     ):
-        if (source, process, series) in points:
-            points[source, process, series].setdefault(kind, []).append((at, Fraction(value)))
+        points[source, process, series].setdefault(kind, []).append((at, Fraction(value)))
     rows = []
-    for (source, process, series), kinds in points.items():
+    for (source, process, series), kinds in sorted(points.items()):
         good = kinds.get("ok") or kinds.get("generic") or []
         as_of = look.manifest.sources.get(source, {}).get("as_of") or look.as_of
         ok = rate(good, as_of) if good else Fraction(0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, delete, func, insert, select, update
 
 from monitoring_pipelines.quality import registry
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus, RunType
@@ -33,6 +33,7 @@ EXECUTED = ("healthy", "issues_detected", "error")
 SELF = "_self"
 #: Rows of one INSERT or one DELETE.
 BATCH = 1_000
+_GRAVITY = case({word: n for n, word in enumerate(SEVERITIES)}, value=finding.c.severity)
 #: Statuses of results that say something about the data.
 _ANSWERS = ("passed", "findings", "insufficient_data", "not_applicable")
 
@@ -123,11 +124,17 @@ def due_times(con: Connection, run_type: RunType, since: datetime) -> set[dateti
     return set(con.execute(wanted).scalars())
 
 
-def load(state: StateStore, run_id: str) -> CheckRun | None:
-    """A run with its outcomes and findings; None if there is none."""
+def load(state: StateStore, run_id: str, *, most: int | None = None) -> CheckRun | None:
+    """A run with its outcomes and findings; None if there is none. ``most``: only so many findings, the gravest."""
     with state.read() as con:
         row = con.execute(select(check_run).where(check_run.c.run_id == run_id)).first()
-        return None if row is None else _with_outcomes(con, row)
+        return None if row is None else _with_outcomes(con, row, most)
+
+
+def status_of(state: StateStore, run_id: str) -> RunStatus | None:
+    """The status of a run; None if there is none."""
+    with state.read() as con:
+        return con.execute(select(check_run.c.status).where(check_run.c.run_id == run_id)).scalar_one_or_none()
 
 
 def not_taken(con: Connection) -> list[str]:
@@ -318,8 +325,9 @@ def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield rows[at : at + BATCH]
 
 
-def _with_outcomes(con: Connection, row: Row[Any]) -> CheckRun:
-    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(finding.c.seq)
+def _with_outcomes(con: Connection, row: Row[Any], most: int | None = None) -> CheckRun:
+    order = (finding.c.seq,) if most is None else (_GRAVITY.desc(), finding.c.seq)
+    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(*order).limit(most)
     by_check: dict[tuple[str, str], list[Finding]] = {}
     for one in con.execute(mine):
         by_check.setdefault((one.source_id, one.check_id), []).append(_finding(one))

@@ -187,7 +187,7 @@ def mirror(con: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def journal_rows(con: Connection, *, run_id: str | None = None, plan_id: str | None = None,
-                 run_ids: Sequence[str] = ()) -> list[Row]:  # fmt: skip
+                 run_ids: Sequence[str] = (), limit: int | None = None, offset: int = 0) -> list[Row]:  # fmt: skip
     """Mirrored journal rows of a run or plan, oldest first."""
     journal = t.repair_journal.c
     query = select(t.repair_journal).order_by(journal.journal_id)
@@ -197,7 +197,13 @@ def journal_rows(con: Connection, *, run_id: str | None = None, plan_id: str | N
         query = query.where(journal.plan_id == plan_id)
     if run_ids:
         query = query.where(journal.run_id.in_(run_ids))
-    return _rows(con, query)
+    return _rows(con, query if limit is None else query.limit(limit).offset(offset))
+
+
+def count_journal(con: Connection, run_id: str) -> int:
+    """How many rows the journal has of a run."""
+    journal = t.repair_journal
+    return int(con.execute(select(func.count()).select_from(journal).where(journal.c.run_id == run_id)).scalar_one())
 
 
 def repaired_keys(con: Connection, source_id: str, since: datetime | None = None) -> list[Row]:

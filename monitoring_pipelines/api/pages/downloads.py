@@ -215,8 +215,9 @@ def journal(request: Request, kind: Kind, run: Id) -> Response:
     services = services_of(request)
     found_run(services, run)
     with services.state.read() as con:
-        rows = stored_repair.journal_rows(con, run_id=run)
-    return file_of("journal", kind, rows[:MOST_ROWS], len(rows))
+        rows = stored_repair.journal_rows(con, run_id=run, limit=MOST_ROWS)
+        total = stored_repair.count_journal(con, run)
+    return file_of("journal", kind, rows, total)
 
 
 @router.get("/report/{run_id}.{kind}")

@@ -271,14 +271,15 @@ def run(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     services = services_of(request)
     found = found_run(services, run_id)
     with services.state.read() as con:
-        rows = stored.journal_rows(con, run_id=run_id)
+        rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset)
+        total = stored.count_journal(con, run_id)
     alert_id = whole_plan(services, found["plan_id"])["alert_id"] if found["plan_id"] else None
     detail = found["verification"] or {}
     is_rollback = found["kind"] == "rollback"
     undone = (detail.get("selection") or {}).get("run_id") if is_rollback else run_id
     return render(
         request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view,
-        refresh="tasks" if found["state"] == "running" else "default", run=found, page=page.cut(rows), tones=RUN_TONES,
+        refresh="tasks" if found["state"] == "running" else "default", run=found, page=page.wrap(rows, total), tones=RUN_TONES,
         query={}, alert_id=alert_id, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None, undone=undone,
         verification=None if is_rollback else detail,
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -16,6 +17,9 @@ from monitoring_pipelines.published.workers import Span
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.warehouse.lake import LakeMissing
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.published.reader import Look
 
 STRINGS = {
     "resources.title": ("采集器资源", "Collector resources"),
@@ -116,13 +120,12 @@ def resources(
             chosen = next((row for row in known if process in (None, row["process_id"])), None)
             if chosen is not None:
                 end = chosen["at"] + timedelta(microseconds=1)
-                found = processes.curve(
-                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, POINTS
+                named = chosen["source_id"], chosen["process_id"]
+                start = end - RANGES[range_]
+                found, (newest, total) = services.recall(
+                    look.lake.version, ("samples", *named, range_), partial(_samples, look, *named, start, end)
                 )
-                newest, total = processes.samples(
-                    look, chosen["source_id"], chosen["process_id"], end - RANGES[range_], end, 0, SAMPLES_SHOWN
-                )
-                unseen = timeline.blind(look, end - RANGES[range_], end)
+                unseen = timeline.blind(look, start, end)
                 charts = _charts(view, found, unseen)
                 rates = [
                     row for row in processes.ingest(look, [chosen["source_id"]])
@@ -138,6 +141,14 @@ def resources(
         tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
         rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,
     )  # fmt: skip
+
+
+def _samples(look: Look, source_id: str, process_id: str, start: datetime, end: datetime) -> tuple[Any, Any]:
+    """The curve of a process, and its newest samples with their number."""
+    return (
+        processes.curve(look, source_id, process_id, start, end, POINTS),
+        processes.samples(look, source_id, process_id, start, end, 0, SAMPLES_SHOWN),
+    )
 
 
 def _tone(levels: list[dict[str, Any]], value: Any) -> str:

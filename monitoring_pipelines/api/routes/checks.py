@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
-from monitoring_pipelines.api.answers import bad, missing, responses, v1
+from monitoring_pipelines.api.answers import bad, missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.quality.files import finding_dict, run_dict
@@ -54,21 +53,34 @@ def brief(run: CheckRun, counts: dict[str, int]) -> dict[str, Any]:
 def one(request: Request, run_id: RunId) -> Response:
     """A run with its results and findings."""
     services = services_of(request)
+    status = stored.status_of(services.state, run_id)
+    if status is None:
+        raise missing("unknown check run")
+    if status == "running":
+        return v1(request, _whole(services, run_id))
+    # A run that has ended changes no more, and may have thousands of findings: the one that was asked last is kept.
+    kept = services.newest(
+        ("check run",), (run_id, status), lambda: packed(v1_body(_whole(services, run_id), None), None)
+    )
+    return kept.answer(request)
+
+
+def _whole(services: Services, run_id: str) -> dict[str, Any]:
     run = stored.load(services.state, run_id)
     if run is None:
         raise missing("unknown check run")
-    return v1(request, whole(services, run))
+    return whole(services, run)
 
 
 def whole(services: Services, run: CheckRun) -> dict[str, Any]:
     """A run with everything it found."""
     results = []
+    findings: list[dict[str, Any]] = []
     for outcome in run.outcomes:
-        row = asdict(outcome)
-        row["findings"] = [finding_dict(services.settings, found) for found in outcome.findings]
-        results.append(row)
+        own = [finding_dict(services.settings, found) for found in outcome.findings]
+        results.append(vars(outcome) | {"findings": own})
+        findings += own
     counts = stored.severity_counts(run.findings)
-    findings = [finding_dict(services.settings, found) for found in run.findings]
     return {"check_run": brief(run, counts), "check_results": results, "findings": findings}
 
 

@@ -47,13 +47,14 @@ def samples(
         raise bad(f"from: more than {_LONGEST.days} days are too long")
     with services.published.look() as look:
         chosen = _with_self(chosen_sources(services, source), source)
-        name = one_source(processes.sources_with(look, chosen, process_id), source, "this process")
+        found = processes.of_process(look, services.settings, chosen, process_id)
+        name = one_source(list(found), source, "this process")
         if name is None:
             raise missing("unknown process")
         rows, total = processes.samples(look, name, process_id, first, last, page.offset, page.size)
         more: dict[str, Any] = {"source_id": name, "process_id": process_id}
         more |= {
-            "trends": processes.trends(look, services.settings, name, process_id),
+            "trends": found[name]["trends"],
             "thresholds": processes.thresholds(services.settings),
         }
         return v1(request, page.wrap(rows, total, **more), as_of=look.as_of, look=look)

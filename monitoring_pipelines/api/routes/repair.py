@@ -217,8 +217,9 @@ def journal(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     services = services_of(request)
     found_run(services, run_id)
     with services.state.read() as con:
-        rows = stored.journal_rows(con, run_id=run_id)
-    return v1(request, page.cut(rows))
+        rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset)
+        total = stored.count_journal(con, run_id)
+    return v1(request, page.wrap(rows, total))
 
 
 @router.post("/runs/{run_id}/resume", responses=responses("v1", 202, 404, 409))
