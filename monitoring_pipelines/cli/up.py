@@ -122,14 +122,16 @@ def prepare_storage(home: Path) -> None:
     """Create Dagster's storage, or bring it to the installed version, before anything starts on it.
 
     Daemon, web server and code servers starting together on an empty home would each create the tables, and SQLite
-    then ends up with a schema none of them can read.
+    then ends up with a schema none of them can read. Files of the home are looked at once per version of Dagster; a storage
+    named in ``dagster.yaml`` at every start, because what is behind its address may have been exchanged or restored.
 
     Raises:
         ProductError: Dagster cannot use the home; its own message is the cause.
     """
     stamp = home / ".storage_version"
     version = importlib.metadata.version("dagster")
-    if stamp.exists() and stamp.read_text().strip() == version:
+    own_files = not _names_a_storage(home / "dagster.yaml")
+    if own_files and stamp.exists() and stamp.read_text().strip() == version:
         return
     command = [sys.executable, "-m", "dagster", "instance", "migrate"]
     environment = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"}
@@ -141,7 +143,19 @@ def prepare_storage(home: Path) -> None:
             hint="check storage in its dagster.yaml; a home of a newer Dagster needs that version",
             cause=lines[-1] if lines else f"dagster instance migrate ended with code {done.returncode}",
         )
-    stamp.write_text(f"{version}\n")
+    if own_files:
+        stamp.write_text(f"{version}\n")
+
+
+def _names_a_storage(file: Path) -> bool:
+    """Whether ``dagster.yaml`` sets another storage than the files of the home; what cannot be read is Dagster's to say."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return True
+    return isinstance(found, dict) and any(str(name).endswith("storage") for name in found)
 
 
 def default_instance_file() -> Path:

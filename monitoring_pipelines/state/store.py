@@ -69,7 +69,7 @@ class StateStore:
                 try:
                     engine = _engine(self.url)
                     _migrate(engine)
-                except (SQLAlchemyError, OSError) as error:
+                except (SQLAlchemyError, OSError, ImportError) as error:
                     if engine is not None:
                         engine.dispose()
                     raise _unavailable(self.url, error) from error
@@ -236,6 +236,12 @@ def _is_gone(error: DBAPIError) -> bool:
 
 
 def _unavailable(url: URL, error: BaseException) -> StateUnavailable:
+    if isinstance(error, ImportError):
+        return StateUnavailable(
+            f"the state store {url.render_as_string(hide_password=True)} needs a driver that is not installed",
+            "install the product with its extra `postgres`, and name the driver: postgresql+psycopg://, mysql+pymysql://",
+            cause=str(error),
+        )
     return StateUnavailable(
         f"the state store {url.render_as_string(hide_password=True)} cannot be used",
         "check state.url_env or state.url_file, the server, and the rights of its account",

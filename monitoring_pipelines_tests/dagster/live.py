@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -99,8 +100,11 @@ class LiveDagster:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.loads(response.read())
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                answer = json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error}: {error.read().decode()[-3000:]}; log: {self.log()}") from error
         if answer.get("errors"):
             raise AssertionError(answer["errors"])
         return answer["data"]
@@ -172,10 +176,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def live_dagster(home: Path, config: Path, now: str | None) -> Iterator[LiveDagster]:
-    """Start code server, webserver and daemon on the repository's own dagster.yaml; ``now`` None: real time."""
+def live_dagster(home: Path, config: Path, now: str | None, added: str = "") -> Iterator[LiveDagster]:
+    """Start code server, webserver and daemon on the repository's own dagster.yaml; ``now`` None: real time.
+
+    ``added`` are lines that an operator appends to dagster.yaml.
+    """
     home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text() + added)
     port = free_port()
     environment = {
         **os.environ,

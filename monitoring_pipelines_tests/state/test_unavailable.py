@@ -75,3 +75,10 @@ def test_a_file_whose_pages_are_destroyed_while_it_is_used_is_unavailable(tmp_pa
             with store.read() as con:
                 con.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all()
     store.dispose()
+
+
+def test_a_driver_that_is_not_installed_is_named() -> None:
+    """What somebody meets who follows the guide but not its first step."""
+    with pytest.raises(StateUnavailable, match="driver that is not installed") as caught:
+        StateStore("postgresql+pg8000://mp:secret@127.0.0.1/x").engine()
+    assert "secret" not in str(caught.value)
