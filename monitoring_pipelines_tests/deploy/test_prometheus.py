@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 from datetime import timedelta
@@ -14,6 +15,7 @@ import yaml
 
 from monitoring_pipelines.alerts.rules import in_force
 from monitoring_pipelines.alerts.rules.prometheus import render
+from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.config.schema import Settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -144,3 +146,18 @@ def test_systemd_units_are_complete():
     timer = units["monitoring-pipelines-health.timer"]["Timer"]
     assert (timer["OnActiveSec"], timer["OnUnitInactiveSec"]) == ("120s", "30s")
     assert timedelta(seconds=float(timer["OnActiveSec"].rstrip("s"))) == timedelta(minutes=2)
+
+
+def test_where_the_guide_puts_data_and_logs_unit_and_container_may_write(tmp_path: Path):
+    """Relative paths would lie beside the configuration in /etc, which neither may write."""
+    guide = (DEPLOY.parent / "docs" / "operations.md").read_text("utf-8")
+    (said,) = re.findall(r"```yaml\n(paths: .*?)```", guide, re.DOTALL)
+    (tmp_path / "monitoring.yaml").write_text("version: 1\n" + said)
+    settings = load_settings(tmp_path / "monitoring.yaml")
+    unit = (DEPLOY / "systemd" / "monitoring-pipelines.service").read_text()
+    service = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]["monitoring-pipelines"]
+    (volume,) = [one.split(":")[1] for one in service["volumes"] if one.startswith("data:")]
+    for folder in (re.findall(r"^ReadWritePaths=(.+)$", unit, re.MULTILINE)[0], volume):
+        assert settings.data_path.is_relative_to(folder)
+        assert settings.logs_path.is_relative_to(folder)
+    assert service["command"][-2:] == ["--host", "0.0.0.0"], "a port of a container leads nowhere on its loopback"
