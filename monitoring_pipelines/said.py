@@ -253,6 +253,7 @@ _ZH = {
     "it must be before to": "必须早于 to",
     "more than {} days are too long": "不能超过 {} 天",
     "more than {} days are too long for granularity {}": "粒度为 {1} 时不能超过 {0} 天",
+    "more than {} days are too long for grain {}": "粒度为 {1} 时不能超过 {0} 天",
     "give either at, or from and to": "请只给 at，或只给 from 与 to",
     "no source {}; did you mean {}?": "没有数据源 {}；是否指 {}？",
     "no source {}": "没有数据源 {}",

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 #: Modules of ``api.routes``; each has ``router``.
 ROUTES = (
-    "health", "sources", "endpoints", "tasks", "completeness", "checks", "alerts", "processes", "repair",
+    "health", "sources", "endpoints", "tasks", "completeness", "checks", "partitions", "alerts", "processes", "repair",
     "compat_tasks", "compat_monitoring", "compat_scheduler", "metrics",
 )  # fmt: skip
 #: Requests that are answered at the same time.

@@ -23,12 +23,14 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG, PARTITIO
 
 from monitoring_pipelines.clock import Clock
 from monitoring_pipelines.orchestration.metadata import key_of
-from monitoring_pipelines.orchestration.resources import POOL, SourceResource, WarehouseResource
+from monitoring_pipelines.orchestration.resources import POOL, SourceResource, StateResource, WarehouseResource
 from monitoring_pipelines.orchestration.steps import pipeline_of
-from monitoring_pipelines.warehouse.families import ENDPOINT, FAMILIES
+from monitoring_pipelines.warehouse.families import ENDPOINT, FAMILIES, Family
 
 if TYPE_CHECKING:
     from monitoring_pipelines.orchestration.catalog import Audit
+    from monitoring_pipelines.pipeline import Pipeline
+    from monitoring_pipelines.state import StateStore
     from monitoring_pipelines.warehouse.audits import AuditResult
 
 #: Without a partition the checks look at the hours before the running one.
@@ -42,8 +44,8 @@ def build_asset_checks(audits: Sequence["Audit"]) -> list[AssetChecksDefinition]
         own = [audit for audit in audits if audit.family == family.name]
         prefix = "" if family.name == ENDPOINT else f"{family.name}_"
         if own:
-            checks.append(_checks(f"{prefix}hour_invariants", family.table("hour"), own))
-            checks.append(_checks(f"{prefix}day_invariants", family.table("day"), own))
+            checks.append(_checks(f"{prefix}hour_invariants", family, family.table("hour"), own))
+            checks.append(_checks(f"{prefix}day_invariants", family, family.table("day"), own))
     return checks
 
 
@@ -54,7 +56,7 @@ def predicate(audit: str, table: str) -> str:
     return re.sub(r"^m\d+_", "", audit)
 
 
-def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefinition:
+def _checks(name: str, family: Family, table: str, audits: Sequence["Audit"]) -> AssetChecksDefinition:
     key = key_of(table)
 
     @multi_asset_check(
@@ -75,6 +77,7 @@ def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefi
         context: AssetCheckExecutionContext,
         warehouse: WarehouseResource,
         source: ResourceParam[SourceResource],
+        state: ResourceParam[StateResource],
         clock: ResourceParam[Clock],
     ) -> Iterator[AssetCheckResult]:
         from monitoring_pipelines import pipeline
@@ -83,7 +86,9 @@ def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefi
         start, end = check_window(context, clock)
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         wanted = frozenset(audit.name for audit in audits if predicate(audit.name, table) in selected)
-        for result in pipeline.audit(pipe, start, end, names=wanted):
+        results = pipeline.audit(pipe, start, end, names=wanted)
+        remember(state.store, pipe, family, results, start, end)
+        for result in results:
             yield AssetCheckResult(
                 asset_key=key,
                 check_name=predicate(result.name, table),
@@ -93,6 +98,21 @@ def _checks(name: str, table: str, audits: Sequence["Audit"]) -> AssetChecksDefi
             )
 
     return check
+
+
+def remember(
+    state: "StateStore",
+    pipe: "Pipeline",
+    family: Family,
+    results: Sequence["AuditResult"],
+    start: datetime,
+    end: datetime,
+) -> None:
+    """Keep what was said of each partition for the matrix of the page, which Dagster's own marks do not tell apart."""
+    from monitoring_pipelines.state import partition_checks
+
+    having = [source.id for source in pipe.sources if any(source.mapped(entity) for entity in family.entities)]
+    partition_checks.record(state, results, family.name, having, start, end, pipe.clock.now())
 
 
 def result_metadata(result: "AuditResult", start: datetime, end: datetime) -> dict[str, Any]:

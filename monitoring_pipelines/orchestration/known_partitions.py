@@ -21,7 +21,7 @@ from dagster import (
 )
 
 from monitoring_pipelines.lean import without_pandas
-from monitoring_pipelines.orchestration.asset_checks import default_window, predicate, result_metadata
+from monitoring_pipelines.orchestration.asset_checks import default_window, predicate, remember, result_metadata
 from monitoring_pipelines.orchestration.assets.audit import KEY
 from monitoring_pipelines.orchestration.assets.mart import partition_of, window_metadata
 from monitoring_pipelines.orchestration.catalog import load_catalog
@@ -59,6 +59,7 @@ def report_to_home(
 def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
     """Evaluate the audits over the last day, if Dagster has no result of them yet."""
     from monitoring_pipelines.pipeline import audit
+    from monitoring_pipelines.state import StateStore
 
     tables = {family.name: (family.table("hour"), family.table("day")) for family in FAMILIES.values()}
     judged = {check.name: tables[check.family] for check in load_catalog().audits}
@@ -66,7 +67,12 @@ def report_first_checks(instance: DagsterInstance, pipe: Pipeline) -> None:
     if instance.event_log_storage.get_latest_asset_check_execution_by_key(keys):
         return
     start, end = default_window(pipe.clock)
-    for result in audit(pipe, start, end):
+    results = audit(pipe, start, end)
+    for family in FAMILIES.values():
+        own = {one.name for one in load_catalog().audits if one.family == family.name}
+        said = [result for result in results if result.name in own]
+        remember(StateStore.of(pipe.settings), pipe, family, said, start, end)
+    for result in results:
         metadata = {name: MetadataValue.text(v) if isinstance(v, str) else MetadataValue.int(v)
                     for name, v in result_metadata(result, start, end).items()}  # fmt: skip
         for table in judged[result.name]:

@@ -7,7 +7,7 @@ What belongs here: finding the work, slices in which the warehouse is held. What
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -300,4 +300,5 @@ def _added(one: AuditResult, other: AuditResult) -> AuditResult:
     from monitoring_pipelines.warehouse.audits import SAMPLE_ROWS
 
     sample = (one.sample + other.sample)[:SAMPLE_ROWS]
-    return replace(one, bad_rows=one.bad_rows + other.bad_rows, sample=sample)
+    places = Counter(one.places) + Counter(other.places)
+    return replace(one, bad_rows=one.bad_rows + other.bad_rows, sample=sample, places=places)

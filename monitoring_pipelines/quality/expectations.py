@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,6 +49,8 @@ EXAMPLES = 5
 #: Longest text of an example, characters.
 EXAMPLE_CHARS = 120
 
+#: Column of statistics by which a bad row belongs to a partition.
+_HOUR = "stat_hour"
 #: Arguments of an expectation that are shown, and how.
 _LIMITS = {"min_value": "≥", "max_value": "≤", "value_set": "one of", "regex": "like", "type_list": "one of"}
 
@@ -195,7 +198,8 @@ def validate(
         complete: List every bad row instead of examples.
     """
     wanted: dict[str, Any] = {"result_format": "COMPLETE" if complete else "SUMMARY"}
-    wanted["partial_unexpected_count"] = EXAMPLES
+    # Of statistics every bad hour is wanted: the page of partitions marks it.
+    wanted["partial_unexpected_count"] = MOST_ROWS if _HOUR in index else EXAMPLES
     if index and not complete:
         wanted["unexpected_index_column_names"] = list(index)
     with _context() as context:
@@ -329,6 +333,9 @@ def _what_failed(result: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         failed["missing"] = list(missing)[:EXAMPLES]
     examples = result.get("partial_unexpected_index_list") or result.get("partial_unexpected_list") or []
+    hours = Counter(str(row[_HOUR])[:13] for row in examples if isinstance(row, dict) and _HOUR in row)
+    if hours:
+        failed["hours"] = dict(sorted(hours.items()))
     if examples:
         failed["examples"] = [
             {key: _short(value) for key, value in row.items()} if isinstance(row, dict) else _short(row)

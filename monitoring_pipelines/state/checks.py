@@ -191,6 +191,27 @@ def findings_page(
         return [_finding(row) for row in con.execute(newest.limit(size).offset((number - 1) * size))], total
 
 
+def runs_by_source(state: StateStore, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Runs due in ``[start, end)``, oldest first: run_id, type, status, scheduled_at, and per source the number of results
+    by status (``sources``: source → status → n; empty for runs that were not executed).
+    """
+    due = (check_run.c.scheduled_at >= start, check_run.c.scheduled_at < end)
+    counted = (
+        select(check_result.c.run_id, check_result.c.source_id, check_result.c.status, func.count().label("n"))
+        .where(check_result.c.run_id.in_(select(check_run.c.run_id).where(*due)))
+        .group_by(check_result.c.run_id, check_result.c.source_id, check_result.c.status)
+    )
+    wanted = select(check_run.c.run_id, check_run.c.type, check_run.c.status, check_run.c.scheduled_at).where(*due)
+    with state.read() as con:
+        runs = {
+            row.run_id: {**row._mapping, "sources": {}}
+            for row in con.execute(wanted.order_by(check_run.c.scheduled_at))
+        }
+        for row in con.execute(counted):
+            runs[row.run_id]["sources"].setdefault(row.source_id, {})[row.status] = row.n
+    return list(runs.values())
+
+
 def newest_runs(state: StateStore, types: Sequence[str] = ("quick", "full", "deep")) -> dict[str, CheckRun]:
     """The newest executed run of each type, with outcomes."""
     found: dict[str, CheckRun] = {}

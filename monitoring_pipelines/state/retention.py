@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete
 
-from monitoring_pipelines.state import alerts, checks, counters, self_jobs
+from monitoring_pipelines.state import alerts, checks, counters, partition_checks, self_jobs
 from monitoring_pipelines.state.tables import collected, recovery_request, silence
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def prune(state: StateStore, settings: Settings, now: datetime) -> dict[str, int
     days = settings.retention
     removed = {
         "check_runs": checks.prune(state, now, days.check_days),
+        "partition_checks": partition_checks.prune(state, now, days.check_days),
         "alerts": alerts.prune(state, now, days.alert_days, days.notification_days),
         # The warehouse keeps them as job runs of `_self`.
         "job_runs": self_jobs.prune(state, now, days.raw_days),

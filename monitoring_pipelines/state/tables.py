@@ -73,6 +73,17 @@ check_result = Table(
     Index("ix_check_result_source_id_check_id_run_id", "source_id", "check_id", "run_id"),
 )  # fmt: skip
 
+#: What the newest audit of a partition of a table said (M-9xx); ``checks``: name of the audit → rows that break it.
+partition_check = Table(
+    "partition_check", metadata,
+    Column("source_id", Word, primary_key=True),
+    Column("table_name", Word, primary_key=True),
+    Column("bucket", Instant, primary_key=True),
+    Column("checks", Json, nullable=False),
+    Column("checked_at", Instant, nullable=False),
+    Index("ix_partition_check_bucket", "bucket"),
+)  # fmt: skip
+
 #: Findings of a check result (C-028); ``seq`` keeps their order.
 finding = Table(
     "finding", metadata,

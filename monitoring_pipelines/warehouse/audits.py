@@ -7,7 +7,9 @@ What does not: alerts and checks made of their results, and the invariants thems
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -23,15 +25,23 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 20
 
 
+#: (table, source, start of the partition).
+Place = tuple[str, str, datetime]
+
+
 @dataclass(frozen=True)
 class AuditResult:
-    """What one audit found: ``bad_rows`` in all, and the first of them with table, key and reason."""
+    """What one audit found: ``bad_rows`` in all, the first of them with table, key and reason, and how many are where.
+
+    ``places``: (table, source, start of the hour or, in a table of days, of the day) → bad rows there.
+    """
 
     rule: str
     name: str
     description: str
     bad_rows: int
     sample: tuple[dict[str, Any], ...] = ()
+    places: Mapping[Place, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -78,5 +88,10 @@ def run_audits(
         headers = [column[0] for column in cursor.description or ()]
         rows = cursor.fetchall()
         sample = tuple(dict(zip(headers, row, strict=True)) for row in rows[:SAMPLE_ROWS])
-        results.append(AuditResult(rule, audit.table, audit.description, len(rows), sample))
+        places = Counter(_place(dict(zip(headers, row, strict=True))) for row in rows)
+        results.append(AuditResult(rule, audit.table, audit.description, len(rows), sample, places))
     return results
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    return row["table_name"], row["source_id"], row["bucket"].replace(minute=0, second=0, microsecond=0)

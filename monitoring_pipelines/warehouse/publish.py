@@ -101,6 +101,16 @@ _ALWAYS = {
         '(PARTITION BY source_id, src_table, entity, "day" ORDER BY verified_at DESC) = 1 '
         'ORDER BY source_id, src_table, entity, "day"'
     ),
+    # What was never computed, or is due again: beside it an hour without rows is a known zero (M-101).
+    "meta.window_due": (
+        "SELECT source_id, family, NULL::VARCHAR AS grain, NULL::TIMESTAMP AS bucket, computed_through "
+        "FROM meta.window_progress "
+        "UNION ALL SELECT DISTINCT due.source_id, due.family, 'hour', due.hour, NULL::TIMESTAMP FROM meta.dirty_hour AS due "
+        "JOIN meta.source_state AS state USING (source_id) WHERE due.hour + INTERVAL 1 HOUR <= state.closed_through "
+        "UNION ALL SELECT DISTINCT due.source_id, due.family, 'day', due.\"day\", NULL::TIMESTAMP FROM meta.dirty_day AS due "
+        'JOIN meta.source_state AS state USING (source_id) WHERE due."day" + INTERVAL 1 DAY <= state.closed_through '
+        "ORDER BY ALL"
+    ),
     "meta.anomaly_summary": (
         'SELECT source_id, kind, entity, CAST("at" AS DATE) AS "day", CAST(sum(count) AS BIGINT) AS n, '
         'min("at") AS first_at, max("at") AS last_at FROM raw.anomaly GROUP BY ALL '

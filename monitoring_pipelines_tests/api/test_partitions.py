@@ -1,0 +1,186 @@
+"""The matrix of partitions: what was computed, what the checks say of it, per source, on the page and in the API (S-820)."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
+from monitoring_pipelines.state import StateStore, checks, partition_checks
+from monitoring_pipelines.warehouse.audits import AuditResult
+from monitoring_pipelines_tests.api.conftest import Client, Serve
+from monitoring_pipelines_tests.api.world import World
+
+HOUR = timedelta(hours=1)
+TABLE = "mart.endpoint_hourly_stats"
+SOURCES = [{"id": name, "preset": "waverless", "read_dsn_env": "SHOP_DSN"} for name in ("shop", "depot")]
+
+
+@pytest.fixture
+def shops(serve: Serve) -> tuple[Client, World, datetime]:
+    """Two sources, and the hour that closed last."""
+    client = serve({"sources": SOURCES})
+    world = World(client.settings, client.clock)
+    for name in ("shop", "depot"):
+        world.source(name)
+    return client, world, client.clock.now() - HOUR
+
+
+def computed(world: World, source: str, through: datetime) -> None:
+    world.write(
+        ("INSERT INTO meta.window_progress VALUES ($s, 'endpoint', $t)", {"s": source, "t": through}),
+    )
+
+
+def cells_of(client: Client, source: str, table: str = TABLE) -> dict[str, dict[str, Any]]:
+    """Partition → cell of one row of the answer."""
+    answer = client.get("/api/v1/partitions", source=source)
+    assert answer.status_code == 200, answer.text
+    rows = [row for row in answer.json()["data"]["items"] if row["table"] == table and row["source_id"] == source]
+    assert len(rows) == 1
+    return {cell["partition"]: cell for cell in rows[0]["cells"]}
+
+
+def shown(client: Client, source: str) -> str:
+    return html.unescape(client.get("/partitions", source=source, lang="en").text)
+
+
+def key(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d-%H:%M")
+
+
+def test_an_hour_that_was_never_computed_is_not_drawn_like_one_without_tasks(
+    shops: tuple[Client, World, datetime],
+) -> None:
+    client, world, last = shops
+    world.hour("e", last - 3 * HOUR, source="shop")
+    computed(world, "shop", last - HOUR)
+    world.write((
+        "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) VALUES ('shop', 'endpoint', $h, $h, 'late')",
+        {"h": last - 5 * HOUR},
+    ))  # fmt: skip
+    world.publish()
+    cells = cells_of(client, "shop")
+    states = {n: cells[key(last - n * HOUR)]["state"] for n in (0, 1, 2, 3, 4, 5)}
+    assert states == {0: "absent", 1: "absent", 2: "empty", 3: "closed", 4: "empty", 5: "absent"}
+    page = shown(client, "shop")
+    local = f"{last - 2 * HOUR + timedelta(hours=8):%m-%d %H}:00"
+    assert f"{local}: zero" in page
+    assert re.search(r"not computed, 0 rows[^>]*>(<[^>]+>)*∅", page)
+
+
+def test_an_audit_that_failed_shows_in_the_cell_of_its_partition_and_source_only(
+    shops: tuple[Client, World, datetime],
+) -> None:
+    client, world, last = shops
+    for name in ("shop", "depot"):
+        for n in range(3):
+            world.hour("e", last - n * HOUR, source=name)
+        computed(world, name, last + HOUR)
+    world.publish()
+    state = StateStore.of(client.settings)
+    bad = AuditResult("M-901", "m901_x", "x", 2, places={(TABLE, "shop", last): 2})
+    good = AuditResult("M-902", "m902_y", "y", 0)
+    partition_checks.record(
+        state, [bad, good], "endpoint", ["shop", "depot"], last - HOUR, last + HOUR, client.clock.now()
+    )
+    mine, other = cells_of(client, "shop"), cells_of(client, "depot")
+    assert mine[key(last)]["checks"]["state"] == "failed"
+    assert mine[key(last)]["checks"]["failed"] == [{"check": "m901_x", "bad_rows": 2}]
+    assert mine[key(last - HOUR)]["checks"]["state"] == "passed"
+    assert mine[key(last - 2 * HOUR)]["checks"]["state"] == "unchecked"
+    assert other[key(last)]["checks"] == mine[key(last - HOUR)]["checks"]
+    page = shown(client, "shop")
+    assert re.search(r'class="cell unhealthy" title="[^"]*failed: m901_x \(2 rows\)[^"]*">.*?✗1', page)
+    assert "m901_x" not in shown(client, "depot")
+
+
+def test_only_what_was_checked_is_green(shops: tuple[Client, World, datetime]) -> None:
+    """What changed after its last audit counts as not checked."""
+    client, world, last = shops
+    for n in range(3):
+        world.hour("e", last - n * HOUR)
+    computed(world, "shop", last + HOUR)
+    world.write((f"UPDATE {TABLE} SET restated_at = $t WHERE stat_hour = $h", {"t": client.clock.now(), "h": last}))
+    world.publish()
+    ok = AuditResult("M-901", "m901_x", "x", 0)
+    before = client.clock.now() - timedelta(minutes=5)
+    partition_checks.record(
+        StateStore.of(client.settings), [ok], "endpoint", ["shop"], last - HOUR, last + HOUR, before
+    )
+    page = shown(client, "shop")
+    row = next(part for part in page.split("<tr>") if "Endpoints · hour" in part)
+    tones = re.findall(r'class="cell (\w+)"', row)
+    assert tones[:3] == ["neutral", "healthy", "neutral"]
+    assert "changed since it was checked" in row
+    assert cells_of(client, "shop")[key(last)]["checks"]["state"] == "outdated"
+
+
+def test_an_expectation_marks_the_hours_whose_rows_break_it(shops: tuple[Client, World, datetime]) -> None:
+    client, world, last = shops
+    for n in range(3):
+        world.hour("e", last - n * HOUR)
+    computed(world, "shop", last + HOUR)
+    world.publish()
+    now = client.clock.now()
+    broken = {"success": False, "hours": {str(last - HOUR)[:13]: 4}}
+    outcome = CheckOutcome(
+        "shop", "expectations.endpoint_stats", "findings", last - 2 * HOUR, last + HOUR,
+        expectation={"expectations": [broken, {"success": True}]},
+    )  # fmt: skip
+    run = CheckRun("r1", "deep", "schedule", "issues_detected", now, now, now, outcomes=(outcome,))
+    checks.finish(StateStore.of(client.settings), run)
+    cells = cells_of(client, "shop")
+    assert cells[key(last - HOUR)]["checks"]["failed"] == [{"check": "expectations.endpoint_stats", "bad_rows": 4}]
+    assert not cells[key(last)]["checks"]["failed"]
+
+
+def test_check_runs_stand_beside_the_source_they_found_something_at(shops: tuple[Client, World, datetime]) -> None:
+    client, world, last = shops
+    for name in ("shop", "depot"):
+        world.hour("e", last, source=name)
+    world.publish()
+    found = Finding("shop", "missing_outputs", "missing_task_outputs", "high", "lost", last)
+    outcomes = (
+        CheckOutcome("shop", "missing_outputs", "findings", findings=(found,)),
+        CheckOutcome("depot", "missing_outputs", "passed"),
+    )
+    run = CheckRun("r1", "quick", "schedule", "issues_detected", last, last, last, outcomes=outcomes)
+    checks.finish(StateStore.of(client.settings), run)
+    runs = {row["source_id"]: row["runs"] for row in client.get("/api/v1/partitions").json()["data"]["runs"]}
+    assert {name: due[0]["status"] for name, due in runs.items()} == {"shop": "issues_detected", "depot": "healthy"}
+    for source, tone in (("shop", "unhealthy"), ("depot", "healthy")):
+        row = next(part for part in shown(client, source).split("<tr>") if "Check runs" in part)
+        assert re.findall(r'class="cell (\w+)"[^>]*><a', row) == [tone]
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [({"grain": "minute"}, "grain"), ({"from": "yesterday"}, "from"), ({"source": "none"}, "source"),
+     ({"from": "2026-01-01", "to": "2026-02-01"}, "from")],
+)  # fmt: skip
+def test_a_question_that_cannot_be_answered_names_what_is_wrong(
+    shops: tuple[Client, World, datetime], params: dict[str, str], name: str
+) -> None:
+    client, world, _ = shops
+    world.publish()
+    answer = client.get("/api/v1/partitions", **params)
+    assert answer.status_code == 400
+    assert name in answer.json()["message"]
+
+
+def test_the_link_of_the_page_asks_for_what_the_page_shows(shops: tuple[Client, World, datetime]) -> None:
+    client, world, last = shops
+    world.hour("e", last)
+    computed(world, "shop", last)
+    world.publish()
+    for choice, number in (("48h", 48), ("30d", 30)):
+        page = client.get("/partitions", shown=choice, source="shop", lang="en").text
+        link = html.unescape(re.search(r'href="(/api/v1/partitions[^"]+)"', page).group(1))  # type: ignore[union-attr]
+        data = client.get(link).json()["data"]
+        assert all(len(row["cells"]) == number for row in data["items"])
+        assert page.count('<th scope="col" title=') == number
