@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.alerts.messages import REPAIRED
 from monitoring_pipelines.api import summaries
-from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.pages.checks import RUN_TONES
 from monitoring_pipelines.api.pages.repair import why_no_plan
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.completeness import split_row, task_rows
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.published import timeline
 from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published.workers import Span
 from monitoring_pipelines.severity import health_of
 from monitoring_pipelines.state import checks as stored
 from monitoring_pipelines.state.alerts import list_alerts
@@ -91,6 +94,7 @@ STRINGS = {
     "run.running": ("运行中", "Running"),
 }
 router = APIRouter(include_in_schema=False)
+DAY_S = 86_400
 FIGURES: tuple[str, ...] = ("missing", "with_output", "settling", "duplicates")
 #: Figures whose tasks the page lists.
 Figure = Literal["missing", "with_output", "settling", "duplicates"]
@@ -160,6 +164,24 @@ def _last_days(services: Services, look: Look, name: str, on: date | None) -> di
     )
 
 
+def _unseen(services: Services, look: Look) -> list[Span]:
+    """When this monitor itself did not run, over the same 30 days."""
+    now = services.moment()
+    return services.newest(
+        ("unseen days",), (look.lake.version, now), lambda: timeline.blind(look, now - timedelta(days=30), now)
+    )
+
+
+def _on_local_days(view: View, spans: list[Span]) -> list[Span]:
+    """Instants where the trend has them: it draws local days as if they were of UTC."""
+    zone = ZoneInfo(view.zone)
+
+    def moved(at: datetime) -> datetime:
+        return at.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None)
+
+    return [(moved(first), moved(last)) for first, last in spans]
+
+
 #: Checks whose newest answers stand beside the figures.
 _CHECKS = ("duplicates", "orphans", "wrong_status")
 
@@ -183,7 +205,8 @@ def _source_part(view: View, services: Services, look: Look, name: str, on: date
     return {
         "name": name, "figures": found.as_metrics(),
         "health": health_of(found.tasks_with_outputs, found.success_tasks, summaries.bands_of(services)),
-        "trend": chart([day["date"] for day in days["days"]], series, "UTC", unit="%", max=100, day=True),
+        "trend": chart([day["date"] for day in days["days"]], series, "UTC", unit="%", max=100, day=True, step=DAY_S,
+                       blind=spans_of(_on_local_days(view, _unseen(services, look)))),
         "days": days["days"], "split": days["split"], "change": days["change_point"],
         "extra": believed,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
+from monitoring_pipelines.api.pages.overview import Strips, endpoint_strips
 from monitoring_pipelines.api.pages.tasks import TONES
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources, ordered
 from monitoring_pipelines.api.routes.endpoints import COLUMNS, EndpointName, SortParam, endpoint_rows, owner
@@ -68,8 +69,8 @@ STRINGS = {
     "endpoints.none": ("没有端点", "No endpoints"),
     "endpoints.no_workers": ("该时间段没有在线的工作器", "No worker was online in this range"),
     "endpoints.estimated": (
-        "百分位由直方图估算，误差不超过 1%",
-        "Percentiles are estimated from histograms, 1 % at most off",
+        "≈ 百分位由直方图估算，误差不超过 {percent}%",
+        "≈ Percentiles of this range are estimated from histograms, at most {percent} % off",
     ),
     "endpoints.last_minute": ("最近一个已关闭的分钟", "last closed minute"),
     "endpoints.outcomes": (
@@ -136,16 +137,18 @@ def listed(
     services = services_of(request)
     rows: list[dict[str, Any]] = []
     as_of = None
+    strips: Strips = {}
     chosen = chosen_sources(services, source or None)
     try:
         with services.published.look() as look:
             rows = endpoints.having(endpoint_rows(services, look, chosen), q or None)
+            strips = endpoint_strips(look, view)
             as_of = look.as_of
     except LakeMissing:
         rows = []
     return render(
         request, "endpoints.html", title=view.t("endpoints.title"), as_of=as_of, view=view, page=page.cut(ordered(rows, sort, COLUMNS)),
-        q=q or "", source=source, sort=sort, query={"q": q, "source": source, "sort": sort},
+        q=q or "", source=source, sort=sort, strips=strips, query={"q": q, "source": source, "sort": sort},
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
 from monitoring_pipelines.api import summaries
 from monitoring_pipelines.api.pages import alert_text
@@ -59,6 +60,7 @@ router = APIRouter(include_in_schema=False)
 SLICES = {"succeeded": "ok", "failed": "bad", "timed_out": "warn", "running": "s1", "queued": "s5", "created": "s5"}
 GRAVEST = ("unhealthy", "unknown", "degraded", "healthy")
 HOUR = timedelta(hours=1)
+Strips = dict[tuple[str, str], Markup]
 
 
 @router.get("/")
@@ -69,10 +71,10 @@ def page(request: Request) -> Response:
     data = view.stored(partial(summaries.overview, services, services.source_ids), None)
     if data is None:
         data = summaries.overview(services, services.source_ids, with_state=False)
-    strips: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    strips: Strips = {}
     if data["as_of"] is not None:
         with services.published.look() as look:
-            strips = services.recall(look.lake.version, ("strips", view.language), lambda: endpoint_strips(look, view))
+            strips = endpoint_strips(look, view)
     per_source: dict[str, int] = {}
     gravest: dict[str, str] = {}
     for row in view.stored(lambda: stored.counts_by_state(services.state), []):
@@ -153,7 +155,20 @@ def _by_health(view: View, data: dict[str, Any], names: dict[str, list[str]]) ->
     return "good", view.t("overview.good", n=len(data["sources"])), None
 
 
-def endpoint_strips(look: Look, view: View) -> dict[tuple[str, str], list[tuple[str, str]]]:
+def endpoint_strips(look: Look, view: View) -> Strips:
+    """(source, endpoint) → 24 cells as HTML, oldest first; made once per publication, whichever pages show them."""
+    return view.services.recall(look.lake.version, ("strips", view.language), lambda: {
+        key: _strip(cells) for key, cells in _strip_cells(look, view).items()
+    })  # fmt: skip
+
+
+def _strip(cells: list[tuple[str, str]]) -> Markup:
+    said = "; ".join(text for _, text in cells if text)
+    drawn = Markup("").join(Markup('<i class="{}" title="{}"></i>').format(state, text) for state, text in cells)
+    return Markup('<span class="strip" role="img" aria-label="{}">{}</span>').format(said, drawn)
+
+
+def _strip_cells(look: Look, view: View) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """(source, endpoint) → 24 cells of (state, explanation), oldest first; an hour without outcome is neutral."""
     table = table_of("endpoint", "hour")
     if not look.has(table):

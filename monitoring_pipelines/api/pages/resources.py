@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -182,13 +183,18 @@ def _charts(view: View, rows: list[dict[str, Any]], unseen: list[Span]) -> list[
     return [
         line("resources.memory_trend", [("RSS", values("rss_bytes", 1024**3), "--s1"),
                                         (view.t("resources.virtual"), values("vms_bytes", 1024**3), "--s2")], unit="GiB"),
-        line("resources.cpu", [("CPU", values("cpu_pct"), "--s1")], unit="%"),
+        line("resources.cpu", [("CPU", values("cpu_pct"), "--s1")], unit="%", max=whole_cores(values("cpu_pct"))),
         line("resources.fds_max", [(view.t("resources.used"), values("fds"), "--s1"),
                                    (view.t("resources.limit"), values("fds_max"), "--s3")]),
         line("resources.conns_threads", [(view.t("resources.conns"), values("conns"), "--s1"),
                                  (view.t("resources.threads"), values("threads"), "--s2")]),
         line("resources.objects", [(view.t("resources.objects"), values("objects"), "--s1")]),
     ]  # fmt: skip
+
+
+def whole_cores(values: list[float | None]) -> int:
+    """End of an axis of CPU per cent: 100, or as many hundreds as cores the process kept busy at its highest (S-803)."""
+    return 100 * max(1, ceil(max((value for value in values if value is not None), default=0.0) / 100))
 
 
 @router.get("/ingest")

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import compress, repeat
-from operator import contains
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.pages.base import View, chart, render
+from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, ordered
 from monitoring_pipelines.api.routes.compat_scheduler import (
     COLUMNS,
@@ -24,12 +22,14 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     heatmap,
     is_running,
     job_rows,
+    matching,
     overview_of,
+    searched,
     why_not_startable,
 )
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.metrics.delivery import Gateway, channel_counters, gateways, mapped_gateways
-from monitoring_pipelines.published import jobs
+from monitoring_pipelines.published import jobs, timeline
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.self_jobs import product_jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
@@ -172,7 +172,7 @@ def listed(
             as_of = look.as_of
             rows = called(view, job_rows(services, look, scope))
             texts, categories = services.newest(
-                ("job texts", scope, view.language), look.stamp(jobs.TABLES), partial(_searched, rows)
+                ("job texts", scope, view.language), look.stamp(jobs.TABLES), partial(searched, rows)
             )
             heat = heatmap(services, look, scope)
             totals = overview_of(services, look, scope)
@@ -233,28 +233,6 @@ def why_not(view: View, row: Mapping[str, Any]) -> str | None:
     return None if view.may("operator") else view.t("common.forbidden", role="operator")
 
 
-def _searched(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """What a search looks at in each of these rows, and their categories: of ten thousand jobs only made when they change."""
-    texts = ["\n".join(_columns(row)) for row in rows]
-    return texts, sorted({row["category"] or "" for row in rows})
-
-
-def _columns(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return row["job_id"].lower(), row["job_name"].lower(), (row["owner"] or "").lower()
-
-
-def matching(
-    rows: Sequence[Mapping[str, Any]], q: str | None, category: str | None, texts: list[str] | None = None
-) -> Sequence[Mapping[str, Any]]:
-    """Jobs that pass the search (id, name, owner; any case) and the category; ``texts`` as ``_searched`` has them."""
-    text = (q or "").lower()
-    if text:
-        found = list(compress(rows, map(contains, texts or _searched(rows)[0], repeat(text))))
-        # Ends of lines stand between the columns of a text, so one with an end of line may begin in one and end in another.
-        rows = [row for row in found if any(text in one for one in _columns(row))] if "\n" in text else found
-    return [row for row in rows if (row["category"] or "") == category] if category else rows
-
-
 @router.get("/jobs/{job_id:path}")
 def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
     """One job and its runs."""
@@ -281,4 +259,5 @@ def durations(view: View, look: Look, job: Mapping[str, Any]) -> dict[str, Any] 
     series = [(view.t("jobs.duration"), [float(row["duration_ms"]) for row in known], "--s1")]
     if job["sla_seconds"]:
         series.append((view.t("jobs.sla"), [1000 * float(job["sla_seconds"])] * len(known), "--s3"))
-    return chart([row["ended_at"] for row in known], series, view.zone, unit="ms")
+    unseen = timeline.blind(look, known[0]["ended_at"], known[-1]["ended_at"])
+    return chart([row["ended_at"] for row in known], series, view.zone, unit="ms", blind=spans_of(unseen))

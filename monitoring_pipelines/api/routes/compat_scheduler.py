@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
+from itertools import compress, repeat
+from operator import contains
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -170,26 +172,58 @@ _METRICS = (
 
 
 @router.get("/metrics", responses=responses("v1"))
-def metrics(request: Request, scope: Scope | None = None, sort: SortParam = None) -> Response:
-    """Current figures of every job, delivery per channel, overview and failure heat map."""
+def metrics(
+    request: Request,
+    scope: Scope | None = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of id, name or owner, any case")] = None,
+    category: Annotated[str | None, Query(max_length=255, description="Only jobs of this category")] = None,
+    sort: SortParam = None,
+) -> Response:
+    """Current figures of every job, delivery per channel, overview and failure heat map; ``q`` and ``category`` choose jobs,
+    the others are of all.
+    """
     services = services_of(request)
     with services.published.look() as look:
         channels = channel_counters(services.state, look)
-        if sort is None:
+        if not (sort or q or category):
             state = (look.lake.version, services.moment(), *channels.items())
             kept = services.newest(
                 ("figures of jobs", scope), state,
                 lambda: packed(v1_body(_metrics(services, look, scope, None, channels), look.as_of), look.as_of),
             )  # fmt: skip
             return kept.answer(request)
-        return v1(request, _metrics(services, look, scope, sort, channels), as_of=look.as_of)
+        data = _metrics(services, look, scope, sort, channels, q, category)
+        return v1(request, data, as_of=look.as_of)
+
+
+def searched(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """What a search looks at in each of these rows, and their categories: of ten thousand jobs only made when they change."""
+    texts = ["\n".join(_columns(row)) for row in rows]
+    return texts, sorted({row["category"] or "" for row in rows})
+
+
+def _columns(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["job_id"].lower(), row["job_name"].lower(), (row["owner"] or "").lower()
+
+
+def matching(
+    rows: Sequence[Mapping[str, Any]], q: str | None, category: str | None, texts: list[str] | None = None
+) -> Sequence[Mapping[str, Any]]:
+    """Jobs that pass the search (id, name, owner; any case) and the category; ``texts`` as ``searched`` has them."""
+    text = (q or "").lower()
+    if text:
+        found = list(compress(rows, map(contains, texts or searched(rows)[0], repeat(text))))
+        # Ends of lines stand between the columns of a text, so one with an end of line may begin in one and end in another.
+        rows = [row for row in found if any(text in one for one in _columns(row))] if "\n" in text else found
+    return [row for row in rows if (row["category"] or "") == category] if category else rows
 
 
 def _metrics(
-    services: Services, look: Look, scope: Scope | None, sort: str | None, channels: dict[str, tuple[int, int]]
-) -> dict[str, Any]:
+    services: Services, look: Look, scope: Scope | None, sort: str | None, channels: dict[str, tuple[int, int]],
+    q: str | None = None, category: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """S-423; nothing in it depends on a switch of a job, except an order by the next run."""
-    rows = job_rows(services, look, scope)
+    rows = matching(job_rows(services, look, scope), q, category)
     return {
         "total": len(rows), "metrics": _shown(ordered(rows, sort, COLUMNS)),
         "notification_channels": [
