@@ -84,7 +84,7 @@ def _blind(look: Look, start: datetime, end: datetime) -> list[Span]:
         "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before "
         f"FROM {look.table('raw.job_run', start - timedelta(days=8), end)} "
         "WHERE source_id = '_self' AND job_id = $job AND outcome = 'success' AND started_at < $end) "
-        "WHERE started_at - before > $missed ORDER BY started_at",
-        {"job": _TICK, "end": end, "missed": _MISSED},
+        f"WHERE started_at - before > INTERVAL {int(_MISSED.total_seconds())} SECOND ORDER BY started_at",
+        {"job": _TICK, "end": end},
     )
     return common(found, [(start, end)])
