@@ -259,5 +259,5 @@ def durations(view: View, look: Look, job: Mapping[str, Any]) -> dict[str, Any] 
     series = [(view.t("jobs.duration"), [float(row["duration_ms"]) for row in known], "--s1")]
     if job["sla_seconds"]:
         series.append((view.t("jobs.sla"), [1000 * float(job["sla_seconds"])] * len(known), "--s3"))
-    unseen = timeline.blind(look, known[0]["ended_at"], known[-1]["ended_at"])
+    unseen = timeline.blind(look, known[0]["ended_at"], view.services.moment())
     return chart([row["ended_at"] for row in known], series, view.zone, unit="ms", blind=spans_of(unseen))

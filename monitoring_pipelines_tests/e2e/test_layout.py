@@ -1,0 +1,191 @@
+"""Every page at the widths people have, and with a keyboard alone (S-801): nothing cut, nothing over another, nothing out of reach.
+
+What belongs here: geometry and focus, as the browser has them. What does not: what axe finds (``test_pages``), and figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from monitoring_pipelines.api.access import COOKIE
+from monitoring_pipelines_tests.e2e.conftest import Served
+from monitoring_pipelines_tests.e2e.test_pages import paths_of
+from monitoring_pipelines_tests.support.browser import Browser
+
+WIDTHS = (375, 390, 1280, 1920, 3840)
+#: What is wrong with the layout as it is. Text is compared where it can be seen: inside the boxes that scroll.
+LAYOUT = """(() => {
+  const wrong = [], d = document.documentElement, seen = [];
+  if (d.scrollWidth > d.clientWidth) { wrong.push("scrolls sideways by " + (d.scrollWidth - d.clientWidth) + " px"); }
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = document.createRange();
+  const boxes = new Map();
+  const box = (e) => {  // what is visible of the element: its box and those around it that hide what is beyond them
+    if (!e || e === d) { return { left: -1e9, right: 1e9, top: -1e9, bottom: 1e9, hides: null }; }
+    if (!boxes.has(e)) {
+      const outer = box(e.parentElement), style = getComputedStyle(e);
+      let found = outer;
+      if (style.overflowX !== "visible" || style.overflowY !== "visible") {
+        const r = e.getBoundingClientRect(), hides = style.overflowX === "hidden" || style.overflowX === "clip" ? e : outer.hides;
+        found = { left: Math.max(outer.left, r.left), right: Math.min(outer.right, r.right), top: Math.max(outer.top, r.top),
+                  bottom: Math.min(outer.bottom, r.bottom), hides };
+      }
+      boxes.set(e, found);
+    }
+    return boxes.get(e);
+  };
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement, text = node.data.trim();
+    if (!text || parent.closest("script, style, option, svg, dialog:not([open]), .quiet, .skip, [hidden]")) { continue; }
+    if (!parent.checkVisibility({ opacityProperty: true, visibilityProperty: true })) { continue; }
+    range.selectNodeContents(node);
+    for (const r of range.getClientRects()) {
+      const clip = box(parent);
+      if (clip.hides && (r.right > clip.right + 2 || r.bottom > clip.bottom + 4)) { wrong.push("cut: " + text.slice(0, 40)); }
+      const one = { left: Math.max(r.left, clip.left), right: Math.min(r.right, clip.right), top: Math.max(r.top, clip.top),
+                    bottom: Math.min(r.bottom, clip.bottom), node, text };
+      if (one.right - one.left > 2 && one.bottom - one.top > 2) { seen.push(one); }
+    }
+  }
+  seen.sort((a, b) => a.top - b.top);
+  seen.forEach((a, n) => {
+    for (let m = n + 1; m < seen.length && seen[m].top < a.bottom - 4; m++) {
+      const b = seen[m];
+      if (a.node === b.node) { continue; }
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left), down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 3 && down > 4) { wrong.push("over each other: " + a.text.slice(0, 30) + " | " + b.text.slice(0, 30)); }
+    }
+  });
+  return [...new Set(wrong)].slice(0, 5);
+})()"""
+#: Remembers every element that got the focus, and whether one can see that it has it.
+WATCH = """(() => {
+  window.reached = new Set(); window.unseen = [];
+  document.addEventListener("focusin", (event) => {
+    const e = event.target, style = getComputedStyle(e);
+    window.reached.add(e);
+    const outlined = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+    if (!outlined && style.boxShadow === "none") { window.unseen.push(e.outerHTML.slice(0, 120)); }
+  });
+  window.wanted = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
+    (e) => !e.disabled && e.type !== "hidden" && e.checkVisibility() && !e.closest("dialog:not([open])"));
+  return window.wanted.length;
+})()"""
+_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, demo: Served) -> Iterator[Browser]:
+    """One browser for all tests here, signed in at the demo."""
+    with Browser.started(tmp_path_factory.mktemp("browser"), demo.url) as found:
+        found.call("Network.setCookie", name=COOKIE, value=demo.token, url=demo.url)
+        yield found
+
+
+def press(browser: Browser, key: str, times: int = 1) -> None:
+    text = {"Enter": "\r", " ": " "}.get(key)
+    for _ in range(times):
+        common = {"key": key, "code": {" ": "Space"}.get(key, key), "windowsVirtualKeyCode": _KEYS[key]}
+        browser.call(
+            "Input.dispatchKeyEvent",
+            type="keyDown" if text else "rawKeyDown",
+            **common,
+            **({"text": text} if text else {}),
+        )
+        browser.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+
+def until(browser: Browser, expression: str) -> bool:
+    """Whether the expression becomes true within a few seconds; a page that is being left answers nothing."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        if browser.ask(f"Boolean({expression})"):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en"])
+def test_nothing_is_cut_or_over_another_at_any_width(repaired: Served, browser: Browser, language: str) -> None:
+    browser.language(language)
+    wrong = []
+    for path in paths_of(repaired):
+        browser.open(path)
+        assert (
+            path == "/nothing-here"
+            or browser.ask("performance.getEntriesByType('navigation')[0].responseStatus") == 200
+        ), path
+        for width in WIDTHS:
+            browser.size(width)
+            browser.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            wrong += [f"{path} {language} {width}: {text}" for text in browser.ask(LAYOUT)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tab_reaches_everything_and_one_sees_where_it_is(repaired: Served, browser: Browser) -> None:
+    browser.size(1280)
+    browser.language("en")
+    wrong = []
+    for path in paths_of(repaired):
+        browser.open(path)
+        browser.ask(
+            "document.querySelector('.matrix') && document.querySelectorAll('.matrix tbody tr:nth-child(n+4)').forEach(r => r.remove()); 0"
+        )
+        wanted = browser.ask(WATCH)
+        press(browser, "Tab", wanted + 12)
+        missed = browser.ask(
+            "window.wanted.filter(e => e.isConnected && !window.reached.has(e)).map(e => e.outerHTML.slice(0, 120))"
+        )
+        wrong += [f"{path}: out of reach: {text}" for text in missed[:3]]
+        wrong += [f"{path}: no sign of focus: {text}" for text in browser.ask("window.unseen")[:3]]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_first_tab_offers_to_skip_the_navigation(demo: Served, browser: Browser) -> None:
+    browser.size(1280)
+    browser.open("/endpoints")
+    press(browser, "Tab")
+    place = browser.ask("(r => [r.left, r.top, r.width, r.height])(document.activeElement.getBoundingClientRect())")
+    assert browser.ask("document.activeElement.matches('a[href^=\"#\"]')")
+    assert place[0] >= 0
+    assert place[1] >= 0
+    assert place[2] > 20
+    press(browser, "Enter")
+    press(browser, "Tab")
+    assert browser.ask("Boolean(document.activeElement.closest('main'))")
+
+
+def test_a_dialog_keeps_the_focus_closes_with_escape_and_gives_it_back(demo: Served, browser: Browser) -> None:
+    browser.size(1280)
+    browser.open("/consistency")
+    assert browser.ask("Boolean(document.querySelector('button[data-action]'))"), browser.ask("document.title")
+    browser.ask("document.querySelector('button[data-action]:not(:disabled)').focus(); 0")
+    press(browser, "Enter")
+    assert browser.ask("document.querySelector('dialog').open")
+    for _ in range(8):
+        press(browser, "Tab")
+        assert browser.ask(
+            "document.activeElement === document.body || Boolean(document.activeElement.closest('dialog'))"
+        )
+    press(browser, "Escape")
+    assert not browser.ask("document.querySelector('dialog').open")
+    assert browser.ask("document.activeElement.matches('button[data-action]')")
+
+
+def test_tabs_filters_and_boxes_obey_the_keyboard(demo: Served, browser: Browser) -> None:
+    browser.size(1280)
+    browser.open("/scheduler-monitoring?scope=all")
+    browser.ask("document.querySelector('input[data-pick]').focus(); 0")
+    press(browser, " ")
+    assert browser.ask(
+        "document.querySelector('input[data-pick]').checked && !document.querySelector('[data-picked]').hidden"
+    )
+    browser.ask("document.querySelector('.tabs a:not([aria-current])').focus(); 0")
+    press(browser, "Enter")
+    assert until(browser, "location.search.includes('tab=heatmap')")
+    browser.open("/endpoints")
+    browser.ask("document.querySelector('select[name=source]').focus(); 0")
+    press(browser, "ArrowDown")
+    assert until(browser, "/source=[a-z]/.test(location.search)")
