@@ -248,6 +248,10 @@ _ZH = {
     "Apprise does not understand the address": "Apprise 无法识别此地址",
     "the service did not accept the message": "服务没有接受消息",
     # Refusals of the API: parameters.
+    "this path has no such parameter; did you mean {}?": "此地址没有这个参数；是否指 {}？",
+    "this path has no such parameter; there are {}": "此地址没有这个参数；可用 {}",
+    "this path has no such parameter; there are none here": "此地址没有参数",
+    "it is given more than once": "只能给一次",
     "an RFC 3339 time or a date is needed, for example {}": "需要 RFC 3339 时间或日期，例如 {}",
     "too far in the past": "太早",
     "it must be before to": "必须早于 to",

@@ -28,8 +28,9 @@ each includes the ones before it.
 Answers of `/api/v1` are `{"code", "message", "data"}`, those of `/api/monitoring` `{"success", "data"}`, the older
 task-monitor paths are plain objects. NULL is `null`. Times are UTC (RFC 3339 with `Z`); a time without offset means UTC;
 ranges are `[from, to)`. Lists answer `{items, total, page, page_size, pages}` with `page` from 1 and `page_size` up to 500.
-A parameter that cannot be used is answered with 400 and its name, never replaced by a default. Every error has a
-`request_id` that also stands in the log. Answers carry an `ETag` that changes with the published data.
+A parameter that cannot be used or that the path does not know is answered with 400 and its name, never replaced by a default
+or ignored. Every error has a `request_id` that also stands in the log. Answers carry a weak `ETag` that changes with their text;
+`If-None-Match` takes one, a list or `*`.
 
 """
 

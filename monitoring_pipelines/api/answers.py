@@ -21,6 +21,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from monitoring_pipelines.api.remembered import VERSION
+from monitoring_pipelines.api.tags import has_tag
 from monitoring_pipelines.said import said
 
 if TYPE_CHECKING:
@@ -211,8 +212,11 @@ def tagged(request: Request, body: bytes, status: int, as_of: datetime | None) -
 
 
 def tags(digest: hashlib._Hash, as_of: datetime | None) -> dict[str, str]:
-    """Headers by which a client knows an answer again; ``digest`` is the SHA-256 of its text."""
-    headers = {"ETag": f'"{digest.hexdigest()[:20]}"', "Cache-Control": "no-cache"}
+    """Headers by which a client knows an answer again; ``digest`` is the SHA-256 of its text.
+
+    The tag is weak: the same one goes with the text and with its compressed form (RFC 9110 §8.8.3).
+    """
+    headers = {"ETag": f'W/"{digest.hexdigest()[:20]}"', "Cache-Control": "no-cache"}
     if as_of is not None:
         headers["X-As-Of"] = str(instant_text(as_of))
     return headers
@@ -220,7 +224,7 @@ def tags(digest: hashlib._Hash, as_of: datetime | None) -> dict[str, str]:
 
 def is_known(request: Request, headers: Mapping[str, str]) -> bool:
     """Whether the client says it has the answer with these headers."""
-    return request.method in ("GET", "HEAD") and request.headers.get("if-none-match") == headers["ETag"]
+    return request.method in ("GET", "HEAD") and has_tag(request.headers, headers["ETag"])
 
 
 @dataclass(frozen=True)

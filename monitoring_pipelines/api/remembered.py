@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monitoring_pipelines.api.tags import has_tag
 from monitoring_pipelines.errors import ProductError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Remembered:
         key = (scope["path"], scope["query_string"], "gzip" in headers.get("accept-encoding", ""))
         kept = self._find(key)
         if kept is not None:
-            await _repeat(kept, headers.get("if-none-match"), send)
+            await _repeat(kept, headers, send)
             return
         minute = self._services.minute()
         parts: list[Message] = []
@@ -107,9 +108,9 @@ class Remembered:
                 self._bytes -= len(gone.body)
 
 
-async def _repeat(kept: _Kept, wanted: str | None, send: Send) -> None:
+async def _repeat(kept: _Kept, headers: Headers, send: Send) -> None:
     """The answer again, or 304 to a client that has it."""
-    if wanted is not None and wanted == kept.etag:
+    if kept.etag is not None and has_tag(headers, kept.etag):
         fields = [
             (name, value) for name, value in kept.start["headers"] if name not in (b"content-length", b"content-type")
         ]

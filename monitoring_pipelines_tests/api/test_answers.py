@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -188,6 +189,46 @@ def test_bad_values_are_400_and_name_the_parameter(
     assert answer.status_code == 400
     name = next(iter(params)).rstrip("_")
     assert name in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/api/v1/tasks?stauts=failed", "stauts: this path has no such parameter; did you mean status?"),
+        ("/api/v1/tasks?page_size=1&zzz=", "zzz: this path has no such parameter; there are endpoint, from, has_output, "),
+        ("/api/v1/sources?source=shop", "source: this path has no such parameter; there are none here"),
+        ("/api/v1/tasks/t?Source=shop", "Source: this path has no such parameter; did you mean source?"),
+        ("/api/v1/tasks?page=1&page=2", "page: it is given more than once"),
+        ("/api/monitor/stats?hours=1", "hours: this path has no such parameter"),
+        ("/api/v1/scheduler/metrics/prometheus?scop=all", "scop: this path has no such parameter; did you mean scope?"),
+    ],
+)  # fmt: skip
+def test_a_parameter_the_path_does_not_know_is_400_and_named_and_so_is_one_given_twice(
+    world: tuple[Client, World], path: str, message: str
+) -> None:
+    client, rows = world
+    rows.task("t")
+    rows.publish()
+    answer = client.request("GET", path)
+    body = answer.json()
+    assert (answer.status_code, message in (body["message"] if "message" in body else body["error"])) == (400, True), (
+        body
+    )
+
+
+def test_every_path_below_api_refuses_unknown_parameters_whatever_its_method(world: tuple[Client, World]) -> None:
+    client, rows = world
+    rows.publish()
+    assert client.get("/metrics", no_such="1").status_code == 200
+    assert client.get("/api/v1/health/live", no_such="1").status_code == 200  # S-270: always
+    tried = 0
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        if path.startswith("/api/") and path != "/api/v1/health/live":
+            for method in methods:
+                tried += 1
+                answer = client.request(method.upper(), re.sub(r"\{[^}]*}", "x", path) + "?no_such=1", json={})
+                assert (answer.status_code, "no_such" in answer.text) == (400, True), (method, path, answer.text)
+    assert tried > 50
 
 
 @pytest.mark.parametrize(
@@ -433,6 +474,34 @@ def test_unchanged_answers_are_304_and_history_of_alerts_cannot_be_cleared(world
     again = client.request("GET", "/api/v1/tasks", headers={"If-None-Match": first.headers["etag"]})
     assert again.status_code == 304
     assert client.request("DELETE", "/api/monitoring/alerts").status_code == 405
+
+
+#: A kept answer, a packed one, one made anew, one put together from pieces, one of the state store.
+TAGGED = (
+    "/api/v1/tasks", "/api/v1/scheduler/jobs", "/api/monitoring/tasks/stats", "/api/v1/endpoints/e/stats?granularity=hour",
+    "/api/v1/alerts",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TAGGED)
+def test_if_none_match_is_understood_in_every_form_of_rfc_9110(world: tuple[Client, World], path: str) -> None:
+    client, rows = world
+    rows.task("t")
+    rows.hour("e", client.clock.now() - HOUR)
+    rows.publish()
+    tag = client.get(path).headers["etag"]
+    assert tag.startswith('W/"')  # the same for the text and its compressed form
+    opaque = tag.removeprefix("W/")
+
+    def status(known: str) -> int:
+        answer = client.request("GET", path, headers={"If-None-Match": known})
+        assert (answer.content == b"", answer.headers["etag"]) == (answer.status_code == 304, tag)
+        return answer.status_code
+
+    for known in (tag, opaque, f'"a,b", {tag}', f'W/"x",{opaque} , "y"', "*"):
+        assert status(known) == 304, known
+    for known in ('"x"', f'W/{opaque[:-2]}"', opaque.strip('"'), f'"a{opaque[1:]}', '""', "W/"):
+        assert status(known) == 200, known
 
 
 def test_counters_never_fall_across_restarts_and_restatements(serve: Serve) -> None:

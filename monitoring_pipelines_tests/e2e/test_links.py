@@ -191,7 +191,7 @@ class Texts(HTMLParser):
 
 def quoted(served: Served) -> set[str]:
     """Texts of the sources that pages quote: names, owners, categories and errors of jobs."""
-    jobs = served.get("/api/v1/scheduler/metrics?scope=mapped&page_size=500").json()["data"]["metrics"]
+    jobs = served.get("/api/v1/scheduler/metrics?scope=mapped").json()["data"]["metrics"]
     data = {str(job[name]) for job in jobs for name in ("job_name", "owner", "category") if job[name]}
     for job in jobs:
         runs = served.get(f"/api/v1/scheduler/jobs/{job['job_id']}/runs?page_size=500&source={job['source_id']}").json()

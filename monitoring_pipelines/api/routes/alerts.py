@@ -25,10 +25,11 @@ from monitoring_pipelines.api.params import (
     words,
 )
 from monitoring_pipelines.api.services import audit, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.errors import Refused, UsageError
 from monitoring_pipelines.state import alerts as stored
 
-router = APIRouter(prefix="/api/v1", tags=["alerts"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["alerts"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 AlertId = Annotated[str, Path(min_length=1, max_length=40)]
 SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]

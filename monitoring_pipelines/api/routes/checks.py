@@ -13,11 +13,12 @@ from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import bad, missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.quality.files import finding_dict, run_dict
 from monitoring_pipelines.quality.model import CheckRun
 from monitoring_pipelines.state import checks as stored
 
-router = APIRouter(prefix="/api/v1/checks", tags=["checks"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1/checks", tags=["checks"])
 RunId = Annotated[str, Path(min_length=1, max_length=40)]
 RunType = Literal["quick", "full", "deep"]
 

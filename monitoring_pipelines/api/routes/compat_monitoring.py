@@ -17,6 +17,7 @@ from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses
 from monitoring_pipelines.api.params import AsyncParam, Integer, SourceParam, bounded, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.collect.health import Level, worst
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.published.completeness import Figures
@@ -27,7 +28,7 @@ from monitoring_pipelines.severity import health_of, rounded
 from monitoring_pipelines.state import alerts as stored_alerts
 from monitoring_pipelines.state import checks as stored
 
-router = APIRouter(prefix="/api/monitoring", tags=["compatible paths"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/monitoring", tags=["compatible paths"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
 _LEVEL_OF_SEVERITY: dict[str, Level] = {"critical": "CRITICAL", "high": "ERROR", "medium": "WARNING"}

@@ -18,6 +18,7 @@ from monitoring_pipelines.api.answers import ApiError, answered, conflict, missi
 from monitoring_pipelines.api.dagster_client import DagsterClient
 from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.reader import Look
@@ -25,7 +26,7 @@ from monitoring_pipelines.self_jobs import product_jobs
 from monitoring_pipelines.state import self_jobs
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/api/v1/scheduler", tags=["scheduler"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1/scheduler", tags=["scheduler"])
 Scope = Literal["mapped", "self", "all"]
 JobId = Annotated[str, Path(min_length=1, max_length=255)]
 #: What lists of jobs can be ordered by (S-804); texts in any case.

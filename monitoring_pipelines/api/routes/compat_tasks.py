@@ -12,13 +12,14 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.answers import bad, missing, plain, responses
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
 from monitoring_pipelines.published import one_task, tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import rounded
 
-router = APIRouter(tags=["compatible paths"])
+router = APIRouter(route_class=StrictRoute, tags=["compatible paths"])
 #: The monitor's own words.
 _WORDS = {
     "created": "pending", "queued": "processing", "running": "processing", "succeeded": "completed",

@@ -22,12 +22,13 @@ from monitoring_pipelines.api.params import (
 )
 from monitoring_pipelines.api.routes.endpoints import check_range
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.published import completeness
 from monitoring_pipelines.published.endpoints import COLUMN, choose_grain, table_of
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import health_of, severity_of
 
-router = APIRouter(prefix="/api/v1/completeness", tags=["completeness"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1/completeness", tags=["completeness"])
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 _LONGEST_DAYS = 400
 

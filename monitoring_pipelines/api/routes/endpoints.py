@@ -25,10 +25,11 @@ from monitoring_pipelines.api.params import (
 )
 from monitoring_pipelines.api.series import Series
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.published import endpoints, workers
 from monitoring_pipelines.published.reader import Look
 
-router = APIRouter(prefix="/api/v1", tags=["endpoints"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["endpoints"])
 EndpointName = Annotated[str, Path(min_length=1, max_length=255)]
 #: What the list can be ordered by (S-804).
 COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -12,11 +12,12 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.answers import compressed, responses
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, chosen_scope
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.metrics.collector import Collector, Text
 from monitoring_pipelines.metrics.exposition import OPENMETRICS, TEXT
 
-router = APIRouter(tags=["metrics"])
+router = APIRouter(route_class=StrictRoute, tags=["metrics"])
 
 
 def _with_text(described: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:

@@ -11,9 +11,10 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.answers import bad, missing, responses, v1
 from monitoring_pipelines.api.params import Instant, PageParam, SourceParam, chosen_sources, fixed_window, one_source
 from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.published import processes
 
-router = APIRouter(prefix="/api/v1", tags=["processes"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["processes"])
 ProcessId = Annotated[str, Path(min_length=1, max_length=255)]
 _LONGEST = timedelta(days=31)
 

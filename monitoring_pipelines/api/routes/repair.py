@@ -14,6 +14,7 @@ from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing, responses, v1
 from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources, list_of, window, words
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.compensation import approve as approvals
 from monitoring_pipelines.compensation.model import CLASSES, RepairRefused
 from monitoring_pipelines.errors import Refused, UsageError
@@ -21,7 +22,7 @@ from monitoring_pipelines.state import repair as stored
 from monitoring_pipelines.state.alerts import find_alert
 from monitoring_pipelines.state.ids import new_id
 
-router = APIRouter(prefix="/api/v1/repair", tags=["repair"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1/repair", tags=["repair"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]

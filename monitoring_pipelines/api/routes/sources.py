@@ -11,8 +11,9 @@ from monitoring_pipelines.api import health, summaries
 from monitoring_pipelines.api.answers import responses, v1
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.strict import StrictRoute
 
-router = APIRouter(prefix="/api/v1", tags=["sources"], responses=responses("v1"))
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["sources"], responses=responses("v1"))
 
 
 @router.get("/sources")

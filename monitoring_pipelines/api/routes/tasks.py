@@ -19,13 +19,14 @@ from monitoring_pipelines.api.params import (
     window,
 )
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.api.summaries import index_of
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.published import one_task, tasks
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.warehouse.task_summaries import LISTED
 
-router = APIRouter(prefix="/api/v1", tags=["tasks"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["tasks"])
 #: Tasks lie in files by creation: this is the order that costs nothing over all of them.
 SortParam = Annotated[str | None, sort_by(["created_at"])]
 OLDEST_FIRST = "created_at"

@@ -1,0 +1,68 @@
+"""A route that refuses query parameters it does not know, before anything else is done with the request (S-102).
+
+What belongs here: names of parameters. What does not: their values (``params``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from monitoring_pipelines.api.answers import bad
+from monitoring_pipelines.config.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from fastapi.dependencies.models import Dependant
+
+
+class StrictRoute(APIRoute):
+    """A route of the JSON API: a parameter it does not declare, or one given twice, is a 400 that names it.
+
+    Without this ``?stauts=failed`` would be answered with all rows, as if nothing had been asked for. Paths outside
+    ``/api`` are not concerned: scrapers add parameters of their own.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler behind the check; the names are looked up once, when the application is built."""
+        inner = super().get_route_handler()
+        if not self.path.startswith("/api/"):
+            return inner
+        known = frozenset(_names(self.dependant))
+
+        async def handler(request: Request) -> Response:
+            if request.scope["query_string"]:
+                check_names(request, known)
+            return await inner(request)
+
+        return handler
+
+
+def _names(dependant: Dependant) -> Iterator[str]:
+    """Names of the query parameters of a route and of what it depends on."""
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _names(inner)
+
+
+def check_names(request: Request, known: frozenset[str]) -> None:
+    """Refuse names that are not known, and known ones given more than once.
+
+    Raises:
+        ApiError: 400 naming the parameter.
+    """
+    given = request.query_params
+    if not known.issuperset(given):
+        name = next(name for name in given if name not in known)
+        there_are = f"; there are {', '.join(sorted(known))}" if known else "; there are none here"
+        raise bad(
+            f"{name[:40]}: this path has no such parameter{did_you_mean(name[:40], sorted(known)) or there_are}",
+            "unknown_parameter",
+        )
+    if len(given) != len(given.multi_items()):
+        name = Counter(name for name, _ in given.multi_items()).most_common(1)[0][0]
+        raise bad(f"{name}: it is given more than once", "repeated_parameter")
