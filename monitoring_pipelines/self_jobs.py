@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Source id of the product's own jobs, processes and notifications (E-001).
 SELF = "_self"
 OWNER = "monitoring-pipelines"
+#: Module Dagster loads the jobs from.
+CODE_LOCATION = "monitoring_pipelines.definitions"
 Category = Literal["extraction", "statistics", "checks", "maintenance", "repair"]
 #: What a run by hand works on where that is no choice: the newest closed hour or day, the running day. ``plan`` and
 #: ``source``: it must be told one, so it is started from where that is known.
@@ -50,6 +52,11 @@ class ProductJob:
     def name(self, language: str) -> str:
         """The name in ``zh-CN`` or ``en``."""
         return self.name_zh if language == "zh-CN" else self.name_en
+
+    @property
+    def func(self) -> str:
+        """Dotted name: the code location it is defined in (S-701), and its name there."""
+        return f"{CODE_LOCATION}.{self.id}"
 
     def partition(self, now: datetime) -> str | None:
         """Key of the partition a run by hand works on, as Dagster calls it; None for a job without partitions."""

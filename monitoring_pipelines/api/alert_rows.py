@@ -12,18 +12,22 @@ from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.state.alerts import OPEN_STATES
 
-__all__ = ["OPEN_STATES", "as_finding", "message", "one", "shown"]
+__all__ = ["HIDDEN_OF_ALERT", "HIDDEN_OF_MESSAGE", "OPEN_STATES", "as_finding", "message", "one", "shown"]
+
+
+#: Bookkeeping of the dispatcher.
+HIDDEN_OF_ALERT = ("open_fingerprint", "route", "next_due_at", "contributions")
+HIDDEN_OF_MESSAGE = ("payload", "lease_owner", "lease_until")
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
     """An alert without bookkeeping of the dispatcher."""
-    hidden = ("open_fingerprint", "route", "next_due_at", "contributions")
-    return {name: value for name, value in row.items() if name not in hidden}
+    return {name: value for name, value in row.items() if name not in HIDDEN_OF_ALERT}
 
 
 def message(row: dict[str, Any]) -> dict[str, Any]:
     """A notification without lease and payload; its target is stored masked."""
-    return {name: value for name, value in row.items() if name not in ("payload", "lease_owner", "lease_until")}
+    return {name: value for name, value in row.items() if name not in HIDDEN_OF_MESSAGE}
 
 
 def one(state: StateStore, alert_id: str) -> dict[str, Any] | None:

@@ -306,18 +306,21 @@ def answered(headers: Headers, message: str) -> str:
     return said(message, "zh-CN" if wanted.startswith("zh") else "en") if wanted else message
 
 
-def responses(family: Family, *more: int, success: int = 200) -> dict[int | str, dict[str, Any]]:
+def responses(family: Family, *more: int, data: str | None = None) -> dict[int | str, dict[str, Any]]:
     """What a route may answer, for the OpenAPI document.
 
     Args:
         family: Envelope.
-        more: Statuses besides 400, 401, 403, 405 and 503, which every route may answer.
-        success: The status of a success.
+        more: Statuses besides 200, 400, 401, 403, 405 and 503, which every route may answer.
+        data: Name in ``shapes.components`` of what a 200 holds; None: it is not described further.
     """
     ok, wrong = _MODELS[family]
-    found: dict[int | str, dict[str, Any]] = {success: {"description": "Success"}}
-    if ok is not None:
-        found[success]["model"] = ok
+    found: dict[int | str, dict[str, Any]] = {200: {"description": "Success"}}
+    if data is not None:
+        # No model: a schema costs nothing while requests are answered, and nothing at start.
+        found[200]["content"] = {"application/json": {"schema": _enveloped(family, data)}}
+    elif ok is not None:
+        found[200]["model"] = ok
     for status in (400, 401, 403, 405, 503, *more):
         if status in (202, 304):
             found[status] = {"description": "Accepted" if status == 202 else "Not modified"}
@@ -326,3 +329,17 @@ def responses(family: Family, *more: int, success: int = 200) -> dict[int | str,
         else:
             found[status] = {"description": _ERROR_TEXTS[status], "model": wrong}
     return found
+
+
+def _enveloped(family: Family, data: str) -> dict[str, Any]:
+    """The schema of a success (S-101)."""
+    inner: dict[str, Any] = {"$ref": f"#/components/schemas/{data}"}
+    if family == "plain":
+        return inner
+    envelope: dict[str, Any] = {"success": {"const": True}}
+    if family == "v1":
+        time = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
+        envelope = {"code": {"const": 200}, "message": {"const": "success"}, "as_of": time}
+    envelope["data"] = inner
+    required = [name for name in envelope if name != "as_of"]
+    return {"type": "object", "properties": envelope, "required": required, "additionalProperties": False}

@@ -99,6 +99,7 @@ def _document(app: FastAPI, services: Services) -> dict[str, Any]:
     """The OpenAPI document, with the configured sources as the values of ``source`` and their words as those of ``status``."""
     if app.openapi_schema is None:
         from monitoring_pipelines.api.routes.tasks import STATUS_TEXT
+        from monitoring_pipelines.api.shapes import components
         from monitoring_pipelines.published.tasks import mapped_words
 
         # Not re.escape: what it does to blanks and dashes is no pattern of JSON Schema.
@@ -108,14 +109,22 @@ def _document(app: FastAPI, services: Services) -> dict[str, Any]:
         known = {"type": "string", "enum": [*services.source_ids, "_self"]}
         for path in document["paths"].values():
             for operation in path.values():
+                operation["responses"].pop("422", None)  # FastAPI's own; here it is 400
+                success = operation["responses"].get("200", {}).get("content", {})
+                if "text/plain" in success:
+                    success.pop("application/json", None)  # FastAPI's too
                 for parameter in operation.get("parameters", ()):
                     if parameter["name"] == "source":
                         parameter["schema"] = known
                     elif parameter.get("description") == STATUS_TEXT:
                         parameter["schema"] = {"type": "string", "maxLength": 500, "pattern": f"^{word}(,{word})*$"}
-        for model in document["components"]["schemas"].values():
+        shapes: dict[str, Any] = document["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            shapes.pop(name, None)
+        for model in shapes.values():
             if "source" in model.get("properties", {}):
                 model["properties"]["source"] = {"type": "string", "enum": services.source_ids}
+        shapes |= components()
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -51,6 +51,12 @@ def _strict_day(value: Any) -> Any:
     return value
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: For integers of a body, behind their bounds: JSON and its schemas make no difference between 24 and 24.0.
+WHOLE = BeforeValidator(_whole)
 Integer = Annotated[int, BeforeValidator(_strict_integer)]
 Flag = Annotated[bool, BeforeValidator(_strict_flag)]
 #: Whether to answer 202 at once instead of waiting (S-102).
@@ -205,6 +211,23 @@ def words(value: str | None, name: str, known: Sequence[str]) -> list[str] | Non
 
 
 __all__ = [
-    "AsyncParam", "Day", "Flag", "Instant", "Integer", "Page", "PageParam", "SourceParam", "bounded", "chosen_sources", "fixed_window",
-    "instant", "list_of", "one_source", "ordered", "sort_by", "window", "words",
+    "WHOLE",
+    "AsyncParam",
+    "Day",
+    "Flag",
+    "Instant",
+    "Integer",
+    "Page",
+    "PageParam",
+    "SourceParam",
+    "bounded",
+    "chosen_sources",
+    "fixed_window",
+    "instant",
+    "list_of",
+    "one_source",
+    "ordered",
+    "sort_by",
+    "window",
+    "words",
 ]  # fmt: skip

@@ -6,15 +6,15 @@ What belongs here: names of parameters. What does not: their values (``params``)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from monitoring_pipelines.api.answers import bad
-from monitoring_pipelines.config.suggest import did_you_mean
+from monitoring_pipelines.api.answers import ApiError, bad
+from monitoring_pipelines.config.suggest import closest
 
 if TYPE_CHECKING:
     from fastapi.dependencies.models import Dependant
@@ -49,6 +49,15 @@ def _names(dependant: Dependant) -> Iterator[str]:
         yield from _names(inner)
 
 
+def _unknown(name: str, known: Sequence[str]) -> ApiError:
+    guess = closest(name, known)
+    if guess is not None:
+        return bad(f"{name}: this path has no such parameter; did you mean {guess}?", "unknown_parameter")
+    if known:
+        return bad(f"{name}: this path has no such parameter; there are {', '.join(known)}", "unknown_parameter")
+    return bad(f"{name}: this path has no such parameter; there are none here", "unknown_parameter")
+
+
 def check_names(request: Request, known: frozenset[str]) -> None:
     """Refuse names that are not known, and known ones given more than once.
 
@@ -57,12 +66,7 @@ def check_names(request: Request, known: frozenset[str]) -> None:
     """
     given = request.query_params
     if not known.issuperset(given):
-        name = next(name for name in given if name not in known)
-        there_are = f"; there are {', '.join(sorted(known))}" if known else "; there are none here"
-        raise bad(
-            f"{name[:40]}: this path has no such parameter{did_you_mean(name[:40], sorted(known)) or there_are}",
-            "unknown_parameter",
-        )
+        raise _unknown(next(name for name in given if name not in known)[:40], sorted(known))
     if len(given) != len(given.multi_items()):
         name = Counter(name for name, _ in given.multi_items()).most_common(1)[0][0]
         raise bad(f"{name}: it is given more than once", "repeated_parameter")

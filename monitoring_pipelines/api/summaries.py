@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitoring_pipelines.api import health
+from monitoring_pipelines.api.alert_rows import shown
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.published import completeness
 from monitoring_pipelines.published import overview as published_overview
@@ -207,7 +208,12 @@ def open_alerts(services: Services, chosen: Sequence[str] | None = None) -> dict
             by_severity[row["severity"]] = by_severity.get(row["severity"], 0) + 1
     found = [row for row in found if row["state"] != "pending"]
     found.sort(key=lambda row: (-rank(row["severity"]), row["active_at"], row["alert_id"]))
-    return {"total": len(found), "by_severity": by_severity, "by_state": by_state, "gravest": found[:5]}
+    return {
+        "total": len(found),
+        "by_severity": by_severity,
+        "by_state": by_state,
+        "gravest": [shown(row) for row in found[:5]],
+    }
 
 
 def self_state(services: Services) -> dict[str, Any]:

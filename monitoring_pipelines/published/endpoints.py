@@ -89,11 +89,13 @@ def _listed(look: Look, sources: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-_TOTALS = (
+#: Sums over 24 h that a list of endpoints shows.
+TOTALS = (
     "tasks_submitted", "tasks_completed", "tasks_failed", "tasks_timeout", "tasks_cancelled", "tasks_retried",
     "execution_n", "execution_sum_ms", "queue_wait_n", "queue_wait_sum_ms",
 )  # fmt: skip
-_LATEST = (
+#: What it shows of the newest closed minute.
+LATEST = (
     "stat_minute", "active_workers", "idle_workers", "total_workers", "queue_depth_end", "running_end",
     "avg_worker_utilization", "slot_utilization", "tasks_submitted", "tasks_completed", "quality", "worker_source",
 )  # fmt: skip
@@ -104,8 +106,8 @@ def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str
     if end is None:
         return
     start = end - DAY
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _TOTALS)
-    last = ", ".join(f"arg_max({name}, stat_minute) AS last_{name}" for name in _LATEST)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in TOTALS)
+    last = ", ".join(f"arg_max({name}, stat_minute) AS last_{name}" for name in LATEST)
     rows = look.rows(
         f"SELECT endpoint, {sums}, {last}, max(max_execution_ms) AS max_execution_ms "
         f"FROM {look.table(minute, start, end)} WHERE source_id = $source "
@@ -115,13 +117,13 @@ def _add_recent(look: Look, source: str, minute: str, found: dict[tuple[str, str
     newest = end - LENGTH["minute"]
     for row in rows:
         facts = found.setdefault((source, row["endpoint"]), {})
-        totals = {name: row[name] for name in _TOTALS}
+        totals = {name: row[name] for name in TOTALS}
         facts["totals_24h"] = totals | derived(totals) | {"max_execution_ms": row["max_execution_ms"]}
         # Without a row in the newest closed minute it is a known zero (M-110); older values would be stale.
         if row["last_stat_minute"] == newest:
-            facts["latest"] = {name: row[f"last_{name}"] for name in _LATEST}
+            facts["latest"] = {name: row[f"last_{name}"] for name in LATEST}
         else:
-            zeros = _zeros(_LATEST, measured(look, source))
+            zeros = _zeros(LATEST, measured(look, source))
             facts["latest"] = {"stat_minute": newest} | zeros | {"worker_source": "none"}
 
 

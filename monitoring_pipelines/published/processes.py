@@ -27,12 +27,13 @@ DAY = timedelta(days=1)
 #: Samples a trend is looked for in; ten of them must have been measured.
 TREND_SAMPLES = 30
 MICROSECOND = timedelta(microseconds=1)
-_COLUMNS = (
+#: Columns of a sample that are shown.
+COLUMNS = (
     "source_id", "process_id", "at", "rss_bytes", "vms_bytes", "mem_pct", "objects", "cpu_pct", "effective_cores", "load1",
     "load5", "fds", "fds_max", "conns", "tcp_by_state", "host_tcp_by_state", "threads", "gc_collections",
     "host_mem_available_bytes", "uptime_s", "scope",
 )  # fmt: skip
-_LIST = ", ".join(f'"{name}"' for name in _COLUMNS)
+_LIST = ", ".join(f'"{name}"' for name in COLUMNS)
 #: Figures a chart can show.
 CHARTED = ("rss_bytes", "vms_bytes", "cpu_pct", "fds", "fds_max", "conns", "threads", "objects")
 _CURVE = ", ".join(('"at"', *CHARTED))

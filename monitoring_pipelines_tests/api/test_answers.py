@@ -191,6 +191,20 @@ def test_bad_values_are_400_and_name_the_parameter(
     assert name in answer.json()["message"]
 
 
+def test_every_own_job_says_the_dotted_name_of_what_it_runs(world: tuple[Client, World]) -> None:
+    """S-422: the module is the one Dagster loads, and it has a job of that name."""
+    from monitoring_pipelines.definitions import build_defs
+
+    client, rows = world
+    rows.publish()
+    repository = build_defs(settings=client.settings, clock=client.clock).get_repository_def()
+    known = {f"{build_defs.__module__}.{job.name}" for job in repository.get_all_jobs()}
+    listed = data(client, "/api/v1/scheduler/jobs", scope="self")["jobs"]
+    assert len(listed) > 10
+    assert {job["func"] for job in listed} <= known
+    assert all(job["func"].endswith(f".{job['id']}") for job in listed)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -36,7 +36,7 @@ SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]
 STATES = (*alert_rows.OPEN_STATES, "resolved")
 
 
-@router.get("/alerts", responses=responses("v1"))
+@router.get("/alerts", responses=responses("v1", data="Alerts"))
 def listed(
     request: Request,
     page: PageParam,
@@ -60,7 +60,7 @@ def listed(
     return v1(request, page.wrap([alert_rows.shown(row) for row in rows], total))
 
 
-@router.get("/alerts/{alert_id}", responses=responses("v1", 404))
+@router.get("/alerts/{alert_id}", responses=responses("v1", 404, data="OneAlert"))
 def one(request: Request, alert_id: AlertId) -> Response:
     """One alert with its history and messages."""
     found = alert_rows.one(services_of(request).state, alert_id)
@@ -69,7 +69,7 @@ def one(request: Request, alert_id: AlertId) -> Response:
     return v1(request, found)
 
 
-@router.get("/alerts/{alert_id}/events", responses=responses("v1", 404))
+@router.get("/alerts/{alert_id}/events", responses=responses("v1", 404, data="AlertEvents"))
 def history(request: Request, alert_id: AlertId, page: PageParam) -> Response:
     """The history of an alert, oldest first."""
     state = services_of(request).state
@@ -86,7 +86,7 @@ class Note(BaseModel):
     note: Annotated[str, Field(max_length=2000)] | None = None
 
 
-@router.post("/alerts/{alert_id}/ack", responses=responses("v1", 404, 409))
+@router.post("/alerts/{alert_id}/ack", responses=responses("v1", 404, 409, data="Alert"))
 def acknowledge(request: Request, alert_id: AlertId, body: Note, who: Operator) -> Response:
     """Acknowledge a firing alert: it repeats no more."""
     services = services_of(request)
@@ -100,7 +100,7 @@ def acknowledge(request: Request, alert_id: AlertId, body: Note, who: Operator) 
     return v1(request, alert_rows.shown(row))
 
 
-@router.delete("/alerts/{alert_id}/ack", responses=responses("v1", 404))
+@router.delete("/alerts/{alert_id}/ack", responses=responses("v1", 404, data="Alert"))
 def withdraw(request: Request, alert_id: AlertId, who: Operator) -> Response:
     """Take the acknowledgement back."""
     services = services_of(request)
@@ -133,7 +133,7 @@ class SilenceBody(BaseModel):
     comment: Annotated[str, Field(max_length=2000)] | None = None
 
 
-@router.get("/silences", responses=responses("v1"))
+@router.get("/silences", responses=responses("v1", data="Silences"))
 def silences(request: Request, page: PageParam, active: Flag | None = None) -> Response:
     """Silences, newest first."""
     services = services_of(request)
@@ -143,7 +143,7 @@ def silences(request: Request, page: PageParam, active: Flag | None = None) -> R
     return v1(request, page.wrap(rows, total))
 
 
-@router.post("/silences", responses=responses("v1"))
+@router.post("/silences", responses=responses("v1", data="Silence"))
 def silence(request: Request, body: SilenceBody, who: Operator) -> Response:
     """Silence alerts that match, from ``starts_at`` (default now) to ``ends_at``."""
     services = services_of(request)
@@ -161,7 +161,7 @@ def silence(request: Request, body: SilenceBody, who: Operator) -> Response:
     return v1(request, row)
 
 
-@router.delete("/silences/{silence_id}", responses=responses("v1", 404))
+@router.delete("/silences/{silence_id}", responses=responses("v1", 404, data="Silence"))
 def end_silence(request: Request, silence_id: AlertId, _who: Operator) -> Response:
     """End a silence now."""
     services = services_of(request)
@@ -173,7 +173,7 @@ def end_silence(request: Request, silence_id: AlertId, _who: Operator) -> Respon
     return v1(request, row)
 
 
-@router.get("/notifications", responses=responses("v1"))
+@router.get("/notifications", responses=responses("v1", data="Notifications"))
 def notifications(
     request: Request,
     page: PageParam,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import bad, missing, packed, responses, v1, v1_body
-from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.params import WHOLE, AsyncParam, PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.quality.files import finding_dict, run_dict
@@ -23,7 +23,7 @@ RunId = Annotated[str, Path(min_length=1, max_length=40)]
 RunType = Literal["quick", "full", "deep"]
 
 
-@router.get("/runs", responses=responses("v1"))
+@router.get("/runs", responses=responses("v1", data="CheckRuns"))
 def listed(
     request: Request,
     page: PageParam,
@@ -50,7 +50,7 @@ def brief(run: CheckRun, counts: dict[str, int]) -> dict[str, Any]:
     return shown | {"alerts_by_severity": counts, "total_alerts": sum(counts.values())}
 
 
-@router.get("/runs/{run_id}", responses=responses("v1", 404))
+@router.get("/runs/{run_id}", responses=responses("v1", 404, data="WHOLECheckRun"))
 def one(request: Request, run_id: RunId) -> Response:
     """A run with its results and findings."""
     services = services_of(request)
@@ -91,7 +91,7 @@ class CheckBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: RunType
-    hours_back: Annotated[int, Field(ge=1, le=720)] | None = None
+    hours_back: Annotated[int, Field(ge=1, le=720), WHOLE] | None = None
     source: Annotated[str, Field(max_length=32)] | None = None
 
 

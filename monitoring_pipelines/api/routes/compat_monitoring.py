@@ -15,7 +15,7 @@ from monitoring_pipelines.alerts.testing import send_test
 from monitoring_pipelines.api import alert_rows, children, health, summaries
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses
-from monitoring_pipelines.api.params import AsyncParam, Integer, SourceParam, bounded, chosen_sources
+from monitoring_pipelines.api.params import WHOLE, AsyncParam, Integer, SourceParam, bounded, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.collect.health import Level, worst
@@ -34,7 +34,7 @@ Admin = Annotated[Principal, Depends(needs("admin"))]
 _LEVEL_OF_SEVERITY: dict[str, Level] = {"critical": "CRITICAL", "high": "ERROR", "medium": "WARNING"}
 
 
-@router.get("/health", responses=responses("monitoring"))
+@router.get("/health", responses=responses("monitoring", data="MonitoringHealth"))
 def overall(request: Request) -> Response:
     """Worst of database, queue, task execution and resources (C-485)."""
     services = services_of(request)
@@ -127,7 +127,7 @@ class ConsistencyBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["quick", "full", "deep"] = "full"
-    hours_back: Annotated[int, Field(ge=1, le=720)] | None = None
+    hours_back: Annotated[int, Field(ge=1, le=720), WHOLE] | None = None
     source: Annotated[str, Field(max_length=32)] | None = None
 
 
@@ -149,7 +149,7 @@ def check(
     return monitoring(request, run_dict(services.settings, started.run))
 
 
-@router.get("/data-consistency/metrics", responses=responses("monitoring"))
+@router.get("/data-consistency/metrics", responses=responses("monitoring", data="ConsistencyMetrics"))
 def metrics(request: Request, hours: Annotated[Integer, bounded(1, 720)] = 24, source: SourceParam = None) -> Response:
     """Completeness of the last hours: per source and summed up."""
     services = services_of(request)
@@ -218,7 +218,7 @@ def _metrics(found: Figures, extra: dict[str, int | None], bands: Any) -> dict[s
     }  # fmt: skip
 
 
-@router.get("/alerts", responses=responses("monitoring"))
+@router.get("/alerts", responses=responses("monitoring", data="AlertsAsFindings"))
 def alert_list(request: Request, limit: Annotated[Integer, bounded(1, None)] = 50) -> Response:
     """Alerts of all types, newest first; the history cannot be cleared."""
     services = services_of(request)
@@ -227,7 +227,7 @@ def alert_list(request: Request, limit: Annotated[Integer, bounded(1, None)] = 5
     return monitoring(request, {"alerts": [alert_rows.as_finding(row, zone) for row in rows], "total": total})
 
 
-@router.get("/config/thresholds", responses=responses("monitoring"))
+@router.get("/config/thresholds", responses=responses("monitoring", data="Thresholds"))
 def read_thresholds(request: Request) -> Response:
     """The thresholds in force (C-301)."""
     services = services_of(request)
@@ -239,14 +239,14 @@ class ThresholdBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    max_pending_tasks: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    max_pending_tasks: Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE] | None = None
     max_queue_wait_time: Annotated[float, Field(gt=0, le=1e9)] | None = None
     max_execution_time: Annotated[float, Field(gt=0, le=1e9)] | None = None
     max_failed_rate: Annotated[float, Field(ge=0, le=1)] | None = None
     min_success_rate: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
-@router.put("/config/thresholds", responses=responses("monitoring"))
+@router.put("/config/thresholds", responses=responses("monitoring", data="Thresholds"))
 def change_thresholds(request: Request, body: ThresholdBody, who: Admin) -> Response:
     """Change thresholds; NULL goes back to the configured value. Every change is journaled."""
     services = services_of(request)
@@ -259,7 +259,7 @@ def change_thresholds(request: Request, body: ThresholdBody, who: Admin) -> Resp
     return monitoring(request, after.model_dump())
 
 
-@router.get("/status", responses=responses("monitoring"))
+@router.get("/status", responses=responses("monitoring", data="MonitoringStatus"))
 def status(request: Request) -> Response:
     """Sources, queue and task counters, newest check runs, open alerts."""
     services = services_of(request)
@@ -281,7 +281,7 @@ def status(request: Request) -> Response:
     return monitoring(request, data, as_of=as_of)
 
 
-@router.get("/tasks/stats", responses=responses("monitoring"))
+@router.get("/tasks/stats", responses=responses("monitoring", data="TaskStats"))
 def task_stats(request: Request, source: SourceParam = None) -> Response:
     """Queue and task counters."""
     services = services_of(request)

@@ -115,7 +115,7 @@ def overview_of(services: Services, look: Look, scope: Scope | None) -> dict[str
     )
 
 
-@router.get("/status", responses=responses("v1"))
+@router.get("/status", responses=responses("v1", data="SchedulerStatus"))
 def status(request: Request, scope: Scope | None = None) -> Response:
     """Whether the scheduler runs, and its jobs with their next due time."""
     services = services_of(request)
@@ -143,7 +143,7 @@ def is_running(services: Services, look: Look) -> bool:
     return any(known) if known else health.freshness(services, look.as_of, now) == "healthy"
 
 
-@router.get("/jobs", responses=responses("v1"))
+@router.get("/jobs", responses=responses("v1", data="SchedulerJobs"))
 def listed(request: Request, scope: Scope | None = None, sort: SortParam = None) -> Response:
     """Jobs with owner, category, schedule and last status."""
     services = services_of(request)
@@ -152,7 +152,7 @@ def listed(request: Request, scope: Scope | None = None, sort: SortParam = None)
         def data(jobs_of_scope: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             rows = [
                 {"id": row["job_id"], "name": row["job_name"], "next_run_time": row["next_run_time"],
-                 "trigger": row["schedule"], "func": row["description"], "owner": row["owner"],
+                 "trigger": row["schedule"], "func": func_of(services, row), "owner": row["owner"],
                  "category": row["category"], "enabled": row["enabled"], "risk_level": row["risk_level"],
                  "sla_seconds": row["sla_seconds"], "last_status": row["last_status"], "source_id": row["source_id"]}
                 for row in ordered(jobs_of_scope, sort, COLUMNS)
@@ -164,6 +164,12 @@ def listed(request: Request, scope: Scope | None = None, sort: SortParam = None)
         return v1(request, data(job_rows(services, look, scope)), as_of=look.as_of)
 
 
+def func_of(services: Services, row: Mapping[str, Any]) -> str | None:
+    """What a job runs: the dotted name of the product's own, of others what their scheduler says about them."""
+    own = product_jobs(services.settings).get(row["job_id"]) if row["source_id"] == jobs.SELF else None
+    return own.func if own is not None else row["description"]
+
+
 _METRICS = (
     "source_id", "job_id", "job_name", "owner", "category", "success_count", "failure_count", "total_runs", "missed_count",
     "skipped_count", "success_rate", "last_duration_ms", "avg_duration_ms", "lifetime_avg_duration_ms",
@@ -172,7 +178,7 @@ _METRICS = (
 )  # fmt: skip
 
 
-@router.get("/metrics", responses=responses("v1"))
+@router.get("/metrics", responses=responses("v1", data="SchedulerMetrics"))
 def metrics(
     request: Request,
     scope: Scope | None = None,
@@ -379,7 +385,7 @@ def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> d
     return {"job_id": job_id, "success": True}
 
 
-@router.get("/jobs/{job_id:path}/runs", responses=responses("v1", 404))
+@router.get("/jobs/{job_id:path}/runs", responses=responses("v1", 404, data="JobRuns"))
 def runs(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
     """The runs of a job, newest first."""
     services = services_of(request)
@@ -389,7 +395,7 @@ def runs(request: Request, job_id: JobId, page: PageParam, source: SourceParam =
         return v1(request, page.wrap(rows, total, source_id=row["source_id"]), as_of=look.as_of, look=look)
 
 
-@router.get("/services/list", responses=responses("v1"))
+@router.get("/services/list", responses=responses("v1", data="SchedulerServices"))
 def service_list(request: Request, scope: Scope | None = None) -> Response:
     """Categories of jobs with their number of jobs."""
     services = services_of(request)
@@ -403,7 +409,7 @@ def service_list(request: Request, scope: Scope | None = None) -> Response:
         return v1(request, {"total": len(rows), "services": rows}, as_of=look.as_of)
 
 
-@router.get("/configs", responses=responses("v1"))
+@router.get("/configs", responses=responses("v1", data="SchedulerConfigs"))
 def configs(
     request: Request,
     scope: Scope | None = None,

@@ -32,7 +32,7 @@ _STATUS_COLUMNS = (
 _MOST_ACTIVE = 500
 
 
-@router.get("/api/monitor/stats", responses=responses("plain", 404))
+@router.get("/api/monitor/stats", responses=responses("plain", 404, data="MonitorStats"))
 def stats(request: Request, source: SourceParam = None) -> Response:
     """Counters and active tasks of one source; the same in every process and after a restart."""
     services = services_of(request)
@@ -105,7 +105,7 @@ def _epoch(at: datetime | None) -> float | None:
     return None if at is None else round(at.replace(tzinfo=UTC).timestamp(), 3)
 
 
-@router.get("/api/task/status/{task_id:path}", responses=responses("plain", 404))
+@router.get("/api/task/status/{task_id:path}", responses=responses("plain", 404, data="TaskStatus"))
 def status(
     request: Request, task_id: Annotated[str, Path(min_length=1, max_length=512)], source: SourceParam = None
 ) -> Response:

@@ -33,7 +33,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 _LONGEST_DAYS = 400
 
 
-@router.get("", responses=responses("v1"))
+@router.get("", responses=responses("v1", data="Completeness"))
 def stored_rows(
     request: Request,
     page: PageParam,
@@ -71,7 +71,7 @@ def stored_rows(
         return v1(request, page.wrap(rows, total, granularity=grain), as_of=look.as_of, look=look)
 
 
-@router.get("/missing", responses=responses("v1"))
+@router.get("/missing", responses=responses("v1", data="TasksWithoutOutput"))
 def without_output(
     request: Request,
     page: PageParam,
@@ -104,7 +104,7 @@ def missing_rows(
     )  # fmt: skip
 
 
-@router.get("/tasks", responses=responses("v1"))
+@router.get("/tasks", responses=responses("v1", data="TasksBehindAFigure"))
 def behind_a_figure(
     request: Request,
     page: PageParam,
@@ -136,7 +136,7 @@ def task_rows(
     )  # fmt: skip
 
 
-@router.get("/split", responses=responses("v1"))
+@router.get("/split", responses=responses("v1", data="Split"))
 def before_and_after(
     request: Request,
     source: SourceParam = None,

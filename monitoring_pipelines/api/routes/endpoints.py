@@ -47,7 +47,7 @@ SortParam = Annotated[str | None, sort_by(COLUMNS)]
 Granularity = Literal["minute", "hour", "day", "auto"]
 
 
-@router.get("/endpoints", responses=responses("v1"))
+@router.get("/endpoints", responses=responses("v1", data="Endpoints"))
 def listed(
     request: Request,
     page: PageParam,
@@ -68,7 +68,7 @@ def endpoint_rows(services: Services, look: Look, chosen: list[str]) -> list[dic
     return services.recall(look.lake.version, ("endpoints", *chosen), lambda: endpoints.listed(look, chosen))
 
 
-@router.get("/endpoints/{endpoint:path}/stats", responses=responses("v1", 404))
+@router.get("/endpoints/{endpoint:path}/stats", responses=responses("v1", 404, data="EndpointSeries"))
 def stats(
     request: Request,
     endpoint: EndpointName,
@@ -102,7 +102,7 @@ def check_range(grain: endpoints.Grain, start: datetime, end: datetime) -> None:
         raise bad(f"from: more than {longest.days} days are too long for granularity {grain}")
 
 
-@router.get("/endpoints/{endpoint:path}/workers", responses=responses("v1", 404))
+@router.get("/endpoints/{endpoint:path}/workers", responses=responses("v1", 404, data="Workers"))
 def worker_times(
     request: Request,
     endpoint: EndpointName,

@@ -19,7 +19,7 @@ ProcessId = Annotated[str, Path(min_length=1, max_length=255)]
 _LONGEST = timedelta(days=31)
 
 
-@router.get("/processes", responses=responses("v1"))
+@router.get("/processes", responses=responses("v1", data="Processes"))
 def listed(request: Request, source: SourceParam = None) -> Response:
     """Processes with their newest sample and the trend of each figure."""
     services = services_of(request)
@@ -32,7 +32,7 @@ def _with_self(chosen: list[str], source: str | None) -> list[str]:
     return chosen if source is not None else [*chosen, "_self"]
 
 
-@router.get("/processes/{process_id}/samples", responses=responses("v1", 404))
+@router.get("/processes/{process_id}/samples", responses=responses("v1", 404, data="Samples"))
 def samples(
     request: Request,
     process_id: ProcessId,
@@ -61,7 +61,7 @@ def samples(
         return v1(request, page.wrap(rows, total, **more), as_of=look.as_of, look=look)
 
 
-@router.get("/targets", responses=responses("v1"))
+@router.get("/targets", responses=responses("v1", data="Targets"))
 def targets(request: Request, source: SourceParam = None) -> Response:
     """Targets with their newest probe and health state."""
     services = services_of(request)
@@ -71,7 +71,7 @@ def targets(request: Request, source: SourceParam = None) -> Response:
         return v1(request, {"items": rows, "total": len(rows)}, as_of=look.as_of)
 
 
-@router.get("/ingest", responses=responses("v1"))
+@router.get("/ingest", responses=responses("v1", data="Ingest"))
 def ingest(request: Request, source: SourceParam = None) -> Response:
     """Counters per process and series: newest value, rate over 5 minutes, success rate."""
     services = services_of(request)

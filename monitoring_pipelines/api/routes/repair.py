@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing, responses, v1
-from monitoring_pipelines.api.params import AsyncParam, PageParam, SourceParam, chosen_sources, list_of, window, words
+from monitoring_pipelines.api.params import (
+    WHOLE,
+    AsyncParam,
+    PageParam,
+    SourceParam,
+    chosen_sources,
+    list_of,
+    window,
+    words,
+)
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.compensation import approve as approvals
@@ -30,7 +39,7 @@ PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", 
                "rolled_back")  # fmt: skip
 
 
-@router.get("/plans", responses=responses("v1"))
+@router.get("/plans", responses=responses("v1", data="RepairPlans"))
 def plans(
     request: Request,
     page: PageParam,
@@ -59,18 +68,18 @@ class PlanBody(BaseModel):
     source: Annotated[str, Field(min_length=1, max_length=32)]
     start: _Time | None = Field(None, alias="from")
     end: _Time | None = Field(None, alias="to")
-    hours: Annotated[int, Field(ge=1, le=17520)] | None = None
+    hours: Annotated[int, Field(ge=1, le=17520), WHOLE] | None = None
     task_ids: (
         Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(min_length=1, max_length=10_000)]
         | None
     ) = None
-    max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tasks: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
     mode: Literal["only_if_empty", "add_missing"] | None = None
     #: Alert that the plan answers, so that both show each other.
     alert_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
 
 
-@router.post("/plans", responses=responses("v1", 202, 404, 409))
+@router.post("/plans", responses=responses("v1", 202, 404, 409, data="WHOLERepairPlan"))
 def make_plan(request: Request, body: PlanBody, who: Operator, at_once: AsyncParam = False) -> Response:
     """Make a plan: the plan, or 202 and its id with ``async`` or after ``api.sync_check_timeout_s``; writes nothing."""
     services = services_of(request)
@@ -108,13 +117,13 @@ def whole_plan(services: Services, plan_id: str) -> dict[str, Any]:
         raise missing("unknown repair plan") from None
 
 
-@router.get("/plans/{plan_id}", responses=responses("v1", 404))
+@router.get("/plans/{plan_id}", responses=responses("v1", 404, data="WHOLERepairPlan"))
 def plan(request: Request, plan_id: ObjectId) -> Response:
     """One plan: scope, counters, approval, runs."""
     return v1(request, whole_plan(services_of(request), plan_id))
 
 
-@router.get("/plans/{plan_id}/items", responses=responses("v1", 404))
+@router.get("/plans/{plan_id}/items", responses=responses("v1", 404, data="RepairItems"))
 def items(
     request: Request,
     plan_id: ObjectId,
@@ -139,7 +148,7 @@ class ApproveBody(BaseModel):
     note: Annotated[str, Field(max_length=2000)] | None = None
 
 
-@router.post("/plans/{plan_id}/approve", responses=responses("v1", 404, 409))
+@router.post("/plans/{plan_id}/approve", responses=responses("v1", 404, 409, data="WHOLERepairPlan"))
 def approve(request: Request, plan_id: ObjectId, body: ApproveBody, who: Admin) -> Response:
     """Approve a plan; the approver is the token's name."""
     services = services_of(request)
@@ -169,7 +178,7 @@ class RejectBody(BaseModel):
     note: Annotated[str, Field(max_length=2000)] | None = None
 
 
-@router.post("/plans/{plan_id}/reject", responses=responses("v1", 404, 409))
+@router.post("/plans/{plan_id}/reject", responses=responses("v1", 404, 409, data="WHOLERepairPlan"))
 def reject(request: Request, plan_id: ObjectId, who: Admin, body: RejectBody | None = None) -> Response:
     """Reject a plan that was not applied."""
     services = services_of(request)
@@ -206,13 +215,13 @@ def found_run(services: Services, run_id: str) -> dict[str, Any]:
         raise missing("unknown repair run") from None
 
 
-@router.get("/runs/{run_id}", responses=responses("v1", 404))
+@router.get("/runs/{run_id}", responses=responses("v1", 404, data="RepairRun"))
 def run(request: Request, run_id: ObjectId) -> Response:
     """One run with its counters (R-411) and verification."""
     return v1(request, found_run(services_of(request), run_id))
 
 
-@router.get("/runs/{run_id}/journal", responses=responses("v1", 404))
+@router.get("/runs/{run_id}/journal", responses=responses("v1", 404, data="RepairJournal"))
 def journal(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     """Rows a run inserted or removed, oldest first."""
     services = services_of(request)

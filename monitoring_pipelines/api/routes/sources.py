@@ -13,10 +13,10 @@ from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.strict import StrictRoute
 
-router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["sources"], responses=responses("v1"))
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["sources"])
 
 
-@router.get("/sources")
+@router.get("/sources", responses=responses("v1", data="Sources"))
 def sources(request: Request) -> Response:
     """Every source: last success, lag, health, what it can answer, schema drift."""
     services = services_of(request)
@@ -24,7 +24,7 @@ def sources(request: Request) -> Response:
     return v1(request, rows, as_of=as_of)
 
 
-@router.get("/overview")
+@router.get("/overview", responses=responses("v1", data="Overview"))
 def overview(request: Request, source: SourceParam = None) -> Response:
     """Tiles: health per source, completion, alerts by severity, tasks of 24 h, workers, lag."""
     services = services_of(request)
@@ -32,7 +32,7 @@ def overview(request: Request, source: SourceParam = None) -> Response:
     return v1(request, data, as_of=data["as_of"])
 
 
-@router.get("/task-counters")
+@router.get("/task-counters", responses=responses("v1", data="TaskCounters"))
 def task_counters(request: Request, source: SourceParam = None) -> Response:
     """Counters per source that survive restarts, and their sum."""
     services = services_of(request)
@@ -41,7 +41,7 @@ def task_counters(request: Request, source: SourceParam = None) -> Response:
         return v1(request, data, as_of=look.as_of, look=look)
 
 
-@router.get("/self")
+@router.get("/self", responses=responses("v1", data="Self"))
 def self_state(request: Request) -> Response:
     """The product itself: components, lag per table, coverage, anomalies, store size."""
     services = services_of(request)

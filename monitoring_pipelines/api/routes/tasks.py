@@ -34,7 +34,7 @@ STATUS_TEXT = "Comma list of unified words, timeout for timed_out, and the sourc
 TaskKey = Annotated[str, Path(min_length=1, max_length=512)]
 
 
-@router.get("/tasks", responses=responses("v1"))
+@router.get("/tasks", responses=responses("v1", data="Tasks"))
 def listed(
     request: Request,
     page: PageParam,
@@ -69,7 +69,7 @@ def chosen_words(services: Services, look: Look, status: str | None) -> tuple[tu
 
 
 # Keys may hold slashes; whichever path is declared first takes what ends like it.
-@router.get("/tasks/{task_key:path}/timeline", responses=responses("v1", 404))
+@router.get("/tasks/{task_key:path}/timeline", responses=responses("v1", 404, data="Timeline"))
 def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
     """Everything that happened to a task, oldest first."""
     services = services_of(request)
@@ -79,7 +79,7 @@ def timeline(request: Request, task_key: TaskKey, source: SourceParam = None) ->
         return v1(request, data, as_of=look.as_of, look=look)
 
 
-@router.get("/tasks/{task_key:path}", responses=responses("v1", 404))
+@router.get("/tasks/{task_key:path}", responses=responses("v1", 404, data="WholeTask"))
 def one(request: Request, task_key: TaskKey, source: SourceParam = None) -> Response:
     """A task with its attempts, events (late ones included), outputs and anomalies."""
     services = services_of(request)
