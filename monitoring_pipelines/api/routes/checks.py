@@ -50,7 +50,7 @@ def brief(run: CheckRun, counts: dict[str, int]) -> dict[str, Any]:
     return shown | {"alerts_by_severity": counts, "total_alerts": sum(counts.values())}
 
 
-@router.get("/runs/{run_id}", responses=responses("v1", 404, data="WHOLECheckRun"))
+@router.get("/runs/{run_id}", responses=responses("v1", 404, data="WholeCheckRun"))
 def one(request: Request, run_id: RunId) -> Response:
     """A run with its results and findings."""
     services = services_of(request)

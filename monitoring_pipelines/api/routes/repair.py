@@ -79,7 +79,7 @@ class PlanBody(BaseModel):
     alert_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
 
 
-@router.post("/plans", responses=responses("v1", 202, 404, 409, data="WHOLERepairPlan"))
+@router.post("/plans", responses=responses("v1", 202, 404, 409, data="WholeRepairPlan"))
 def make_plan(request: Request, body: PlanBody, who: Operator, at_once: AsyncParam = False) -> Response:
     """Make a plan: the plan, or 202 and its id with ``async`` or after ``api.sync_check_timeout_s``; writes nothing."""
     services = services_of(request)
@@ -117,7 +117,7 @@ def whole_plan(services: Services, plan_id: str) -> dict[str, Any]:
         raise missing("unknown repair plan") from None
 
 
-@router.get("/plans/{plan_id}", responses=responses("v1", 404, data="WHOLERepairPlan"))
+@router.get("/plans/{plan_id}", responses=responses("v1", 404, data="WholeRepairPlan"))
 def plan(request: Request, plan_id: ObjectId) -> Response:
     """One plan: scope, counters, approval, runs."""
     return v1(request, whole_plan(services_of(request), plan_id))
@@ -148,7 +148,7 @@ class ApproveBody(BaseModel):
     note: Annotated[str, Field(max_length=2000)] | None = None
 
 
-@router.post("/plans/{plan_id}/approve", responses=responses("v1", 404, 409, data="WHOLERepairPlan"))
+@router.post("/plans/{plan_id}/approve", responses=responses("v1", 404, 409, data="WholeRepairPlan"))
 def approve(request: Request, plan_id: ObjectId, body: ApproveBody, who: Admin) -> Response:
     """Approve a plan; the approver is the token's name."""
     services = services_of(request)
@@ -178,7 +178,7 @@ class RejectBody(BaseModel):
     note: Annotated[str, Field(max_length=2000)] | None = None
 
 
-@router.post("/plans/{plan_id}/reject", responses=responses("v1", 404, 409, data="WHOLERepairPlan"))
+@router.post("/plans/{plan_id}/reject", responses=responses("v1", 404, 409, data="WholeRepairPlan"))
 def reject(request: Request, plan_id: ObjectId, who: Admin, body: RejectBody | None = None) -> Response:
     """Reject a plan that was not applied."""
     services = services_of(request)
