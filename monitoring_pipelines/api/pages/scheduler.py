@@ -144,6 +144,8 @@ STRINGS = {
     "jobstatus.running": ("运行中", "Running"),
     "jobstatus.never": ("从未运行", "Never ran"),
 }
+#: Runs in the chart of a job.
+CHARTED = 200
 router = APIRouter(include_in_schema=False, prefix="/scheduler-monitoring")
 TONES = {"success": "good", "failure": "bad", "timeout": "bad", "running": "warning", "missed": "warning"}
 #: Colour of a heat-map cell (M-505) → class; the number stands in the cell as well.
@@ -240,8 +242,11 @@ def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = 
     services = services_of(request)
     row = called(view, [find_job(services, job_id, source or None)])[0]
     with services.published.look() as look:
-        found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
-        spec = durations(view, look, row)
+        newest, total = jobs.runs(look, row["source_id"], job_id, 0, CHARTED)
+        found = newest[page.offset : page.offset + page.size]
+        if page.offset + page.size > CHARTED < total:
+            found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
+        spec = durations(view, look, row, newest)
         as_of = look.as_of
     return render(
         request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
@@ -250,9 +255,8 @@ def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = 
     )  # fmt: skip
 
 
-def durations(view: View, look: Look, job: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The last 200 durations over time, with the SLA as a line; None without runs."""
-    rows, _ = jobs.runs(look, job["source_id"], job["job_id"], 0, 200)
+def durations(view: View, look: Look, job: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Durations of the newest runs over time, with the SLA as a line; None without runs."""
     known = [row for row in reversed(rows) if row["ended_at"] is not None and row["duration_ms"] is not None]
     if not known:
         return None

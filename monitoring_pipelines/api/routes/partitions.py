@@ -12,15 +12,16 @@ from monitoring_pipelines.api import partition_rows
 from monitoring_pipelines.api.answers import bad, responses, v1
 from monitoring_pipelines.api.params import Instant, SourceParam, chosen_sources, fixed_window
 from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.published.partitions import LENGTH, Grain
 
-router = APIRouter(prefix="/api/v1", tags=["statistics"])
+router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["statistics"])
 #: Longest range by grain.
 LONGEST: dict[Grain, timedelta] = {"hour": timedelta(days=7), "day": timedelta(days=400)}
 DEFAULT: dict[Grain, timedelta] = {"hour": timedelta(hours=24), "day": timedelta(days=30)}
 
 
-@router.get("/partitions", responses=responses("v1"))
+@router.get("/partitions", responses=responses("v1", data="Partitions"))
 def listed(
     request: Request,
     source: SourceParam = None,

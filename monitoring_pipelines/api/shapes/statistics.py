@@ -49,6 +49,20 @@ def shapes() -> dict[str, Schema]:
             "latest": null(obj({name: row[name] for name in LATEST})), "totals_24h": null(obj(totals)),
         }),
         "Endpoints": paged(ref("Endpoint")),
+        "Partition": obj({
+            "partition": TEXT, "from": TIME, "state": TEXT, "rows": INT, "revision": null(INT), "tasks_with_outputs": null(INT),
+            "success_tasks": null(INT), "completion_health": null(HEALTH), "checks": obj({
+                "state": one_of(("failed", "passed", "outdated", "unchecked", "unknown")), "evaluated": INT,
+                "failed": listed(obj({"check": TEXT, "bad_rows": null(INT)})), "checked_at": null(TIME),
+            }),
+        }),
+        "Partitions": obj({
+            "grain": one_of(("hour", "day")), "from": TIME, "to": TIME, "total": INT,
+            "items": listed(obj({"source_id": TEXT, "table": TEXT, "cells": listed(ref("Partition"))})),
+            "runs": listed(obj({"source_id": TEXT, "from": TIME, "runs": listed(obj(
+                {"run_id": TEXT, "type": TEXT, "scheduled_at": TIME, "status": TEXT}
+            ))})),
+        }),
         "OutputStatistics": _row(output),
         "Completeness": paged_of_grain(ref("OutputStatistics")),
     }  # fmt: skip
