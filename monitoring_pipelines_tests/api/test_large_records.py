@@ -1,0 +1,144 @@
+"""Lists and pages that read only what they show: newest samples, large check runs, journals, alerts by gravity."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
+from monitoring_pipelines.state import StateStore, checks, tables
+
+from .conftest import Client, Serve
+from .world import World
+
+SHOP = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
+OTHER = {"id": "other", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
+
+
+@pytest.fixture
+def shop(serve: Serve) -> tuple[Client, World]:
+    client = serve({"sources": [SHOP, OTHER]})
+    world = World(client.settings, client.clock)
+    world.source()
+    world.source("other")
+    return client, world
+
+
+def data(client: Client, path: str, **params: Any) -> Any:
+    answer = client.get(path, **params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+def test_a_process_that_was_silent_for_weeks_is_listed_with_its_last_sample(shop: tuple[Client, World]) -> None:
+    """S-250: its newest sample, however old; a new one takes its place; a figure has a trend only of the last day."""
+    client, world = shop
+    now = client.clock.now()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    ages = {"gone": timedelta(days=20), "slow": timedelta(days=2), "live": timedelta(minutes=1)}
+    for name, age in ages.items():
+        for back in range(12):
+            world.sample(name, now - age - back * timedelta(minutes=1))
+    world.sample("edge", midnight - timedelta(days=1))
+    world.sample("edge", midnight - timedelta(days=1, microseconds=1))
+    world.sample("live", now - timedelta(days=9), source="other")
+    world.publish()
+
+    def listed() -> dict[tuple[str, str], str]:
+        return {(row["source_id"], row["process_id"]): row["at"] for row in data(client, "/api/v1/processes")["items"]}
+
+    expected = {("shop", name): (now - age).isoformat() + "Z" for name, age in ages.items()}
+    expected["shop", "edge"] = (midnight - timedelta(days=1)).isoformat() + "Z"
+    expected["other", "live"] = (now - timedelta(days=9)).isoformat() + "Z"
+    assert listed() == expected
+    classes = {
+        (row["source_id"], row["process_id"]): row["trends"].get("rss", {}).get("class")
+        for row in data(client, "/api/v1/processes")["items"]
+    }
+    assert classes["shop", "live"] == "stable"
+    assert classes["shop", "gone"] is None
+
+    world.sample("gone", now - timedelta(seconds=30))
+    world.publish()
+    assert listed() == expected | {("shop", "gone"): (now - timedelta(seconds=30)).isoformat() + "Z"}
+    assert [row["process_id"] for row in data(client, "/api/v1/processes", source="other")["items"]] == ["live"]
+    assert client.get("/api/v1/processes/live/samples").status_code == 400, "two sources have it"
+    assert client.get("/api/v1/processes/nobody/samples").status_code == 404
+
+
+def found(n: int, at: Any, severity: str) -> Finding:
+    return Finding("shop", "orphans", f"kind_{n}", severity, f"finding {n}", at, {}, (), {"n": str(n)})  # type: ignore[arg-type]
+
+
+def test_a_large_check_run_shows_its_gravest_findings_and_the_api_has_all(shop: tuple[Client, World]) -> None:
+    """S-233: the number is that of all; what the page leaves out, it says and links to."""
+    client, _ = shop
+    state, now = StateStore.of(client.settings), client.clock.now()
+    run = checks.start(state, CheckRun("run-1", "full", "manual", "running", now, now))
+    running = data(client, "/api/v1/checks/runs/run-1")
+    assert (running["check_run"]["status"], running["findings"]) == ("running", [])
+    findings = tuple(found(n, now, "critical" if n >= 290 else "low") for n in range(300))
+    outcome = CheckOutcome("shop", "orphans", "findings", findings=findings)
+    checks.finish(state, replace(run, status="issues_detected", ended_at=now, outcomes=(outcome,)))
+
+    whole = data(client, "/api/v1/checks/runs/run-1")
+    assert [one["alert_type"] for one in whole["findings"]] == [f"kind_{n}" for n in range(300)]
+    assert whole["check_results"][0]["findings"] == whole["findings"]
+    assert whole["check_run"]["alerts_by_severity"] == {"low": 290, "critical": 10}
+    assert data(client, "/api/v1/checks/runs/run-1") == whole, "what is kept is the same"
+
+    page = client.request("GET", "/checks/run-1", headers={"Accept": "text/html"}, params={"lang": "en"}).text
+    shown = re.findall(r"type=(kind_\d+)", page)
+    assert shown == [f"kind_{n}" for n in (*range(290, 300), *range(190))]
+    assert "(300)" in page
+    assert "The 200 gravest" in page
+
+
+def test_pages_of_a_journal_follow_each_other_without_gap_or_repetition(shop: tuple[Client, World]) -> None:
+    """S-260, S-103: oldest first, the total that of the run alone."""
+    client, _ = shop
+    state, now = StateStore.of(client.settings), client.clock.now()
+    common = {"source_id": "shop", "actor": "admin", "state": "finished", "kind": "apply", "started_at": now}
+    rows = [
+        {"journal_id": f"J{n:03}", "run_id": f"run-{n % 2}", "source_id": "shop", "op": "insert", "target_table": "output",
+         "task_key": f"t{n}", "natural_key": f"t{n}", "pk": {"id": str(n)}, "actor": "admin", "at": now, "state": "committed"}
+        for n in range(240)
+    ]  # fmt: skip
+    with state.begin() as con:
+        con.execute(insert(tables.repair_run), [common | {"run_id": name} for name in ("run-0", "run-1", "run-2")])
+        con.execute(insert(tables.repair_journal), rows)
+    pages = [data(client, "/api/v1/repair/runs/run-1/journal", page=n, page_size=50) for n in (1, 2, 3, 4)]
+    assert [one["task_key"] for page in pages for one in page["items"]] == [f"t{n}" for n in range(1, 240, 2)]
+    assert [(page["total"], page["pages"], len(page["items"])) for page in pages] == [
+        (120, 3, 50), (120, 3, 50), (120, 3, 20), (120, 3, 0),
+    ]  # fmt: skip
+    assert data(client, "/api/v1/repair/runs/run-2/journal")["total"] == 0
+    page = client.request("GET", "/repair/runs/run-1", headers={"Accept": "text/html"}, params={"page": 3}).text
+    assert re.findall(r">(t\d+)<", page) == [f"t{n}" for n in range(201, 240, 2)]
+
+
+def test_pages_of_alerts_in_any_order_have_every_alert_once(shop: tuple[Client, World]) -> None:
+    """S-103, S-804: equal ones newest first, the last page too."""
+    client, _ = shop
+    state, now = StateStore.of(client.settings), client.clock.now()
+    words = ("low", "critical", "medium", "high")
+    rows = [
+        {"alert_id": f"A{n:03}", "fingerprint": f"f{n}", "type": "kind", "alertname": "kind", "source_id": "shop", "labels": {},
+         "severity": words[n % 4], "severity_label": "warning", "state": "resolved", "occurrences": 1, "is_drill": False,
+         "active_at": now - timedelta(minutes=n // 8), "last_seen_at": now, "resolved_at": now}
+        for n in range(90)
+    ]  # fmt: skip
+    with state.begin() as con:
+        con.execute(insert(tables.alert), rows)
+    gravity = {word: n for n, word in enumerate(("critical", "high", "medium", "low"))}
+    expected = sorted(rows, key=lambda row: row["alert_id"], reverse=True)
+    expected.sort(key=lambda row: row["active_at"], reverse=True)
+    expected.sort(key=lambda row: gravity[row["severity"]])
+    pages = [data(client, "/api/v1/alerts", sort="-severity", page=n, page_size=40) for n in (1, 2, 3)]
+    assert [one["alert_id"] for page in pages for one in page["items"]] == [row["alert_id"] for row in expected]
+    assert {page["total"] for page in pages} == {90}
