@@ -6,17 +6,19 @@ What belongs here: queries and paging. What does not: changes asked for by peopl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, case, delete, exists, func, or_, select
 
 from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import counters, tables
 from monitoring_pipelines.state.store import StateStore
 
 Row = dict[str, Any]
+#: ``Services.of_state``: a question, what answers it, and what else the answer depends on.
+Remember = Callable[..., list[str]]
 OPEN_STATES = ("pending", "firing", "inhibited", "silenced")
 _GRAVITY = case({word: n for n, word in enumerate(SEVERITIES)}, value=tables.alert.c.severity)
 _URGENCY = case(
@@ -42,6 +44,7 @@ def list_alerts(
     state: StateStore, *, states: Sequence[str] = (), severities: Sequence[str] = (), types: Sequence[str] = (),
     source_ids: Sequence[str] = (), open_only: bool | None = None, start: datetime | None = None,
     end: datetime | None = None, page: int = 1, page_size: int = 50, sort: str | None = None,
+    remember: Remember | None = None,
 ) -> tuple[list[Row], int]:  # fmt: skip
     """One page of alerts, newest first unless ``sort`` says otherwise, and the number of all matches (S-240).
 
@@ -57,6 +60,7 @@ def list_alerts(
         page: From 1.
         page_size: Rows per page.
         sort: A key of ``ALERT_ORDERS``, with ``-`` before it descending; equal ones newest first.
+        remember: Keeps the order of all matches until something is committed; it is made of every one of them.
     """
     table = tables.alert
     where: list[ColumnElement[bool]] = [
@@ -75,7 +79,17 @@ def list_alerts(
     if sort is not None:
         chosen = ALERT_ORDERS[sort.removeprefix("-")]
         order.insert(0, chosen.desc() if sort.startswith("-") else chosen.asc())
-    return _page(state, table, where, order, page, page_size)
+    if sort is None or remember is None:
+        return _page(state, table, where, order, page, page_size)
+    asked = (tuple(states), tuple(severities), tuple(types), tuple(source_ids), open_only, start, end, sort)
+    keys = remember(("alerts in order",), lambda: _keys(state, table.c.alert_id, where, order), *asked)
+    with state.read() as con:
+        return _found(con, table, keys[(page - 1) * page_size : page * page_size]), len(keys)
+
+
+def _keys(state: StateStore, key: Column[str], where: Sequence[ColumnElement[bool]], order: Sequence[Any]) -> list[str]:
+    with state.read() as con:
+        return list(con.execute(select(key).where(*where).order_by(*order)).scalars())
 
 
 def find_alert(state: StateStore, alert_id: str) -> Row | None:
@@ -217,6 +231,13 @@ def _rows(
     # Keys first: a database that sorts whole rows moves megabytes for a page of them.
     (key,) = table.primary_key.columns
     keys = select(key).where(*where).order_by(*order).limit(size).offset((page - 1) * size)
-    wanted = list(con.execute(keys).scalars())
-    found = {row[key.name]: dict(row) for row in con.execute(select(table).where(key.in_(wanted))).mappings()}
-    return [found[one] for one in wanted if one in found], total
+    return _found(con, table, list(con.execute(keys).scalars())), total
+
+
+def _found(con: Connection, table: Table, keys: Sequence[str]) -> list[Row]:
+    (key,) = table.primary_key.columns
+    rows: dict[str, Row] = {}
+    for start in range(0, len(keys), 500):  # a database takes so many parameters and no more
+        wanted = select(table).where(key.in_(keys[start : start + 500]))
+        rows |= {row[key.name]: dict(row) for row in con.execute(wanted).mappings()}
+    return [rows[one] for one in keys if one in rows]

@@ -142,3 +142,25 @@ def test_pages_of_alerts_in_any_order_have_every_alert_once(shop: tuple[Client, 
     pages = [data(client, "/api/v1/alerts", sort="-severity", page=n, page_size=40) for n in (1, 2, 3)]
     assert [one["alert_id"] for page in pages for one in page["items"]] == [row["alert_id"] for row in expected]
     assert {page["total"] for page in pages} == {90}
+    files = client.request("GET", "/download/alerts.csv", params={"show": "all", "sort": "-severity"}).text.splitlines()
+    assert len(files) == 1 + 90
+
+    with state.begin() as con:  # what is kept of an order is made anew after a commit
+        con.execute(insert(tables.alert), [rows[1] | {"alert_id": "A999", "fingerprint": "f999", "active_at": now}])
+    again = data(client, "/api/v1/alerts", sort="-severity", page=1, page_size=2)
+    assert (again["items"][0]["alert_id"], again["total"]) == ("A999", 91)
+
+
+def test_more_alerts_than_a_database_takes_parameters_are_all_given(shop: tuple[Client, World]) -> None:
+    """S-103: a limit above their number gives all, newest first."""
+    client, _ = shop
+    state, now, count = StateStore.of(client.settings), client.clock.now(), 40_000
+    common = {"type": "kind", "alertname": "kind", "source_id": "shop", "labels": {}, "severity": "low", "severity_label": "low",
+              "state": "resolved", "occurrences": 1, "is_drill": False, "active_at": now, "last_seen_at": now,
+              "resolved_at": now}  # fmt: skip
+    with state.begin() as con:
+        con.execute(
+            insert(tables.alert), [common | {"alert_id": f"A{n:05}", "fingerprint": f"f{n}"} for n in range(count)]
+        )
+    given = data(client, "/api/monitoring/alerts", limit=str(count + 1))
+    assert [one["alert_id"] for one in given["alerts"]] == [f"A{n:05}" for n in reversed(range(count))]

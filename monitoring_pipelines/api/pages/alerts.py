@@ -121,7 +121,7 @@ def shown_alerts(
         services.state, states=[show] if show in alert_rows.OPEN_STATES else [], severities=[severity] if severity else (),
         open_only={"open": True, "resolved": False}.get(show), types=[type_] if type_ else (),
         source_ids=chosen_sources(services, source) if source else (), page=page, page_size=page_size,
-        sort=sort or "urgency",
+        sort=sort or "urgency", remember=services.of_state,
     )  # fmt: skip
 
 

@@ -31,12 +31,12 @@ STRINGS = {
     "partitions.checks": ("检查", "Checks"),
     "partitions.check_runs": ("检查运行", "Check runs"),
     "partitions.legend": (
-        "✓ 已计算，检查通过 · ○ 已计算，未检查 · ✗n 有 n 项检查未通过 · ! 降级 · ✗ 不健康 · 0 为零 · ∅ 尚未计算",
-        "✓ computed, checks passed · ○ computed, not checked · ✗n n checks failed · ! degraded · ✗ unhealthy · 0 zero · ∅ not computed",
+        "✓ 已计算，检查通过 | ○ 已计算，未检查 | ✗n 有 n 项检查未通过 | ! 降级 | ✗ 不健康 | 0 为零 | ∅ 尚未计算",
+        "✓ computed, checks passed | ○ computed, not checked | ✗n n checks failed | ! degraded | ✗ unhealthy | 0 zero | ∅ not computed",
     ),
     "partitions.legend_more": (
-        "~ 未完成 · ? 未知 · – 尚未关闭 · ↻ 已重述 · · 没有检查",
-        "~ unfinished · ? unknown · – not closed yet · ↻ restated · · no check",
+        "~ 未完成 | ? 未知 | – 尚未关闭 | ↻ 已重述 | · 没有检查",
+        "~ unfinished | ? unknown | – not closed yet | ↻ restated | · no check",
     ),
     "partitions.cell": ("{at}：{state}，{rows} 行", "{at}: {state}, {rows} rows"),
     "partitions.revision": ("修订 {n}", "revision {n}"),

@@ -55,7 +55,7 @@ def listed(
     rows, total = stored.list_alerts(
         services.state, states=words(state, "state", STATES) or (), severities=[severity] if severity else (),
         types=[type] if type else (), source_ids=chosen_sources(services, source) if source else (), open_only=open,
-        start=first, end=last, page=page.number, page_size=page.size, sort=sort,
+        start=first, end=last, page=page.number, page_size=page.size, sort=sort, remember=services.of_state,
     )  # fmt: skip
     return v1(request, page.wrap([alert_rows.shown(row) for row in rows], total))
 
