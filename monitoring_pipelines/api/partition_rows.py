@@ -78,9 +78,17 @@ def runs(
     Raises:
         StateUnavailable: They cannot be read.
     """
-    known = services.of_state(
-        ("runs by source",), lambda: checks.runs_by_source(services.state, start, end), start, end
+    return services.of_state(
+        ("runs by source", *sources),
+        lambda: _runs(checks.runs_by_source(services.state, start, end), sources),
+        start,
+        end,
     )
+
+
+def _runs(
+    known: Sequence[Mapping[str, Any]], sources: Sequence[str]
+) -> dict[str, dict[datetime, list[dict[str, Any]]]]:
     found: dict[str, dict[datetime, list[dict[str, Any]]]] = {source: {} for source in sources}
     for run in known:
         hour = run["scheduled_at"].replace(minute=0, second=0, microsecond=0)
