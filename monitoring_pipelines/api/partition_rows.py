@@ -41,8 +41,9 @@ def rows(
     Raises:
         StateUnavailable: What the checks say cannot be read.
     """
-    found: partitions.Found = services.recall(
-        look.lake.version, ("partitions", grain, start, end, *sources),
+    # Only the newest range is kept: who asks chooses it, and one is up to some thousand cells.
+    found: partitions.Found = services.newest(
+        ("partitions", grain, *sources), (look.lake.version, start, end),
         lambda: partitions.matrix(look, sources, grain, start, end),
     )  # fmt: skip
     said: dict[tuple[str, str, datetime], partition_checks.Said] = {}

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from monitoring_pipelines.api import partition_rows
+from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
 from monitoring_pipelines.state import StateStore, checks, partition_checks
 from monitoring_pipelines.warehouse.audits import AuditResult
@@ -161,7 +163,9 @@ def test_check_runs_stand_beside_the_source_they_found_something_at(shops: tuple
 @pytest.mark.parametrize(
     ("params", "name"),
     [({"grain": "minute"}, "grain"), ({"from": "yesterday"}, "from"), ({"source": "none"}, "source"),
-     ({"from": "2026-01-01", "to": "2026-02-01"}, "from")],
+     ({"from": "2026-01-01", "to": "2026-02-01"}, "from"),
+     ({"from": "9999-12-31T20:00:00Z", "to": "9999-12-31T23:30:00Z"}, "to"),
+     ({"from": "9999-12-20", "to": "9999-12-31T01:00:00Z", "grain": "day"}, "to")],
 )  # fmt: skip
 def test_a_question_that_cannot_be_answered_names_what_is_wrong(
     shops: tuple[Client, World, datetime], params: dict[str, str], name: str
@@ -184,3 +188,25 @@ def test_the_link_of_the_page_asks_for_what_the_page_shows(shops: tuple[Client, 
         data = client.get(link).json()["data"]
         assert all(len(row["cells"]) == number for row in data["items"])
         assert page.count('<th scope="col" title=') == number
+
+
+def test_ranges_that_nobody_asks_for_any_more_are_not_kept(shops: tuple[Client, World, datetime]) -> None:
+    client, world, last = shops
+    world.hour("e", last)
+    computed(world, "shop", last)
+    world.publish()
+    services = Services.of(client.settings, client.clock)
+    try:
+        for n in range(1, 20):
+            with services.published.look() as look:
+                start = last - n * HOUR
+                (row,) = [
+                    row
+                    for row in partition_rows.rows(services, look, ["shop"], "hour", start, last + HOUR)
+                    if row["table"] == TABLE
+                ]
+                assert [cell["from"] for cell in row["cells"]] == [start + k * HOUR for k in range(n + 1)]
+        kept = [*services._answers, *(one for one in services._newest if one[0] == "partitions")]
+        assert kept == [("partitions", "hour", "shop")]
+    finally:
+        services.close()

@@ -54,8 +54,13 @@ def listed(
 
 
 def whole(grain: Grain, start: datetime, end: datetime) -> tuple[datetime, datetime]:
-    """The partitions that ``[start, end)`` touches."""
+    """The partitions that ``[start, end)`` touches.
+
+    Raises:
+        ApiError: 400: the last of them ends when no time can be written any more.
+    """
     length = LENGTH[grain]
-    return start + (datetime.min - start) % length - length if (start - datetime.min) % length else start, end + (
-        datetime.min - end
-    ) % length
+    try:
+        return start - (start - datetime.min) % length, end + (datetime.min - end) % length
+    except OverflowError:
+        raise bad("to: too far in the future") from None
