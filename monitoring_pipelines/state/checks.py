@@ -131,10 +131,12 @@ def load(state: StateStore, run_id: str, *, most: int | None = None) -> CheckRun
         return None if row is None else _with_outcomes(con, row, most)
 
 
-def status_of(state: StateStore, run_id: str) -> RunStatus | None:
-    """The status of a run; None if there is none."""
+def progress_of(state: StateStore, run_id: str) -> tuple[RunStatus, datetime | None, datetime | None] | None:
+    """Status, start and end of a run; None if there is none. One that was made again under its id has another start."""
+    columns = check_run.c.status, check_run.c.started_at, check_run.c.ended_at
     with state.read() as con:
-        return con.execute(select(check_run.c.status).where(check_run.c.run_id == run_id)).scalar_one_or_none()
+        row = con.execute(select(*columns).where(check_run.c.run_id == run_id)).first()
+        return None if row is None else (row.status, row.started_at, row.ended_at)
 
 
 def not_taken(con: Connection) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -820,6 +821,23 @@ def test_a_check_started_with_async_is_202_and_its_run_can_be_asked_for_at_once(
     whole = client.post(path, {"type": "quick"})
     assert (whole.status_code, whole.json()["data"]["run_status"]) == (200, "error")
     assert data(client, f"/api/v1/checks/runs/{whole.json()['data']['run_id']}")["check_run"]["status"] == "error"
+
+
+def test_a_check_run_made_again_under_its_id_is_answered_with_what_it_found_now(serve: Serve) -> None:
+    """S-703: a due time has one run; making it again may end with the same status and other results."""
+    from monitoring_pipelines.quality.model import CheckOutcome, CheckRun
+    from monitoring_pipelines.state import StateStore, checks
+
+    client = serve({"sources": [SHOP]})
+    state, due = StateStore.of(client.settings), client.clock.now() - timedelta(hours=1)
+    for n, check in enumerate(("orphans", "duplicates")):
+        at = due + timedelta(minutes=n)
+        run = checks.start(state, CheckRun(f"made{n}", "quick", "schedule", "running", due, at))
+        outcome = CheckOutcome("shop", check, "passed")
+        checks.finish(state, replace(run, status="healthy", ended_at=at, outcomes=(outcome,)))
+        assert run.run_id == "made0"
+        answer = data(client, "/api/v1/checks/runs/made0")
+        assert [row["check_id"] for row in answer["check_results"]] == [check]
 
 
 def test_a_task_of_a_source_whose_clock_is_ahead_has_gone_on_for_no_time(world: tuple[Client, World]) -> None:

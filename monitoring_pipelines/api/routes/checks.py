@@ -54,14 +54,15 @@ def brief(run: CheckRun, counts: dict[str, int]) -> dict[str, Any]:
 def one(request: Request, run_id: RunId) -> Response:
     """A run with its results and findings."""
     services = services_of(request)
-    status = stored.status_of(services.state, run_id)
-    if status is None:
+    progress = stored.progress_of(services.state, run_id)
+    if progress is None:
         raise missing("unknown check run")
-    if status == "running":
+    if progress[0] == "running":
         return v1(request, _whole(services, run_id))
-    # A run that has ended changes no more, and may have thousands of findings: the one that was asked last is kept.
+    # A run that has ended changes only by being made again (S-703), and may have thousands of findings: the one that was asked
+    # last is kept.
     kept = services.newest(
-        ("check run",), (run_id, status), lambda: packed(v1_body(_whole(services, run_id), None), None)
+        ("check run",), (run_id, *progress), lambda: packed(v1_body(_whole(services, run_id), None), None)
     )
     return kept.answer(request)
 
