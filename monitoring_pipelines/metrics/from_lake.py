@@ -84,6 +84,9 @@ def _all_time(look: Look, family: str, source: str) -> dict[tuple[str, ...], lis
     sql = f"SELECT [{', '.join(counted.keys)}]::VARCHAR[] AS keys, {added} FROM ({' UNION ALL '.join(parts)}) GROUP BY keys"
     found = {tuple(keys): sums for keys, *sums in (look.tuples(sql, {"source": source}) if parts else ())}
     for (*keys, column), amount in removed.amounts.items():
+        if column not in counted.columns:  # files of another version of the program; the other counters are good
+            log.warning("%s: removed amounts of %s are not counted, this version does not know the column", day, column)
+            continue
         sums = found.setdefault(tuple(keys), [None] * len(counted.columns))
         index = counted.columns.index(column)
         sums[index] = plus(sums[index], amount)

@@ -36,7 +36,7 @@ ALERT_ORDERS: dict[str, Any] = {
     "last_seen_at": tables.alert.c.last_seen_at,
     "occurrences": tables.alert.c.occurrences,
 }
-#: Rows removed in one transaction.
+#: Rows removed in one transaction, or read by one statement.
 BATCH = 2000
 
 
@@ -237,7 +237,7 @@ def _rows(
 def _found(con: Connection, table: Table, keys: Sequence[str]) -> list[Row]:
     (key,) = table.primary_key.columns
     rows: dict[str, Row] = {}
-    for start in range(0, len(keys), 500):  # a database takes so many parameters and no more
-        wanted = select(table).where(key.in_(keys[start : start + 500]))
+    for start in range(0, len(keys), BATCH):  # every key is a parameter, and databases take only so many
+        wanted = select(table).where(key.in_(keys[start : start + BATCH]))
         rows |= {row[key.name]: dict(row) for row in con.execute(wanted).mappings()}
     return [rows[one] for one in keys if one in rows]

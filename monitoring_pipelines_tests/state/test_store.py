@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
-from monitoring_pipelines.state import StateStore, migrate, tables
+from monitoring_pipelines.state import StateStore, alerts, migrate, tables
 from monitoring_pipelines.state.store import _engine, upsert
 
 AT = datetime(2026, 2, 1, 6, 0, 0, 123456)
@@ -178,3 +178,14 @@ def test_writers_of_many_threads_wait_for_each_other(store):
         list(pool.map(count_up, range(40)))
     with store.read() as con:
         assert con.execute(select(tables.setting.c.value)).scalar_one() == 40
+
+
+def test_a_page_may_be_larger_than_the_parameters_a_statement_takes(store: StateStore) -> None:
+    """``limit`` of the alerts has no bound, and PostgreSQL takes 65,535 parameters."""
+    number = 66_000
+    rows = [{"event_id": f"{n:06}", "alert_id": "a", "at": AT, "kind": "message"} for n in range(number)]
+    with store.begin() as con:
+        con.execute(insert(tables.alert_event), rows)
+    found, total = alerts.list_events(store, page_size=number)
+    assert total == number
+    assert [row["event_id"] for row in found] == [row["event_id"] for row in reversed(rows)]
