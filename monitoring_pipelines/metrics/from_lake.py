@@ -6,6 +6,7 @@ checks, which live in the state store (``from_state``).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from monitoring_pipelines.warehouse.counters import TABLE as PAST
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
 
+log = logging.getLogger(__name__)
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
 _OUTCOMES = ("submitted", "completed", "failed", "timeout", "cancelled", "retried")
 

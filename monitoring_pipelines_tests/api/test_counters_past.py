@@ -234,3 +234,19 @@ def test_files_of_a_program_without_the_table_are_read_and_its_store_goes_on(sit
         with site.world.warehouse.writer("again") as con:
             con.execute("UPDATE meta.schema_version SET fingerprint = 'older'")
             assert ensure_schema(con, NOW)
+
+
+def test_an_amount_of_a_column_this_version_does_not_know_is_left_out_and_the_others_are_told(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer program may have written it: one unknown name must not end all scrapes."""
+    site.day(TODAY - DAY, 10)
+    site.world.write(
+        (
+            "INSERT INTO meta.counter_past VALUES ('mart.endpoint_daily_stats', 'shop', ['e', 'tasks_of_2030'], 5, NULL)",
+            {},
+        ),
+    )
+    site.publish()
+    assert site.told() == counts(10, 1)
+    assert "tasks_of_2030" in caplog.text
