@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from monitoring_pipelines.cli.serve import make_server
 from monitoring_pipelines.clock import NOW_VARIABLE
 from monitoring_pipelines.pipeline import Pipeline, tick
+from monitoring_pipelines.state import audit
+from monitoring_pipelines.state.tables import audit_log
 from monitoring_pipelines_tests.compensation.platform import NOW, Shop
 
 TOKENS = {"viewer": "viewer-secret-1", "operator": "operator-secret-2", "admin": "admin-secret-3"}
@@ -158,3 +161,55 @@ def test_each_step_of_a_repair_needs_its_role_and_says_what_is_in_its_way(shop: 
     assert shop.rows() == []
     for unknown in ("/plans/nope", "/runs/nope", "/runs/nope/journal"):
         served("viewer", "GET", unknown, status=404)
+
+
+def test_each_step_of_a_repair_is_in_the_audit_log_with_who_what_and_on_what(shop: Shop, served: Api) -> None:
+    """S-260: the name of the token, the step, and the id the API answers with; what is refused or read leaves none."""
+
+    def plan_of(role: str) -> tuple[str, str]:
+        plan = served(role, "POST", "/plans", {"source": "shop", "hours": 12}, 200)
+        return plan["plan_id"], plan["plan_hash"]
+
+    def ended(role: str, path: str, body: Any = None, state: str = "finished") -> str:
+        run: str = served(role, "POST", path, body, 202)["run_id"]
+        served.until(f"/runs/{run}", state)
+        return run
+
+    shop.task("a")
+    refused, _ = plan_of("operator")
+    served("operator", "POST", f"/plans/{refused}/reject", {}, 403)
+    served("admin", "POST", f"/plans/{refused}/reject", {"note": "later"}, 200)
+    plan, digest = plan_of("operator")
+    served("admin", "POST", f"/plans/{plan}/approve", {"plan_hash": "0" * 64}, 409)
+    served("admin", "POST", f"/plans/{plan}/approve", {"plan_hash": digest, "note": "good"}, 200)
+    pause = shop.settings.data_path / "repair-shop.pause"
+    pause.touch()
+    applied = ended("admin", f"/plans/{plan}/apply", state="paused")
+    pause.unlink()
+    resumed = ended("admin", f"/runs/{applied}/resume")
+    verified = ended("operator", f"/runs/{resumed}/verify")
+    previewed = ended("operator", f"/runs/{resumed}/rollback", {"dry_run": True})
+    undone = ended("admin", f"/runs/{resumed}/rollback", {})
+
+    with shop.state.read() as con:
+        rows = list(con.execute(select(audit_log).order_by(audit_log.c.seq)).mappings())
+        assert audit.first_broken(con) is None
+    steps = [
+        ("operator-name", "repair.plan", refused, {"state": "ready", "rows_planned": 1}),
+        ("admin-name", "repair.reject", refused, {"note": "later"}),
+        ("operator-name", "repair.plan", plan, {"state": "ready", "plan_hash": digest}),
+        ("admin-name", "repair.approve", plan, {"plan_hash": digest, "note": "good"}),
+        ("admin-name", "repair.apply", applied, {"plan_id": plan}),
+        ("admin-name", "repair.apply.paused", applied, {}),
+        ("admin-name", "repair.resume", resumed, {"plan_id": plan}),
+        ("admin-name", "repair.resume.finished", resumed, {"reason": None}),
+        ("operator-name", "repair.verify", verified, {"of": resumed}),
+        ("operator-name", "repair.rollback", previewed, {"plan_id": plan, "dry_run": True}),
+        ("operator-name", "repair.rollback.finished", previewed, {}),
+        ("admin-name", "repair.rollback", undone, {"plan_id": plan, "dry_run": False}),
+        ("admin-name", "repair.rollback.finished", undone, {}),
+    ]
+    assert [(row["actor"], row["action"], row["object"]) for row in rows] == [step[:3] for step in steps]
+    for row, step in zip(rows, steps, strict=True):
+        assert {name: row["detail"][name] for name in step[3]} == step[3], row["action"]
+        assert not any(secret in str(dict(row)) for secret in TOKENS.values())
