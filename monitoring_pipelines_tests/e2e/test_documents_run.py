@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from monitoring_pipelines.cli.app import run
-from monitoring_pipelines_tests.e2e.conftest import NOW, Served, lost, new_demo
+from monitoring_pipelines_tests.e2e.conftest import NOW, Served, lost
 from monitoring_pipelines_tests.support.mysql_server import TestDatabase
 from monitoring_pipelines_tests.support.source_tables import WAVERLESS
 
@@ -123,47 +122,4 @@ def test_commands_of_a_document_run_as_they_are_written(
         code, said = reader.run(line, capsys)
         if code not in (0, 1) or "internal error" in said:
             wrong.append(f"{line}  [{code}]\n{said[-600:]}")
-    assert not wrong, "\n\n".join(wrong)
-
-
-RUNBOOKS = sorted(path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md") if path.stem != "README")
-#: What stands for something of the reader's in runbooks → what the demo has. Their texts are one in both languages.
-OF_THE_DEMO = {
-    "SOURCE": "tktool", "DAY": "2026-03-10", "NEXT_DAY": "2026-03-11", "ENDPOINT": "flux-dev", "CHANNEL": "messages",
-    "PROCESS/SERIES": "collector-binance/liquidation",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def own_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A demo of its own: following runbooks changes thresholds, targets and rows."""
-    with new_demo(tmp_path_factory.mktemp("runbooks") / "demo") as served:
-        yield served
-
-
-@pytest.mark.timeout(1800)
-def test_commands_of_all_runbooks_run_as_they_are_written(
-    own_demo: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each line once, after those of the runbook that leads from lost outputs to their repair.
-
-    What the other documents say in the same words runs with them; here it would only take minutes once more.
-    """
-    monkeypatch.chdir(tmp_path)
-    reader = Reader(own_demo, tmp_path)
-    reader.known |= OF_THE_DEMO
-    lines = dict.fromkeys(lines_of("docs/runbooks/missing_outputs.md"), "missing_outputs")
-    elsewhere = {line for name in DOCUMENTS if not name.startswith("README") for line in lines_of(name)}
-    for page in RUNBOOKS:
-        for line in lines_of(f"docs/runbooks/{page}.md"):
-            if line not in elsewhere:
-                lines.setdefault(line, page)
-    wrong = []
-    for line, page in lines.items():
-        if shlex.split(line)[1] in SERVING:
-            continue
-        code, said = reader.run(line, capsys)
-        if code not in (0, 1) or "internal error" in said:
-            wrong.append(f"{page}: {line}  [{code}]\n{said[-600:]}")
-    assert {"PLAN", "RUN", "TASK"} <= set(reader.known)
     assert not wrong, "\n\n".join(wrong)
