@@ -177,13 +177,16 @@ def _endpoint_gauges(look: Look, names: Sequence[str]) -> list[Family]:
         endpoints.parse_maps(rows)
         for row in rows:
             by_name.setdefault(row["endpoint"], []).append(row)
-        for endpoint, found in by_name.items():
+        for known in endpoints.listed(look, [source]):  # an idle endpoint goes on being told; after a day it is gone
+            if known["latest"] is not None or known["registered_status"] is not None:
+                by_name.setdefault(known["endpoint"], [])
+        for endpoint, found in sorted(by_name.items()):
             key = (source, endpoint)
             # A closed minute without row is a known zero of what is measured, its rates are not known (M-110).
-            newest = found[-1] if found[-1]["stat_minute"] == end - MINUTE else None
+            newest = found[-1] if found and found[-1]["stat_minute"] == end - MINUTE else None
             for name, column, _ in _LAST_MINUTE:
                 now[name].add(key, _plain(newest[column]) if newest else 0 if column in counts else None)
-            merged = endpoints.summary(found)
+            merged = endpoints.summary(found) if found else {}
             for name, column, divisor, _ in _LAST_HOUR:
                 value = merged.get(column)
                 hour[name].add(key, None if value is None else round(float(value) / divisor, 6))

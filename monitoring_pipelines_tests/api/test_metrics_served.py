@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import time
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,27 @@ def test_what_is_not_known_is_not_exported(client: Client) -> None:
     assert 'mp_tasks_active{source="shop"} 0\n' in text  # measured zero
     assert "mp_slots_limit{" not in text  # nothing configured
     assert "mp_completion_rate_percent{" not in text  # no check has run
+
+
+def test_an_endpoint_that_was_idle_for_hours_keeps_its_gauges_and_its_stamp(serve: Serve) -> None:
+    """M-110, S-321: counts of its last minute are known zeros, rates are not known; a day without a trace ends it."""
+    client = serve({"sources": SOURCES})
+    rows = World(client.settings, client.clock)
+    rows.source()
+    closed = client.clock.now().replace(second=0, microsecond=0)
+    end = int(closed.replace(tzinfo=UTC).timestamp())
+    for endpoint, ago in (("busy", 1), ("idle", 180), ("gone", 25 * 60)):
+        rows.minute(endpoint, closed - timedelta(minutes=ago))
+        rows.hour(endpoint, (closed - timedelta(minutes=ago)).replace(minute=0))
+    # What its rows have ever had a value of is measured.
+    rows.write(("UPDATE mart.endpoint_hourly_stats SET queue_depth_end = 2 WHERE endpoint = 'idle'", {}))
+    rows.publish()
+    text = client.get("/metrics").text
+    stamps = re.findall(r"^mp_endpoint_stats_timestamp_seconds\{.*endpoint=\"(\w+)\"\} (\d+)$", text, re.MULTILINE)
+    assert stamps == [("busy", str(end)), ("idle", str(end))]
+    assert 'mp_endpoint_queue_depth{source="shop",endpoint="idle"} 0\n' in text
+    assert 'mp_endpoint_success_rate_percent{source="shop",endpoint="idle"}' not in text
+    assert 'mp_endpoint_active_workers{source="shop",endpoint="idle"}' not in text  # no row ever knew it
 
 
 def test_openmetrics_on_request(client: Client) -> None:
