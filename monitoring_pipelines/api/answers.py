@@ -67,15 +67,6 @@ def conflict(message: str, reason: str | None = None) -> ApiError:
     return ApiError(409, message, reason)
 
 
-class V1Answer(BaseModel):
-    """Envelope of ``/api/v1``."""
-
-    code: int
-    message: str
-    data: Any
-    as_of: str | None = None
-
-
 class V1Error(BaseModel):
     """Error envelope of ``/api/v1``."""
 
@@ -84,13 +75,6 @@ class V1Error(BaseModel):
     data: None
     request_id: str
     reason: str | None = None
-
-
-class MonitoringAnswer(BaseModel):
-    """Envelope of ``/api/monitoring``."""
-
-    success: Literal[True]
-    data: Any
 
 
 class MonitoringError(BaseModel):
@@ -293,11 +277,7 @@ _ERROR_TEXTS = {
 }
 
 
-_MODELS: dict[Family, tuple[type[BaseModel] | None, type[BaseModel]]] = {
-    "v1": (V1Answer, V1Error),
-    "monitoring": (MonitoringAnswer, MonitoringError),
-    "plain": (None, PlainError),
-}
+_ERRORS: dict[Family, type[BaseModel]] = {"v1": V1Error, "monitoring": MonitoringError, "plain": PlainError}
 
 
 def answered(headers: Headers, message: str) -> str:
@@ -306,32 +286,29 @@ def answered(headers: Headers, message: str) -> str:
     return said(message, "zh-CN" if wanted.startswith("zh") else "en") if wanted else message
 
 
-def responses(family: Family, *more: int, data: str | None = None) -> dict[int | str, dict[str, Any]]:
+def responses(
+    family: Family, *more: int, data: str | None = None, accepted: str | None = None
+) -> dict[int | str, dict[str, Any]]:
     """What a route may answer, for the OpenAPI document.
 
     Args:
         family: Envelope.
-        more: Statuses besides 200, 400, 401, 403, 405 and 503, which every route may answer.
-        data: Name in ``shapes.components`` of what a 200 holds; None: it is not described further.
+        more: Statuses of errors besides 400, 401, 403, 405 and 503, which every route may answer.
+        data: Name in ``shapes.components`` of what a 200 holds; None: there is none, or it is no JSON.
+        accepted: The same of a 202. A route without a 200 also says ``status_code=202``, or FastAPI writes one.
     """
-    ok, wrong = _MODELS[family]
-    found: dict[int | str, dict[str, Any]] = {200: {"description": "Success"}}
-    if data is not None:
-        # No model: a schema costs nothing while requests are answered, and nothing at start.
-        found[200]["content"] = {"application/json": {"schema": _enveloped(family, data)}}
-    elif ok is not None:
-        found[200]["model"] = ok
+    found: dict[int | str, dict[str, Any]] = {}
+    for status, description, name in ((200, "Success", data), (202, "Accepted", accepted)):
+        if name is not None:
+            # No model: a schema costs nothing while requests are answered, and nothing at start.
+            schema = _enveloped(family, status, name)
+            found[status] = {"description": description, "content": {"application/json": {"schema": schema}}}
     for status in (400, 401, 403, 405, 503, *more):
-        if status in (202, 304):
-            found[status] = {"description": "Accepted" if status == 202 else "Not modified"}
-            if ok is not None and status == 202:
-                found[status]["model"] = ok
-        else:
-            found[status] = {"description": _ERROR_TEXTS[status], "model": wrong}
+        found[status] = {"description": _ERROR_TEXTS[status], "model": _ERRORS[family]}
     return found
 
 
-def _enveloped(family: Family, data: str) -> dict[str, Any]:
+def _enveloped(family: Family, status: int, data: str) -> dict[str, Any]:
     """The schema of a success (S-101)."""
     inner: dict[str, Any] = {"$ref": f"#/components/schemas/{data}"}
     if family == "plain":
@@ -339,7 +316,7 @@ def _enveloped(family: Family, data: str) -> dict[str, Any]:
     envelope: dict[str, Any] = {"success": {"const": True}}
     if family == "v1":
         time = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
-        envelope = {"code": {"const": 200}, "message": {"const": "success"}, "as_of": time}
+        envelope = {"code": {"const": status}, "message": {"const": "success"}, "as_of": time}
     envelope["data"] = inner
     required = [name for name in envelope if name != "as_of"]
     return {"type": "object", "properties": envelope, "required": required, "additionalProperties": False}

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from monitoring_pipelines.published import jobs
+from monitoring_pipelines_tests.support.described import problem_of
 
 from .conftest import Client, Serve
 from .world import World
@@ -810,6 +811,8 @@ def test_a_check_started_with_async_is_202_and_its_run_can_be_asked_for_at_once(
     assert client.post(f"{path}?async=1", {"type": "quick"}).status_code == 400
     begun = client.post(f"{path}?async=true", {"type": "quick"})
     assert begun.status_code == 202, begun.text
+    document = client.get("/openapi.json").json()
+    assert problem_of(document, "POST", path, 202, begun.json()) is None
     run_id = begun.json()["data"]["run_id"]
     assert begun.json()["data"] == {"run_id": run_id, "status": "running"}
     run = data(client, f"/api/v1/checks/runs/{run_id}")["check_run"]
@@ -820,6 +823,7 @@ def test_a_check_started_with_async_is_202_and_its_run_can_be_asked_for_at_once(
     assert run["status"] == "error"
     whole = client.post(path, {"type": "quick"})
     assert (whole.status_code, whole.json()["data"]["run_status"]) == (200, "error")
+    assert problem_of(document, "POST", path, 200, whole.json()) is None
     assert data(client, f"/api/v1/checks/runs/{whole.json()['data']['run_id']}")["check_run"]["status"] == "error"
 
 

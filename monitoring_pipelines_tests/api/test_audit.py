@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from monitoring_pipelines.state import StateStore, audit
 from monitoring_pipelines.state.tables import audit_log
+from monitoring_pipelines_tests.support.described import problem_of
 from monitoring_pipelines_tests.support.receiver import Receiver
 
 from .conftest import Client, Serve
@@ -100,6 +101,7 @@ def test_what_a_route_changes_is_written_down_with_who_when_and_what(
             ("quick_check_job", True), ("none", False)
         ]  # fmt: skip
     assert SECRET not in str(row)
+    assert problem_of(client.get("/openapi.json").json(), method, known, 200, answer.json()) is None
 
 
 def test_what_is_refused_or_only_read_leaves_no_row(client: Client) -> None:

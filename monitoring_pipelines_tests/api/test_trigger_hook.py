@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from monitoring_pipelines.api import dagster_client
+from monitoring_pipelines_tests.support.described import problem_of
 from monitoring_pipelines_tests.support.receiver import Receiver
 
 from .conftest import Client, Serve
@@ -37,7 +38,7 @@ def test_the_hook_is_told_the_job_and_its_run_id_comes_back(serve: Serve, monkey
         receiver.clock = (client := hooked(serve, receiver, monkeypatch)).clock
         answer = client.post("/api/v1/scheduler/jobs/nightly/trigger")
     assert answer.status_code == 200, answer.text
-    assert answer.json()["data"]["run_id"] == "r-7"
+    assert answer.json()["data"] == {"job_id": "nightly", "run_id": "r-7"}
     assert receiver.requests[0].json == {"job_id": "nightly", "source": "sched", "actor": "local"}
 
 
@@ -61,6 +62,8 @@ def test_a_batch_says_of_each_job_what_became_of_it(serve: Serve, monkeypatch: p
         found = client.post(
             "/api/v1/scheduler/jobs/batch", {"action": "trigger", "job_ids": ["nightly", "none"]}
         ).json()
+        document = client.get("/openapi.json").json()
+    assert problem_of(document, "POST", "/api/v1/scheduler/jobs/batch", 200, found) is None
     assert [(row["job_id"], row["success"]) for row in found["data"]["results"]] == [("nightly", True), ("none", False)]
     assert len(receiver.requests) == 1
 

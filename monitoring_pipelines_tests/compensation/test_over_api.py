@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from monitoring_pipelines.pipeline import Pipeline, tick
 from monitoring_pipelines.state import audit
 from monitoring_pipelines.state.tables import audit_log
 from monitoring_pipelines_tests.compensation.platform import NOW, Shop
+from monitoring_pipelines_tests.support.described import problem_of
 
+REPAIR = "/api/v1/repair"
 TOKENS = {"viewer": "viewer-secret-1", "operator": "operator-secret-2", "admin": "admin-secret-3"}
 HEAD = "api:\n  tokens:\n" + "".join(
     f"    - {{name: {role}-name, token_env: TOKEN_{role.upper()}, roles: [{role}]}}\n" for role in TOKENS
@@ -31,15 +34,26 @@ HEAD = "api:\n  tokens:\n" + "".join(
 
 @dataclass
 class Api:
-    """Requests to the server of one shop."""
+    """Requests to the server of one shop; every success is as the server's document describes it."""
 
     url: str
 
-    def __call__(self, role: str, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
+    def asked(self, role: str, method: str, path: str, body: Any = None) -> requests.Response:
         session = requests.Session()
         session.trust_env = False
         headers = {"Authorization": f"Bearer {TOKENS[role]}"}
-        answer = session.request(method, f"{self.url}/api/v1/repair{path}", json=body, headers=headers, timeout=120)
+        return session.request(method, self.url + path, json=body, headers=headers, timeout=120)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = self.asked("viewer", "GET", "/openapi.json").json()
+        return document
+
+    def __call__(self, role: str, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
+        answer = self.asked(role, method, REPAIR + path, body)
+        if answer.status_code < 300:
+            known = REPAIR + path.partition("?")[0]
+            assert problem_of(self.document, method, known, answer.status_code, answer.json()) is None
         if status is not None:
             assert answer.status_code == status, (path, answer.status_code, answer.text)
             return answer.json()["data"] if status < 400 else answer.json()["message"]

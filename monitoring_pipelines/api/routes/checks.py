@@ -96,7 +96,7 @@ class CheckBody(BaseModel):
     source: Annotated[str, Field(max_length=32)] | None = None
 
 
-@router.post("/runs", responses=responses("v1", 202, 404, 409))
+@router.post("/runs", responses=responses("v1", 404, 409, data="CheckReport", accepted="CheckStarted"))
 def start(
     request: Request, body: CheckBody, _who: Annotated[Principal, Depends(needs("operator"))],
     at_once: AsyncParam = False,

@@ -131,7 +131,9 @@ class ConsistencyBody(BaseModel):
     source: Annotated[str, Field(max_length=32)] | None = None
 
 
-@router.post("/data-consistency/check", responses=responses("monitoring", 202, 409))
+@router.post(
+    "/data-consistency/check", responses=responses("monitoring", 409, data="CheckReport", accepted="CheckStarted")
+)
 def check(
     request: Request, _who: Operator, body: ConsistencyBody | None = None, at_once: AsyncParam = False
 ) -> Response:
@@ -312,7 +314,7 @@ class MessageBody(BaseModel):
     details: dict[str, Any] | None = None
 
 
-@router.post("/test-alert", responses=responses("monitoring", 409))
+@router.post("/test-alert", responses=responses("monitoring", 409, data="TestMessages"))
 def send_test_alert(request: Request, body: MessageBody, _who: Operator) -> Response:
     """Send one test message through the real channels; no alert or timer changes (A-504)."""
     services = services_of(request)

@@ -245,7 +245,7 @@ def _shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in _METRICS} for row in rows]
 
 
-@router.post("/jobs/{job_id:path}/trigger", responses=responses("v1", 404, 409))
+@router.post("/jobs/{job_id:path}/trigger", responses=responses("v1", 404, 409, data="JobStarted"))
 def trigger(request: Request, job_id: JobId, _who: Operator, source: SourceParam = None) -> Response:
     """Run a job once now; its schedule stays as it is."""
     services = services_of(request)
@@ -350,7 +350,7 @@ class BatchBody(BaseModel):
     job_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(min_length=1, max_length=1000)]
 
 
-@router.post("/jobs/batch", responses=responses("v1", 404, 409))
+@router.post("/jobs/batch", responses=responses("v1", 404, 409, data="JobsChanged"))
 def batch(request: Request, body: BatchBody, who: Operator) -> Response:
     """Enable, disable or trigger several jobs; a result per id. Enabling and disabling need an admin token."""
     services = services_of(request)

@@ -22,9 +22,9 @@ router = APIRouter(route_class=StrictRoute, tags=["metrics"])
 
 def _with_text(described: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
     """The success is text in one of two formats."""
-    return described | {
+    return {
         200: {"description": "Success", "content": {"text/plain": {}, "application/openmetrics-text": {}}}
-    }
+    } | described
 
 
 def collector_of(services: Services) -> Collector:

@@ -34,6 +34,7 @@ from monitoring_pipelines.state.ids import new_id
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/repair", tags=["repair"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
+_BEGUN = responses("v1", 404, 409, accepted="RepairRunStarted")
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
 PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partially_applied",
                "rolled_back")  # fmt: skip
@@ -79,7 +80,7 @@ class PlanBody(BaseModel):
     alert_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
 
 
-@router.post("/plans", responses=responses("v1", 202, 404, 409, data="WholeRepairPlan"))
+@router.post("/plans", responses=responses("v1", 404, 409, data="WholeRepairPlan", accepted="RepairPlanStarted"))
 def make_plan(request: Request, body: PlanBody, who: Operator, at_once: AsyncParam = False) -> Response:
     """Make a plan: the plan, or 202 and its id with ``async`` or after ``api.sync_check_timeout_s``; writes nothing."""
     services = services_of(request)
@@ -190,7 +191,7 @@ def reject(request: Request, plan_id: ObjectId, who: Admin, body: RejectBody | N
     return v1(request, whole_plan(services, plan_id))
 
 
-@router.post("/plans/{plan_id}/apply", responses=responses("v1", 202, 404, 409))
+@router.post("/plans/{plan_id}/apply", status_code=202, responses=_BEGUN)
 def apply(request: Request, plan_id: ObjectId, who: Admin) -> Response:
     """Apply an approved plan: 202 and the id of the run; refusals are 409 with the reason word."""
     services = services_of(request)
@@ -232,7 +233,7 @@ def journal(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     return v1(request, page.wrap(rows, total))
 
 
-@router.post("/runs/{run_id}/resume", responses=responses("v1", 202, 404, 409))
+@router.post("/runs/{run_id}/resume", status_code=202, responses=_BEGUN)
 def resume(request: Request, run_id: ObjectId, who: Admin) -> Response:
     """Go on with a run that crashed, paused or left failed items."""
     services = services_of(request)
@@ -240,7 +241,7 @@ def resume(request: Request, run_id: ObjectId, who: Admin) -> Response:
     return _begin(request, services, "resume", who, run_id=run_id)
 
 
-@router.post("/runs/{run_id}/verify", responses=responses("v1", 202, 404, 409))
+@router.post("/runs/{run_id}/verify", status_code=202, responses=_BEGUN)
 def verify(request: Request, run_id: ObjectId, who: Operator) -> Response:
     """Compare the table with the journal of the run's plan."""
     services = services_of(request)
@@ -259,7 +260,7 @@ class RollbackBody(BaseModel):
     )
 
 
-@router.post("/runs/{run_id}/rollback", responses=responses("v1", 202, 404, 409))
+@router.post("/runs/{run_id}/rollback", status_code=202, responses=_BEGUN)
 def rollback(request: Request, run_id: ObjectId, who: Operator, body: RollbackBody | None = None) -> Response:
     """Remove what a run inserted: 202 and the id of the rollback run. Only a dry run needs no admin token."""
     services = services_of(request)

@@ -113,6 +113,13 @@ SHAPES = {
         "run_key": TEXT, **nulls(TIME, "scheduled_at started_at ended_at"), "duration_ms": null(NUM), "attempt": null(INT),
         **nulls(TEXT, "outcome error_message trigger"),
     }), source_id=TEXT),
+    "JobStarted": obj({"job_id": TEXT, "run_id": null(TEXT)}),
+    "JobsChanged": obj({
+        "action": one_of(("enable", "disable", "trigger")), **alike(INT, "succeeded failed"), "results": listed({"anyOf": [
+            obj({"job_id": TEXT, "success": {"const": True}, "run_id": null(TEXT)}, ("run_id",)),
+            obj({"job_id": TEXT, "success": {"const": False}, "status": INT, "message": TEXT, "reason": null(TEXT)}),
+        ]}),
+    }),
     "SchedulerServices": obj({"total": INT, "services": listed(obj({"service": TEXT, "jobs": INT, "enabled": INT}))}),
     "SchedulerConfigs": obj({
         "total": INT, "configs": listed(obj({

@@ -11,6 +11,7 @@ from monitoring_pipelines.api.shapes.words import (
     FLAG,
     HEALTH,
     INT,
+    NUM,
     SEVERITY,
     TEXT,
     TIME,
@@ -21,6 +22,7 @@ from monitoring_pipelines.api.shapes.words import (
     nulls,
     obj,
     of_table,
+    one_of,
     paged,
     ref,
 )
@@ -64,12 +66,27 @@ SHAPES = {
     "WholeCheckRun": obj({
         "check_run": ref("CheckRun"), "check_results": listed(ref("CheckResult")), "findings": listed(ref("Finding"))
     }),
+    "CheckReport": obj({
+        **alike(TEXT, "timestamp_local run_id check_type trigger run_status"), **alike(TIME, "timestamp scheduled_at"),
+        "window": obj({**nulls(TIME, "from to"), "hours": null(INT)}), "status": one_of(("healthy", "issues_detected")),
+        "total_alerts": INT, "alerts_by_severity": by_name(INT), "alerts": listed(ref("Finding")),
+        # Source → check → how it ended, and figures under names of the check's own.
+        "metrics": by_name(by_name(obj(
+            {"status": TEXT, "health": null(HEALTH), "as_of": null(TIME), "stale": FLAG}
+        ) | {"additionalProperties": True})),
+        "duration_ms": null(NUM), "errors": by_name(TEXT),
+    }),
+    "CheckStarted": obj({"run_id": TEXT, "status": one_of(("running",))}),
+    "TestMessages": obj({"notifications": listed(ref("Notification"))}),
     "RepairPlan": of_table(t.repair_plan),
     "RepairPlans": paged(ref("RepairPlan")),
     "RepairItem": of_table(t.repair_item),
     "RepairItems": paged(ref("RepairItem")),
     "RepairApproval": of_table(t.repair_approval),
     "RepairRun": of_table(t.repair_run),
+    "RepairPlanStarted": obj({"plan_id": TEXT, "state": one_of(("building",))}),
+    # Before its process has stored the run it is starting.
+    "RepairRunStarted": obj({"run_id": TEXT, "state": TEXT}),
     "RepairJournalRow": of_table(t.repair_journal),
     "RepairJournal": paged(ref("RepairJournalRow")),
     "WholeRepairPlan": of_table(
