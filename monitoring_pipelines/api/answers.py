@@ -232,10 +232,17 @@ def packed(body: bytes, as_of: datetime | None) -> Packed:
 
 
 def compressed(
-    request: Request, small: Callable[[], bytes], whole: Callable[[], bytes], headers: Mapping[str, str]
+    request: Request,
+    small: Callable[[], bytes],
+    whole: Callable[[], bytes],
+    headers: Mapping[str, str],
+    vary: str = "Accept-Encoding",
 ) -> Response:
-    """An answer there is in both forms: by ``small`` with gzip for clients that take it, by ``whole`` for others."""
-    fields = {**headers, "Vary": "Accept-Encoding"}
+    """An answer there is in both forms: by ``small`` with gzip for clients that take it, by ``whole`` for others.
+
+    ``vary`` names every header of the request that the answer follows from, so that caches keep the forms apart.
+    """
+    fields = {**headers, "Vary": vary}
     if "gzip" not in request.headers.get("accept-encoding", ""):
         return Response(whole(), 200, fields)
     return Response(small(), 200, fields | {"Content-Encoding": "gzip"})

@@ -95,6 +95,17 @@ def test_openmetrics_on_request(client: Client) -> None:
     assert "# TYPE mp_late_events counter" in answer.text
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/scheduler/metrics/prometheus"])
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_caches_are_told_that_the_format_follows_accept_and_the_form_accept_encoding(
+    client: Client, path: str, encoding: str, accept: str
+) -> None:
+    answer = client.request("GET", path, headers={"Accept": accept, "Accept-Encoding": encoding})
+    assert answer.headers["content-type"].startswith(accept.partition(";")[0])
+    assert {name.strip() for name in answer.headers["vary"].split(",")} == {"Accept", "Accept-Encoding"}
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/api/v1/scheduler/metrics/prometheus", "/api/v1/scheduler/metrics"])
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
 def test_compressed_answers_are_the_plain_ones_for_every_version_of_the_files(

@@ -57,4 +57,4 @@ def _written(request: Request, answer: Callable[[bool], Text]) -> Response:
     openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
     text = answer(openmetrics)
     kind = {"Content-Type": OPENMETRICS if openmetrics else TEXT}
-    return compressed(request, text.compressed, text.whole, kind)
+    return compressed(request, text.compressed, text.whole, kind, "Accept, Accept-Encoding")
