@@ -22,6 +22,7 @@ from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.quality.suites import SUITES
 from monitoring_pipelines.severity import health_of
 from monitoring_pipelines.state import checks, partition_checks
+from monitoring_pipelines.warehouse.audits import load_audits
 
 #: Check ids of expectations are this and the id of their suite.
 PREFIX = "expectations."
@@ -54,13 +55,13 @@ def rows(
             lambda: partition_checks.read(services.state, sources, partitions.TABLES[grain], start, end), start, end,
         )  # fmt: skip
         expected = services.of_state(("expectations", *sources), partial(_expectations, services, sources))
-    bands = summaries.bands_of(services)
+    bands, audits = summaries.bands_of(services), frozenset(audit.table for audit in load_audits())
     made: list[dict[str, Any]] = []
     for table, source in sorted(found, key=lambda row: (row[1], row[0])):
         cells = found[table, source]
         suite = expected.get((source, table))
         made.append({"source_id": source, "table": table, "cells": [
-            _cell(cells[at], at, grain, said.get((source, table, at)), suite, bands) for at in sorted(cells)
+            _cell(cells[at], at, grain, said.get((source, table, at)), audits, suite, bands) for at in sorted(cells)
         ]})  # fmt: skip
     if not with_state:
         for cell in (cell for row in made for cell in row["cells"]):
@@ -116,27 +117,32 @@ def _status(results: Mapping[str, int] | None, of_run: str) -> str | None:
 
 
 def _cell(
-    row: Mapping[str, Any], at: datetime, grain: partitions.Grain, said: partition_checks.Said | None,
+    row: Mapping[str, Any], at: datetime, grain: partitions.Grain, said: partition_checks.Said | None, audits: frozenset[str],
     suite: _Suite | None, bands: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """One partition: key, from, state, rows, revision, tasks with outputs of all, their health, and ``checks``.
 
-    ``checks``: state ``failed``, ``passed``, ``outdated`` (they passed before the partition became another one) or
-    ``unchecked``; evaluated, failed: ``[{check, bad_rows}]``; checked_at. ``bad_rows`` null: the whole table is wrong.
+    ``checks``: state ``failed``, ``passed``, ``outdated`` (before the partition became another one they passed, or an
+    expectation failed) or ``unchecked``; evaluated, failed: ``[{check, bad_rows}]``; checked_at, of the audits if there are
+    any. ``bad_rows`` null: the whole table is wrong. Of audits only those in ``audits`` count: others were renamed or removed.
     """
-    failed = [{"check": name, "bad_rows": n} for name, n in sorted((said.checks if said else {}).items()) if n]
-    evaluated = len(said.checks) if said else 0
+    found = {name: n for name, n in said.checks.items() if name in audits} if said else {}
+    failed = [{"check": name, "bad_rows": n} for name, n in sorted(found.items()) if n]
+    evaluated = len(found)
+    checked_at = said.checked_at if said and found else None
+    is_outdated = False
     if suite is not None and suite.start <= at < suite.end and row["state"] == "closed":
-        bad = suite.bad_rows(at)
         evaluated += 1
+        checked_at = checked_at or suite.judged_at
+        bad = suite.bad_rows(at)
         if bad != 0:
-            failed.append({"check": suite.check_id, "bad_rows": bad})
-    computed = row["computed_at"]
+            is_outdated = _is_newer(row["computed_at"], suite.judged_at)
+            failed += [] if is_outdated else [{"check": suite.check_id, "bad_rows": bad}]
     if failed:
         state = "failed"
-    elif said is None or not said.checks:
+    elif checked_at is None:
         state = "unchecked"
-    elif computed is not None and computed > said.checked_at:
+    elif is_outdated or _is_newer(row["computed_at"], checked_at):
         state = "outdated"
     else:
         state = "passed"
@@ -145,10 +151,12 @@ def _cell(
         "partition": hour_key(at) if grain == "hour" else day_key(at.date()), "from": at, "state": row["state"],
         "rows": row["rows"], "revision": row["revision"], "tasks_with_outputs": done, "success_tasks": total,
         "completion_health": health_of(done, total, bands) if total and row["state"] == "closed" else None,
-        "checks": {
-            "state": state, "evaluated": evaluated, "failed": failed, "checked_at": said.checked_at if said else None,
-        },
+        "checks": {"state": state, "evaluated": evaluated, "failed": failed, "checked_at": checked_at},
     }  # fmt: skip
+
+
+def _is_newer(computed: datetime | None, judged: datetime) -> bool:
+    return computed is not None and computed > judged
 
 
 class _Suite:
@@ -156,7 +164,8 @@ class _Suite:
 
     def __init__(self, known: checks.Believed) -> None:
         outcome = known.outcome
-        self.check_id = outcome.check_id
+        assert known.started_at is not None  # it was executed
+        self.check_id, self.judged_at = outcome.check_id, known.started_at
         self.start, self.end = outcome.window_from or datetime.max, outcome.window_to or datetime.min
         self._failed = [one for one in (outcome.expectation or {}).get("expectations", ()) if not one["success"]]
 
@@ -175,5 +184,5 @@ def _believed(services: Services, sources: Sequence[str]) -> Iterator[tuple[str,
     for suite in SUITES.values():
         for source in sources if "stat_hour" in suite.index else ():
             known = checks.believed(services.state, f"{PREFIX}{suite.id}", source, answers_only=True)
-            if known is not None:
+            if known is not None and known.outcome.expectation is not None:  # else there were no rows to judge
                 yield source, suite.table, known

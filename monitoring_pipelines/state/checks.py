@@ -45,6 +45,7 @@ class Believed:
     outcome: CheckOutcome
     run_id: str
     run_type: str
+    started_at: datetime | None
     ended_at: datetime | None
 
 
@@ -246,7 +247,7 @@ def believed(
     where += [check_run.c.ended_at <= at] if at else []
     where += [check_result.c.status.in_(_ANSWERS)] if answers_only else []
     wanted = (
-        select(check_result, check_run.c.type.label("run_type"), check_run.c.ended_at)
+        select(check_result, check_run.c.type.label("run_type"), check_run.c.started_at, check_run.c.ended_at)
         .select_from(joined)
         .where(*where)
         .order_by(check_run.c.ended_at.desc(), check_run.c.run_id.desc())
@@ -258,7 +259,7 @@ def believed(
             return None
         mine = and_(finding.c.run_id == row.run_id, finding.c.source_id == source_id, finding.c.check_id == check_id)
         found = [_finding(one) for one in con.execute(select(finding).where(mine).order_by(finding.c.seq))]
-        return Believed(_outcome(row, found), row.run_id, row.run_type, row.ended_at)
+        return Believed(_outcome(row, found), row.run_id, row.run_type, row.started_at, row.ended_at)
 
 
 def remote_failures(state: StateStore, source_id: str, start: datetime, end: datetime) -> list[tuple[str, str | None]]:

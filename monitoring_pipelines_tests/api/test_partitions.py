@@ -11,7 +11,7 @@ import pytest
 
 from monitoring_pipelines.api import partition_rows
 from monitoring_pipelines.api.services import Services
-from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
+from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus
 from monitoring_pipelines.state import StateStore, checks, partition_checks
 from monitoring_pipelines.warehouse.audits import AuditResult
 from monitoring_pipelines_tests.api.conftest import Client, Serve
@@ -19,6 +19,7 @@ from monitoring_pipelines_tests.api.world import World
 
 HOUR = timedelta(hours=1)
 TABLE = "mart.endpoint_hourly_stats"
+AUDIT = "m901_active_and_idle_are_all"
 SOURCES = [{"id": name, "preset": "waverless", "read_dsn_env": "SHOP_DSN"} for name in ("shop", "depot")]
 
 
@@ -85,20 +86,20 @@ def test_an_audit_that_failed_shows_in_the_cell_of_its_partition_and_source_only
         computed(world, name, last + HOUR)
     world.publish()
     state = StateStore.of(client.settings)
-    bad = AuditResult("M-901", "m901_x", "x", 2, places={(TABLE, "shop", last): 2})
-    good = AuditResult("M-902", "m902_y", "y", 0)
+    bad = AuditResult("M-901", AUDIT, "x", 2, places={(TABLE, "shop", last): 2})
+    good = AuditResult("M-902", "m902_values_in_range", "y", 0)
     partition_checks.record(
         state, [bad, good], "endpoint", ["shop", "depot"], last - HOUR, last + HOUR, client.clock.now()
     )
     mine, other = cells_of(client, "shop"), cells_of(client, "depot")
     assert mine[key(last)]["checks"]["state"] == "failed"
-    assert mine[key(last)]["checks"]["failed"] == [{"check": "m901_x", "bad_rows": 2}]
+    assert mine[key(last)]["checks"]["failed"] == [{"check": AUDIT, "bad_rows": 2}]
     assert mine[key(last - HOUR)]["checks"]["state"] == "passed"
     assert mine[key(last - 2 * HOUR)]["checks"]["state"] == "unchecked"
     assert other[key(last)]["checks"] == mine[key(last - HOUR)]["checks"]
     page = shown(client, "shop")
-    assert re.search(r'class="cell unhealthy" title="[^"]*failed: m901_x \(2 rows\)[^"]*">.*?✗1', page)
-    assert "m901_x" not in shown(client, "depot")
+    assert re.search(rf'class="cell unhealthy" title="[^"]*failed: {AUDIT} \(2 rows\)[^"]*">.*?✗1', page)
+    assert AUDIT not in shown(client, "depot")
 
 
 def test_only_what_was_checked_is_green(shops: tuple[Client, World, datetime]) -> None:
@@ -109,7 +110,7 @@ def test_only_what_was_checked_is_green(shops: tuple[Client, World, datetime]) -
     computed(world, "shop", last + HOUR)
     world.write((f"UPDATE {TABLE} SET restated_at = $t WHERE stat_hour = $h", {"t": client.clock.now(), "h": last}))
     world.publish()
-    ok = AuditResult("M-901", "m901_x", "x", 0)
+    ok = AuditResult("M-901", AUDIT, "x", 0)
     before = client.clock.now() - timedelta(minutes=5)
     partition_checks.record(
         StateStore.of(client.settings), [ok], "endpoint", ["shop"], last - HOUR, last + HOUR, before
@@ -122,23 +123,85 @@ def test_only_what_was_checked_is_green(shops: tuple[Client, World, datetime]) -
     assert cells_of(client, "shop")[key(last)]["checks"]["state"] == "outdated"
 
 
+def test_what_an_audit_said_that_is_no_more_is_not_shown(shops: tuple[Client, World, datetime]) -> None:
+    """An upgrade renames or removes audits; the next answer about an old hour may never come."""
+    client, world, last = shops
+    world.hour("e", last)
+    world.hour("e", last - HOUR)
+    computed(world, "shop", last + HOUR)
+    world.publish()
+    state, now = StateStore.of(client.settings), client.clock.now()
+    gone = AuditResult("M-901", "m901_before_the_upgrade", "x", 1, places={(TABLE, "shop", last): 1})
+    partition_checks.record(state, [gone], "endpoint", ["shop"], last - HOUR, last + HOUR, now)
+    partition_checks.record(state, [AuditResult("M-901", AUDIT, "x", 0)], "endpoint", ["shop"], last, last + HOUR, now)
+    cells = cells_of(client, "shop")
+    found = {
+        at: (cells[key(at)]["checks"]["state"], cells[key(at)]["checks"]["evaluated"]) for at in (last, last - HOUR)
+    }
+    assert found == {last: ("passed", 1), last - HOUR: ("unchecked", 0)}
+    assert cells[key(last - HOUR)]["checks"]["checked_at"] is None
+
+
+def deep_run(client: Client, start: datetime, end: datetime, began: datetime, *expectations: dict[str, Any]) -> None:
+    """A run with the answer of the suite over hourly statistics of ``shop``; without expectations there was nothing to judge."""
+    failed = [one for one in expectations if not one["success"]]
+    outcome = CheckOutcome(
+        "shop", "expectations.endpoint_stats", "findings" if failed else "passed" if expectations else "insufficient_data",
+        start, end, expectation={"expectations": list(expectations)} if expectations else None,
+    )  # fmt: skip
+    status: RunStatus = "issues_detected" if failed else "healthy"
+    run = CheckRun("r1", "deep", "schedule", status, began, began, began + timedelta(minutes=1), outcomes=(outcome,))
+    checks.finish(StateStore.of(client.settings), run)
+
+
 def test_an_expectation_marks_the_hours_whose_rows_break_it(shops: tuple[Client, World, datetime]) -> None:
     client, world, last = shops
     for n in range(3):
         world.hour("e", last - n * HOUR)
     computed(world, "shop", last + HOUR)
     world.publish()
-    now = client.clock.now()
     broken = {"success": False, "hours": {str(last - HOUR)[:13]: 4}}
-    outcome = CheckOutcome(
-        "shop", "expectations.endpoint_stats", "findings", last - 2 * HOUR, last + HOUR,
-        expectation={"expectations": [broken, {"success": True}]},
-    )  # fmt: skip
-    run = CheckRun("r1", "deep", "schedule", "issues_detected", now, now, now, outcomes=(outcome,))
-    checks.finish(StateStore.of(client.settings), run)
+    deep_run(client, last - 2 * HOUR, last + HOUR, client.clock.now(), broken, {"success": True})
     cells = cells_of(client, "shop")
     assert cells[key(last - HOUR)]["checks"]["failed"] == [{"check": "expectations.endpoint_stats", "bad_rows": 4}]
     assert not cells[key(last)]["checks"]["failed"]
+
+
+def test_an_expectation_says_of_an_hour_what_it_saw_and_no_more(shops: tuple[Client, World, datetime]) -> None:
+    """Alone it passes an hour; of an hour that was computed again since, neither its yes nor its no holds."""
+    client, world, last = shops
+    hours = [last - n * HOUR for n in range(4)]
+    for at in hours:
+        world.hour("e", at)
+    computed(world, "shop", last + HOUR)
+    began = client.clock.now() - timedelta(minutes=10)
+    for at in hours[2:]:
+        again = {"t": began + timedelta(minutes=5), "h": at}
+        world.write((f"UPDATE {TABLE} SET restated_at = $t WHERE stat_hour = $h", again))
+    world.publish()
+    broken = {"success": False, "hours": {str(at)[:13]: 1 for at in hours[1:3]}}
+    deep_run(client, hours[-1], last + HOUR, began, broken)
+    cells = cells_of(client, "shop")
+    found = [cells[key(at)]["checks"] for at in hours]
+    assert [one["state"] for one in found] == ["passed", "failed", "outdated", "outdated"]
+    assert [len(one["failed"]) for one in found] == [0, 1, 0, 0]
+    assert {(one["evaluated"], one["checked_at"]) for one in found} == {(1, f"{began.isoformat()}Z")}
+    audited = AuditResult("M-901", AUDIT, "x", 0)
+    partition_checks.record(
+        StateStore.of(client.settings), [audited], "endpoint", ["shop"], hours[-1], last + HOUR, client.clock.now()
+    )
+    states = [cells_of(client, "shop")[key(at)]["checks"]["state"] for at in hours]
+    assert states == ["passed", "failed", "outdated", "passed"]
+
+
+def test_a_suite_that_had_no_rows_to_judge_judged_no_hour(shops: tuple[Client, World, datetime]) -> None:
+    client, world, last = shops
+    world.hour("e", last)
+    computed(world, "shop", last + HOUR)
+    world.publish()
+    deep_run(client, last, last + HOUR, client.clock.now())
+    found = cells_of(client, "shop")[key(last)]["checks"]
+    assert (found["state"], found["evaluated"]) == ("unchecked", 0)
 
 
 def test_check_runs_stand_beside_the_source_they_found_something_at(shops: tuple[Client, World, datetime]) -> None:
