@@ -11,16 +11,23 @@ import time
 from contextlib import closing
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from sqlalchemy.exc import OperationalError
 
+from monitoring_pipelines.api.routes.compat_scheduler import chosen_scope
 from monitoring_pipelines.api.routes.metrics import collector_of
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.clock import FixedClock
+from monitoring_pipelines.metrics.exposition import Family
+from monitoring_pipelines.metrics.from_state import delivery_families
 from monitoring_pipelines.state import StateStore, heartbeats, store
 
 from .conftest import NOW, Client, Serve, make_settings
+from .stored import fill
 from .world import World
 
 SOURCES = [
@@ -58,6 +65,88 @@ def test_job_families_have_their_labels_in_order_and_durations_two_decimals(clie
     assert f"scheduler_job_duration_p95_ms{labels} 1234.50\n" in text
     assert f"scheduler_job_last_duration_ms{labels} 1234.50\n" in text
     assert "mp_" not in text
+
+
+#: Families a filled store must have samples of, so that the comparison below is one of many kinds of values.
+FILLED = {
+    "mp_endpoint_tasks_total", "mp_tasks_active", "mp_ingest_messages_total", "mp_process_resident_memory_bytes",
+    "mp_tasks_missing_outputs", "mp_alerts", "mp_component_heartbeat_timestamp_seconds", "mp_extract_lag_seconds",
+    "mp_store_bytes", "mp_anomalies_total", "scheduler_notification_success_total", "scheduler_job_success_total",
+}  # fmt: skip
+INGESTED = """INSERT INTO mart.ingest_daily_stats (source_id, process_id, series, stat_date, increase, state)
+VALUES ('shop', 'p', $s, $d, 1.25, 'closed')"""
+ANOMALY = """INSERT INTO raw.anomaly (source_id, kind, entity, key, "at", first_seen_at, count)
+VALUES ('shop', $s, 'task', 'k', $d, $d, 3)"""
+
+
+def filled(client: Client) -> None:
+    """Rows of every kind, with label values that have to be escaped, jobs without owner among them."""
+    fill(client.settings, client.clock)
+    rows, day = World(client.settings, client.clock), NOW.replace(hour=0) - timedelta(days=1)
+    for n, name in enumerate(('sum "A" \\ B', "two\nlines", "夜间 é", " x,y={} # ")):
+        rows.job(f"j{n}", name, source="sched", name=name)
+        rows.job_run(f"j{n}", "success", 10.005 + n / 3, source="sched")
+        rows.job_run(f"j{n}", "failure", 1e7, source="sched")
+        rows.hour(name, NOW - timedelta(hours=1))
+        rows.sample(name, NOW - timedelta(minutes=n))
+        rows.messages(name, day, ok=3, failed=n, latency_ms=12.25, p95_ms=30)
+        rows.write(
+            (INGESTED, {"s": name, "d": day}),
+            World._changed("mart.ingest_daily_stats", day),
+            (ANOMALY, {"s": name, "d": day}),
+        )
+    rows.task("open", "running")
+    rows.publish()
+
+
+def written(family: Family) -> tuple[str, str, str, set[tuple[str, tuple[tuple[str, str], ...], float]]]:
+    """A family as parsers should read it; labels in their order, numbers as they are to be rounded (S-302)."""
+    name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+    samples = {
+        (family.name, tuple(zip(family.labels, values, strict=True)),
+         float(number) if family.digits is None else round(float(number), family.digits))
+        for values, number in family.samples
+    }  # fmt: skip
+    assert len(samples) == len(family.samples)
+    return name, family.kind, family.help, samples
+
+
+def read(found: Any) -> tuple[str, str, str, set[tuple[str, tuple[tuple[str, str], ...], float]]]:
+    """The same of a family of the library."""
+    samples = [(one.name, tuple(one.labels.items()), one.value) for one in found.samples]
+    assert len(set(samples)) == len(samples)
+    assert {(one.timestamp, one.exemplar) for one in found.samples} <= {(None, None)}
+    return found.name, found.type, found.documentation, set(samples)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/scheduler/metrics/prometheus"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+def test_the_library_reads_every_sample_that_is_exported_and_no_other(client: Client, path: str, kind: str) -> None:
+    """S-301 to S-305, of a filled store, in both formats: names, types, texts, labels in their order, values."""
+    filled(client)
+    services = Services.of(client.settings, client.clock)
+    try:
+        collector = collector_of(services)
+        if path == "/metrics":
+            families = collector.everything()
+            assert {one.name for one in families if one.samples} >= FILLED
+        else:
+            with services.published.look() as look:
+                of_jobs, _ = collector._jobs(look, base_units=False, names=chosen_scope(services, None))
+                families = [*of_jobs, *delivery_families(services.state, look)]
+            assert all(one.samples for one in families)
+    finally:
+        services.close()
+    labels = ("job_id", "job_name", "owner", "category")
+    assert families[0].labels == (labels if "scheduler" in path else (*labels, "source"))  # there are our own jobs, too
+    parse = (parser if kind == "text/plain" else openmetrics_parser).text_string_to_metric_families
+    wanted, found, until = [written(one) for one in families], [], time.monotonic() + 20
+    while found != wanted and time.monotonic() < until:  # just after a publication the version before may be answered
+        answer = client.request("GET", path, headers={"Accept": kind})
+        assert answer.headers["content-type"].startswith(kind)
+        found = [read(one) for one in parse(answer.text)]
+        time.sleep(0.05)
+    assert found == wanted
 
 
 def test_what_is_not_known_is_not_exported(client: Client) -> None:
