@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from monitoring_pipelines.cli.serve import make_server
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.config import load_settings
 from monitoring_pipelines.config.schema import Settings
+
+from .world import World
 
 NOW = datetime(2026, 2, 11, 6, 0, 0)
 SOURCE = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
@@ -48,6 +50,22 @@ class Client:
 
 
 Serve = Callable[..., Client]
+
+
+def data(client: Client, path: str, **params: Any) -> Any:
+    """The data of a 200."""
+    answer = client.get(path, **params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+def with_world(serve: Serve, sources: Sequence[dict[str, Any]]) -> tuple[Client, World]:
+    """A server of these sources, and their rows: so far when each was read."""
+    client = serve({"sources": list(sources)})
+    world = World(client.settings, client.clock)
+    for source in sources:
+        world.source(source["id"])
+    return client, world
 
 
 def make_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, document: dict[str, Any]) -> Settings:

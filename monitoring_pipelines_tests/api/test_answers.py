@@ -14,7 +14,7 @@ import pytest
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines_tests.support.described import problem_of
 
-from .conftest import Client, Serve
+from .conftest import Client, Serve, data, with_world
 from .world import World
 
 HOUR = timedelta(hours=1)
@@ -24,17 +24,7 @@ SHOP = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
 
 @pytest.fixture
 def world(serve: Serve) -> tuple[Client, World]:
-    client = serve({"sources": [SHOP | {"slots": {"limit": 5}}, SCHEDULER]})
-    world = World(client.settings, client.clock)
-    world.source()
-    world.source("sched")
-    return client, world
-
-
-def data(client: Client, path: str, **params: Any) -> Any:
-    answer = client.get(path, **params)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["data"]
+    return with_world(serve, [SHOP | {"slots": {"limit": 5}}, SCHEDULER])
 
 
 def test_before_the_first_publication_answers_are_503_and_lists_of_sources_say_unknown(serve: Serve) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from monitoring_pipelines.warehouse.retention import apply_retention
 from monitoring_pipelines.warehouse.schema import ensure_schema, transaction
 from monitoring_pipelines_tests.api.conftest import NOW, make_settings
 from monitoring_pipelines_tests.api.world import World
+from monitoring_pipelines_tests.warehouse.conftest import Limits
 
 DAY = timedelta(days=1)
 TODAY = NOW.replace(hour=0)
@@ -29,14 +29,6 @@ FAMILIES = (
     "mp_endpoint_tasks_total", "mp_outputs_created_total", "mp_ingest_messages_total", "mp_anomalies_total",
     "mp_extract_rows_total", "scheduler_notification_success_total", "scheduler_notification_failure_total",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Limits:
-    raw_days: int = 10
-    minute_days: int = 10
-    hour_days: int = 400
-    day_days: int = 30
 
 
 class Site:
@@ -73,7 +65,7 @@ class Site:
 
     def prune(self, **more: Any) -> None:
         self.world.publish()
-        apply_retention(self.world.warehouse, Limits(**more), self.clock)
+        apply_retention(self.world.warehouse, Limits(**{"day_days": 30} | more), self.clock)
 
     def publish(self) -> None:
         self.world.publish()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from monitoring_pipelines.api.pages.resources import whole_cores
-from monitoring_pipelines_tests.api.conftest import Client, Serve
+from monitoring_pipelines_tests.api.conftest import SOURCE, Client, Serve, with_world
 from monitoring_pipelines_tests.api.world import World
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -20,14 +20,7 @@ TICK = "minute_tick_job"
 
 @pytest.fixture
 def shop(serve: Serve) -> tuple[Client, World]:
-    client = serve({"sources": [
-        {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"},
-        {"id": "sched", "preset": "scheduler", "read_dsn_env": "SHOP_DSN"},
-    ]})  # fmt: skip
-    world = World(client.settings, client.clock)
-    world.source()
-    world.source("sched")
-    return client, world
+    return with_world(serve, [SOURCE, SOURCE | {"id": "sched", "preset": "scheduler"}])
 
 
 def charts_of(page: str) -> list[dict[str, Any]]:

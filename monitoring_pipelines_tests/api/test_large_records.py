@@ -13,26 +13,13 @@ from sqlalchemy import insert
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
 from monitoring_pipelines.state import StateStore, checks, tables
 
-from .conftest import Client, Serve
+from .conftest import SOURCE, Client, Serve, data, with_world
 from .world import World
-
-SHOP = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
-OTHER = {"id": "other", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
 
 
 @pytest.fixture
 def shop(serve: Serve) -> tuple[Client, World]:
-    client = serve({"sources": [SHOP, OTHER]})
-    world = World(client.settings, client.clock)
-    world.source()
-    world.source("other")
-    return client, world
-
-
-def data(client: Client, path: str, **params: Any) -> Any:
-    answer = client.get(path, **params)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["data"]
+    return with_world(serve, [SOURCE, SOURCE | {"id": "other"}])
 
 
 def test_a_process_that_was_silent_for_weeks_is_listed_with_its_last_sample(shop: tuple[Client, World]) -> None:

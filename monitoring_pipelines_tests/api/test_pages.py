@@ -20,7 +20,7 @@ from monitoring_pipelines.config.schema import Settings
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun
 from monitoring_pipelines.state import StateStore, checks, tables
 
-from .conftest import Client, Serve
+from .conftest import Client, Serve, with_world
 from .world import World
 
 SHOP = {"id": "shop", "preset": "waverless", "read_dsn_env": "SHOP_DSN"}
@@ -39,10 +39,7 @@ def fire(settings: Settings, at: datetime, type_: str, severity: str, for_s: flo
 
 @pytest.fixture
 def shop(serve: Serve) -> tuple[Client, World]:
-    client = serve({"sources": [SHOP]})
-    world = World(client.settings, client.clock)
-    world.source()
-    return client, world
+    return with_world(serve, [SHOP])
 
 
 def text_of(client: Client, path: str, status: int = 200, **params: Any) -> str:

@@ -14,22 +14,18 @@ from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus
 from monitoring_pipelines.state import StateStore, checks, partition_checks
 from monitoring_pipelines.warehouse.audits import AuditResult
-from monitoring_pipelines_tests.api.conftest import Client, Serve
+from monitoring_pipelines_tests.api.conftest import SOURCE, Client, Serve, data, with_world
 from monitoring_pipelines_tests.api.world import World
 
 HOUR = timedelta(hours=1)
 TABLE = "mart.endpoint_hourly_stats"
 AUDIT = "m901_active_and_idle_are_all"
-SOURCES = [{"id": name, "preset": "waverless", "read_dsn_env": "SHOP_DSN"} for name in ("shop", "depot")]
 
 
 @pytest.fixture
 def shops(serve: Serve) -> tuple[Client, World, datetime]:
     """Two sources, and the hour that closed last."""
-    client = serve({"sources": SOURCES})
-    world = World(client.settings, client.clock)
-    for name in ("shop", "depot"):
-        world.source(name)
+    client, world = with_world(serve, [SOURCE, SOURCE | {"id": "depot"}])
     return client, world, client.clock.now() - HOUR
 
 
@@ -41,9 +37,8 @@ def computed(world: World, source: str, through: datetime) -> None:
 
 def cells_of(client: Client, source: str, table: str = TABLE) -> dict[str, dict[str, Any]]:
     """Partition → cell of one row of the answer."""
-    answer = client.get("/api/v1/partitions", source=source)
-    assert answer.status_code == 200, answer.text
-    rows = [row for row in answer.json()["data"]["items"] if row["table"] == table and row["source_id"] == source]
+    items = data(client, "/api/v1/partitions", source=source)["items"]
+    rows = [row for row in items if row["table"] == table and row["source_id"] == source]
     assert len(rows) == 1
     return {cell["partition"]: cell for cell in rows[0]["cells"]}
 

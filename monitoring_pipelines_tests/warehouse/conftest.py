@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +19,16 @@ NOW = datetime(2026, 2, 3, 10, 30)
 Actor = Callable[..., subprocess.Popen[str]]
 MODULE = "monitoring_pipelines_tests.warehouse.actors"
 Fill = Callable[[datetime, int, float], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Days after which rows are removed."""
+
+    raw_days: int = 10
+    minute_days: int = 10
+    hour_days: int = 400
+    day_days: int = 3650
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,19 +12,11 @@ from monitoring_pipelines.warehouse.connect import Warehouse
 from monitoring_pipelines.warehouse.core_tables import CORE_DDL
 from monitoring_pipelines.warehouse.publish import publish
 from monitoring_pipelines.warehouse.retention import RetentionReport, apply_retention, prune_raw_slice
-from monitoring_pipelines_tests.warehouse.conftest import NOW, Fill
+from monitoring_pipelines_tests.warehouse.conftest import NOW, Fill, Limits
 from monitoring_pipelines_tests.warehouse.test_publish import OLD, TODAY
 
 DAY = timedelta(days=1)
 LIMIT = datetime(2026, 1, 24)
-
-
-@dataclass(frozen=True)
-class Days:
-    raw_days: int = 10
-    minute_days: int = 10
-    hour_days: int = 400
-    day_days: int = 3650
 
 
 class Store:
@@ -91,7 +82,7 @@ def store(warehouse: Warehouse) -> Store:
 
 
 def prune(store: Store, **options: object) -> RetentionReport:
-    return apply_retention(store.warehouse, Days(), FixedClock(NOW), **options)
+    return apply_retention(store.warehouse, Limits(), FixedClock(NOW), **options)
 
 
 def test_finished_tasks_older_than_the_limit_go_with_all_their_rows(store: Store):
@@ -314,7 +305,7 @@ def test_a_busy_hour_goes_in_parts(store: Store):
     )
     report = RetentionReport()
     with store.warehouse.writer("slice") as con:
-        assert prune_raw_slice(con, "s", Days(), NOW, report)
+        assert prune_raw_slice(con, "s", Limits(), NOW, report)
     assert store.raw_from() == datetime(2026, 1, 20, 5, 30)
     assert report.rows == 50_000
     prune(store)
@@ -328,7 +319,7 @@ def test_statistics_go_by_the_limit_of_their_grain_and_so_do_their_files(
     fill(TODAY, 1, 1)
     with warehouse.writer("publish") as con:
         publish(con, lake_path, clock)
-    report = apply_retention(warehouse, Days(), clock)
+    report = apply_retention(warehouse, Limits(), clock)
     assert report.removed["mart.t_minute_stats", "*"] == 60
     with warehouse.writer("publish") as con:
         assert con.execute("SELECT count(*) FROM mart.t_hour_stats").fetchone() == (2,)
@@ -344,7 +335,7 @@ def test_statistics_of_dirty_days_stay(warehouse: Warehouse, fill: Fill, clock: 
             "INSERT INTO meta.dirty_hour (source_id, family, hour, marked_at, reason) VALUES ('s', 'endpoint', ?, NULL, '')",
             [OLD],
         )
-    assert apply_retention(warehouse, Days(), clock).rows == 0
+    assert apply_retention(warehouse, Limits(), clock).rows == 0
 
 
 def test_running_twice_changes_nothing_more(store: Store):
