@@ -268,3 +268,25 @@ def test_ranges_that_nobody_asks_for_any_more_are_not_kept(shops: tuple[Client, 
         assert kept == [("partitions", "hour", "shop")]
     finally:
         services.close()
+
+
+def test_our_own_statistics_are_shown_where_we_are_named_and_can_be_chosen(
+    shops: tuple[Client, World, datetime],
+) -> None:
+    """The page shows the rows that the API has for ``_self``; without a name it is of the sources alone, as the API is."""
+    client, world, hour = shops
+    world.write(
+        ("INSERT INTO mart.job_hourly_stats (source_id, job_id, stat_hour, state, revision) VALUES ('_self', 'j', $t, 'closed', 1)",
+         {"t": hour}),
+        world._changed("mart.job_hourly_stats", hour),
+    )  # fmt: skip
+    world.hour("e", hour)
+    world.publish()
+    row = r'<tr><th scope="row">(\w+)</th><td>([^<]+)<'
+    assert re.findall(row, shown(client, "_self")) == [("_self", "Jobs · hour")]
+    assert "<option selected>_self</option>" in shown(client, "_self")
+    listed = client.get("/api/v1/partitions", source="_self").json()["data"]["items"]
+    assert [(one["source_id"], one["table"]) for one in listed] == [("_self", "mart.job_hourly_stats")]
+    whole = shown(client, "")
+    assert {source for source, _ in re.findall(row, whole)} == {"shop"}
+    assert "<option>_self</option>" in whole

@@ -90,7 +90,7 @@ def page(request: Request, source: SourceParam = None, shown: Shown = "24h") -> 
     """The matrix, newest partition first."""
     view = View(request)
     services = services_of(request)
-    chosen = [name for name in chosen_sources(services, source or None) if name != "_self"]
+    chosen = chosen_sources(services, source or None)
     number, grain = SHOWN[shown]
     length = LENGTH[grain]
     end = view.now + (datetime.min - view.now) % length
