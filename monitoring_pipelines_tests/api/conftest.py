@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -75,13 +76,13 @@ def make_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, document: dict[
     return load_settings(file)
 
 
-@pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+@contextmanager
+def serving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start servers; each call gives a client of a new one over the same folder."""
     running = []
 
     def start(document: dict[str, Any] | None = None, now: datetime = NOW, **more: Any) -> Client:
-        settings = make_settings(tmp_path, monkeypatch, document or {})
+        settings = make_settings(folder, monkeypatch, document or {})
         clock = FixedClock(now)
         server = make_server(settings, clock, "127.0.0.1", 0, **more)
         thread = threading.Thread(target=server.run, daemon=True)
@@ -97,3 +98,10 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     for server, thread in running:
         server.should_exit = True
         thread.join(timeout=20)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Servers over a folder of the test's own."""
+    with serving(tmp_path, monkeypatch) as start:
+        yield start

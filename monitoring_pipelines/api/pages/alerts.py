@@ -134,11 +134,12 @@ def listed(
     view = View(request)
     services = services_of(request)
     rows, total = shown_alerts(services, source, show, severity, type, sort, page.number, page.size)
-    messages, _ = stored.list_notifications(services.state, page_size=20)
-    silences, _ = stored.list_silences(services.state, view.now, active=True)
+    messages, message_total = stored.list_notifications(services.state, page_size=20)
+    silences, silence_total = stored.list_silences(services.state, view.now, active=True)
     return render(
         request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
         show=show, severity=severity, source=source, tones=TONES, type=type, messages=messages, silences=silences,
+        message_total=message_total, silence_total=silence_total,
         query={"show": show, "severity": severity, "source": source, "type": type, "sort": sort}, sort=sort,
         unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),
     )  # fmt: skip

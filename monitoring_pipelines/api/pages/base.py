@@ -173,6 +173,10 @@ class View:
             return UNKNOWN
         return _time(instant, self._zone, self._this_year)
 
+    def utc(self, instant: datetime) -> str:
+        """An instant as the parameters of the API take it."""
+        return f"{instant.isoformat()}Z"
+
     def url(self, path: str, **query: Any) -> str:
         """A link with only the parameters that have a value."""
         found = {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}

@@ -121,11 +121,12 @@ def page(
             rows, total = task_rows(services, look, show, able, hours, page.offset, page.size)
     except LakeMissing:
         parts = []
+    now = services.moment()
     runs = view.stored(lambda: services.of_state(("newest runs",), partial(_newest_runs, services)), [])
     return render(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
         parts=parts, listed=page.wrap(rows, total), show=show, shown=FIGURES,
-        runs=runs,
+        runs=runs, since=view.utc(now - timedelta(hours=hours)), until=view.utc(now),
         source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours, "show": show}, able=able,
         bands=summaries.bands_of(services), run_tones=RUN_TONES, plans=plans_to_make(view, parts),
     )  # fmt: skip

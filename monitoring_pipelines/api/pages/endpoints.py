@@ -177,7 +177,9 @@ def one(
         if tab == "charts":
             more["charts"] = charts(view, rows, grain, timeline.blind(look, start, end))
         elif tab == "workers":
-            present = workers.workers(look, name, endpoint, max(start, end - workers.LONGEST), end)
+            present_from = max(start, end - workers.LONGEST)
+            present = workers.workers(look, name, endpoint, present_from, end)
+            more["present_from"] = present_from
             more["workers"] = sorted(
                 present, key=lambda row: (_BY_STATE.index(row["state"]), -(row["idle_age_s"] or 0), row["worker_key"])
             )

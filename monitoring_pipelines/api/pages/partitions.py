@@ -121,7 +121,7 @@ def page(request: Request, source: SourceParam = None, shown: Shown = "24h") -> 
         request, "partitions.html", title=view.t("partitions.title"), as_of=as_of, view=view, shown=at, source=source,
         blocks=[block for block in blocks if block["rows"]], chosen=shown, choices=SHOWN, grain=grain, asset=asset_path,
         short=partial(short_name, view), api=view.url(
-            "/api/v1/partitions", source=source, grain=grain, from_=f"{start.isoformat()}Z", to=f"{end.isoformat()}Z"
+            "/api/v1/partitions", source=source, grain=grain, from_=view.utc(start), to=view.utc(end)
         ),
     )  # fmt: skip
 

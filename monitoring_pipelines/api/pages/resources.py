@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -112,7 +113,7 @@ def resources(
     chosen, as_of, limits = None, None, processes.thresholds(services.settings)
     rates: list[dict[str, Any]] = []
     newest: list[dict[str, Any]] = []
-    total = 0
+    total, api = 0, ""
     try:
         with services.published.look() as look:
             as_of = look.as_of
@@ -123,6 +124,10 @@ def resources(
                 end = chosen["at"] + timedelta(microseconds=1)
                 named = chosen["source_id"], chosen["process_id"]
                 start = end - RANGES[range_]
+                api = view.url(
+                    f"/api/v1/processes/{quote(chosen['process_id'], safe='')}/samples", source=chosen["source_id"],
+                    from_=view.utc(start), to=view.utc(end),
+                )  # fmt: skip
                 found, (newest, total) = services.recall(
                     look.lake.version, ("samples", *named, range_), partial(_samples, look, *named, start, end)
                 )
@@ -137,7 +142,7 @@ def resources(
     return render(
         request, "resources.html", title=view.t("resources.title"), as_of=as_of, view=view, refresh="charts", known=known,
         chosen=chosen, charts=charts, ranges=tuple(RANGES), range=range_, source=source, trend_tones=TREND_TONES,
-        has_blind=bool(unseen), samples=newest, sample_total=total, sampled=SAMPLED,
+        has_blind=bool(unseen), samples=newest, sample_total=total, sampled=SAMPLED, api=api,
         fresh=chosen is not None and (view.now - chosen["at"]).total_seconds() <= FRESH_S,
         tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
         rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,
