@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -65,6 +65,37 @@ def test_charts_of_jobs_and_completeness_hatch_the_time_in_which_this_monitor_di
     # The trend draws local days (UTC+8 here) as if they were days of UTC.
     assert trend["blind"] == [[first + 8 * 3600, last + 8 * 3600]]
     assert "Red stripes" in page
+
+
+def test_lanes_of_workers_hatch_the_time_in_which_this_monitor_did_not_run(shop: tuple[Client, World]) -> None:
+    """The same spans as the charts of the same hours, at their place in the drawing and in every lane."""
+    client, world = shop
+    now = client.clock.now()
+    for minutes in (*range(1, 60), *range(120, 400)):
+        world.job_run(TICK, "success", 100, ago=minutes * MINUTE, source="_self")
+    world.hour("e", now - HOUR)
+    for n in range(2):
+        world.task(f"t{n}", ago=(30 + 200 * n) * MINUTE)
+    world.write(("UPDATE core.task_attempt SET worker_key = 'w2' WHERE task_key = 't1'", {}))
+    world.publish()
+    page = client.get("/endpoints/e", source="shop", range="6h", tab="timeline", lang="en").text
+    (span,) = charts_of(client.get("/endpoints/e", source="shop", range="6h", lang="en").text)[0]["blind"]
+    start = (now - 6 * HOUR).replace(tzinfo=UTC).timestamp()
+    found = re.findall(r'<rect fill="url\(#(\w+)\)" x="([\d.]+)" y="0" width="([\d.]+)"', page)
+    assert len(found) == page.count("<svg") == 2
+    for name, x, width in found:
+        assert page.count(f'<pattern id="{name}"') == 1
+        assert [float(x), float(x) + float(width)] == pytest.approx([(at - start) / 21.6 for at in span], abs=0.1)
+    assert "Red stripes" in page
+    assert "This monitor did not run 12:00:" in page
+    world.write(("DELETE FROM raw.job_run WHERE source_id = '_self'", {}))
+    for minutes in range(1, 400):
+        world.job_run(TICK, "success", 100, ago=minutes * MINUTE, source="_self")
+    world.publish()
+    page = client.get("/endpoints/e", source="shop", range="6h", tab="timeline", lang="en").text
+    assert page.count("<svg") == 2
+    assert "unwatched" not in page
+    assert "Red stripes" not in page
 
 
 def test_an_axis_of_cpu_ends_at_whole_cores() -> None:

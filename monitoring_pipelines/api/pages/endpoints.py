@@ -104,6 +104,7 @@ STRINGS = {
         "灰色：在线 · 绿色：完成 · 红色：失败或超时 · 蓝色：进行中",
         "Grey: online · green: completed · red, taller: failed or timed out · blue: going on",
     ),
+    "endpoints.unwatched": ("监控自身没有运行 {start} – {end}", "This monitor did not run {start} – {end}"),
     "endpoints.only_newest": ("显示最新的 {n} 行，全部见 CSV", "The newest {n} rows are shown; the files hold all"),
     "endpoints.cold_count": ("次数", "Count"),
     "endpoints.cold_time": ("平均耗时", "Avg time"),
@@ -217,7 +218,15 @@ def _lanes(look: Look, source: str, endpoint: str, start: datetime, end: datetim
         }
         for lane in found
     ]
-    return {"lanes": drawn, "lane_total": total, "lane_from": start, "lane_to": end, "lane_width": _LANE_WIDTH}
+    blind = [(place(a), max(0.5, place(b) - place(a)), a, b) for a, b in timeline.blind(look, start, end)]
+    return {
+        "lanes": drawn,
+        "blind": blind,
+        "lane_total": total,
+        "lane_from": start,
+        "lane_to": end,
+        "lane_width": _LANE_WIDTH,
+    }
 
 
 #: Label, column of the statistics, colour, and what else ``chart`` should know of the line.
