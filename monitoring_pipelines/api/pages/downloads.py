@@ -24,13 +24,19 @@ from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
-from monitoring_pipelines.api.params import SourceParam, chosen_sources
+from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
 from monitoring_pipelines.api.routes.alerts import SortParam
 from monitoring_pipelines.api.routes.checks import brief
+from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
+from monitoring_pipelines.api.routes.compat_scheduler import SortParam as JobSort
 from monitoring_pipelines.api.routes.completeness import task_rows
-from monitoring_pipelines.api.routes.endpoints import owner
+from monitoring_pipelines.api.routes.endpoints import COLUMNS as ENDPOINT_COLUMNS
+from monitoring_pipelines.api.routes.endpoints import SortParam as EndpointSort
+from monitoring_pipelines.api.routes.endpoints import endpoint_rows, owner
 from monitoring_pipelines.api.routes.repair import found_run, whole_plan
+from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
+from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of
 from monitoring_pipelines.published import endpoints, jobs, processes, tasks
@@ -65,7 +71,7 @@ def missing(
 def listed_tasks(
     request: Request, kind: Kind, source: SourceParam = None, show: Shown = "active",
     output: Literal["all", "yes", "no"] = "all", endpoint: Annotated[str | None, Query(max_length=255)] = None,
-    q: Annotated[str | None, Query(max_length=200)] = None,
+    q: Annotated[str | None, Query(max_length=200)] = None, sort: TaskSort = None,
 ) -> Response:  # fmt: skip
     """The task monitor's list."""
     services = services_of(request)
@@ -74,7 +80,7 @@ def listed_tasks(
         tuple(chosen_sources(services, source or None)), SHOWN[show], (), endpoint or None, q or None, has_output
     )
     with services.published.look() as look:
-        rows, total = index_of(services).list_page(look, wanted, 0, MOST_ROWS)
+        rows, total = index_of(services).list_page(look, wanted, 0, MOST_ROWS, oldest_first=sort == OLDEST_FIRST)
     return file_of("tasks", kind, rows, total)
 
 
@@ -105,28 +111,35 @@ def statistics(
 
 
 @router.get("/endpoints.{kind}")
-def listed_endpoints(request: Request, kind: Kind, source: SourceParam = None, q: Text = None) -> Response:
+def listed_endpoints(
+    request: Request, kind: Kind, source: SourceParam = None, q: Text = None, sort: EndpointSort = None
+) -> Response:
     """The list of endpoints with their newest minute and their last 24 hours."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = endpoints.having(endpoints.listed(look, chosen_sources(services, source or None)), q or None)
+        rows = endpoints.having(endpoint_rows(services, look, chosen_sources(services, source or None)), q or None)
     flat = [
         {name: row[name] for name in ("source_id", "endpoint", "registered_status")}
         | {f"latest_{name}": value for name, value in (row["latest"] or {}).items()}
         | {f"{name}_24h": value for name, value in (row["totals_24h"] or {}).items()}
-        for row in rows
+        for row in ordered(rows, sort, ENDPOINT_COLUMNS)
     ]
     return file_of("endpoints", kind, flat, len(flat))
 
 
 @router.get("/jobs.{kind}")
 def listed_jobs(
-    request: Request, kind: Kind, scope: Scope | None = None, q: Text = None, category: Text = None
+    request: Request,
+    kind: Kind,
+    scope: Scope | None = None,
+    q: Text = None,
+    category: Text = None,
+    sort: JobSort = None,
 ) -> Response:
     """The jobs of the scheduler page."""
     services = services_of(request)
     with services.published.look() as look:
-        rows = matching(job_rows(services, look, scope), q, category)
+        rows = ordered(matching(job_rows(services, look, scope), q, category), sort, JOB_COLUMNS)
     return file_of("jobs", kind, rows, len(rows))
 
 
