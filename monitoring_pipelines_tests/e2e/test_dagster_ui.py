@@ -5,8 +5,10 @@ What belongs here: the commands from outside. What does not: what a run computes
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -252,6 +254,10 @@ def test_links_of_pages_into_dagster_open_what_they_name(running: Running) -> No
         "run_id"
     ]
     table = "/assets/mart/endpoint_hourly_stats"
+    matrix = session.get(f"{running.page_url}/partitions?lang=en", headers={"Accept": "text/html"}, timeout=60).text
+    cell = f"{table}?view=partitions&partition="
+    prefix = re.escape(f'"><a href="{running.url}{html.escape(cell)}')
+    partition = re.findall(rf'title="[^"]*: computed[^"]*{prefix}([^"]+)"', matrix)[-1]
     expected = {
         "/consistency": {"/guess/full_check_job": ("/jobs/full_check_job", "full_check_job")},
         "/scheduler-monitoring/jobs/maintenance_job?source=_self": {
@@ -261,6 +267,8 @@ def test_links_of_pages_into_dagster_open_what_they_name(running: Running) -> No
         "/partitions": {
             f"{table}?view=checks": (table, "averages_and_order"),
             f"{table}?view=partitions": (table, "partitions"),
+            # The list on the left has every key; above its details stands the one that is open.
+            f"{cell}{partition}": (table, f"{partition}\nlatest materialization"),
         },
     }  # fmt: skip
     with Browser.started(running.folder / "links", running.url) as browser:
@@ -269,7 +277,7 @@ def test_links_of_pages_into_dagster_open_what_they_name(running: Running) -> No
             answer = session.get(f"{running.page_url}{page}", headers={"Accept": "text/html"}, timeout=60)
             assert answer.status_code == 200, page
             for link, (path, shown) in links.items():
-                assert f'href="{running.url}{link}"' in answer.text, (page, link)
+                assert f'href="{running.url}{html.escape(link)}"' in answer.text, (page, link)
                 browser.open(link)
                 found, deadline = ("", ""), time.monotonic() + 60
                 while not (found[0].endswith(path) and shown in found[1]):
