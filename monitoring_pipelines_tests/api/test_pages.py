@@ -384,7 +384,7 @@ def test_timeouts_alarm_where_executors_could_have_reported_their_end(serve: Ser
     world.publish()
     page = client.request("GET", "/tasks", params={"lang": "en"}).text
     heads, cards = (
-        re.findall(r"<h2[^>]*>(\w+)</h2>", page),
+        re.findall(r'<h2 id="c-\w+">(\w+)', page),
         re.findall(r'<div class="card (\w*)"><div class="label">Active tasks', page),
     )
     assert dict(zip(heads, cards, strict=True)) == {"shop": "bad", "rows": ""}
