@@ -254,6 +254,7 @@ _ZH = {
     "it is given more than once": "只能给一次",
     "an RFC 3339 time or a date is needed, for example {}": "需要 RFC 3339 时间或日期，例如 {}",
     "too far in the past": "太早",
+    "too far in the future": "太晚",
     "it must be before to": "必须早于 to",
     "more than {} days are too long": "不能超过 {} 天",
     "more than {} days are too long for granularity {}": "粒度为 {1} 时不能超过 {0} 天",
