@@ -45,7 +45,8 @@ class Browser:
     problems: list[str] = field(default_factory=list)
     received: int = 0
     _number: int = 0
-    _loaded: bool = False
+    #: Documents that have loaded, by the id of their loader.
+    _loaded: set[str] = field(default_factory=set)
 
     @classmethod
     @contextmanager
@@ -76,6 +77,7 @@ class Browser:
                 found.session = found.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
                 for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
                     found.call(f"{domain}.enable")
+                found.call("Page.setLifecycleEventsEnabled", enabled=True)
                 yield found
         finally:
             process.terminate()
@@ -97,8 +99,8 @@ class Browser:
 
     def _event(self, event: dict[str, Any]) -> None:
         method, params = event.get("method"), event.get("params", {})
-        if method == "Page.loadEventFired":
-            self._loaded = True
+        if method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         elif method == "Runtime.exceptionThrown":
             self.problems.append(
                 f"exception: {params['exceptionDetails'].get('exception', {}).get('description', '')[:300]}"
@@ -118,9 +120,9 @@ class Browser:
 
     def open(self, path: str) -> None:
         """Go to a page and wait until it has loaded."""
-        self._loaded = False
-        self.call("Page.navigate", url=self.home + path)
-        while not self._loaded:
+        # A page that was still loading may end after this one was asked for: its end is not ours.
+        loader = self.call("Page.navigate", url=self.home + path)["loaderId"]
+        while loader not in self._loaded:
             self._event(json.loads(self.socket.recv(timeout=60)))
 
     def size(self, width: int, height: int = 900) -> None:
