@@ -191,28 +191,22 @@ def _status_counts(services: Services, look: Look, chosen: Sequence[str]) -> dic
 
 
 def open_alerts(services: Services, chosen: Sequence[str] | None = None) -> dict[str, Any]:
-    """Open alerts by severity and by state, and the gravest of them."""
-    from sqlalchemy import select
-
-    from monitoring_pipelines.severity import rank
-    from monitoring_pipelines.state.tables import alert
-
+    """Open alerts by severity and by state, and the gravest of them; an alert of the product itself belongs to all."""
+    wanted = None if chosen is None else {*chosen, "_self"}
     by_severity: dict[str, int] = {}
     by_state: dict[str, int] = {}
-    with services.state.read() as con:
-        rows = con.execute(select(alert).where(alert.c.state != "resolved")).mappings().all()
-    found = [dict(row) for row in rows if chosen is None or row["source_id"] in (*chosen, "_self")]
-    for row in found:
-        by_state[row["state"]] = by_state.get(row["state"], 0) + 1
+    for row in stored_alerts.counts_by_state(services.state):
+        if wanted is not None and row["source_id"] not in wanted:
+            continue
+        by_state[row["state"]] = by_state.get(row["state"], 0) + row["n"]
         if row["state"] != "pending":
-            by_severity[row["severity"]] = by_severity.get(row["severity"], 0) + 1
-    found = [row for row in found if row["state"] != "pending"]
-    found.sort(key=lambda row: (-rank(row["severity"]), row["active_at"], row["alert_id"]))
+            by_severity[row["severity"]] = by_severity.get(row["severity"], 0) + row["n"]
+    gravest = stored_alerts.gravest(services.state, None if wanted is None else sorted(wanted), 5)
     return {
-        "total": len(found),
+        "total": sum(by_severity.values()),
         "by_severity": by_severity,
         "by_state": by_state,
-        "gravest": [shown(row) for row in found[:5]],
+        "gravest": [shown(row) for row in gravest],
     }
 
 

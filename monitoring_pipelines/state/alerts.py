@@ -14,9 +14,9 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, case, delete, e
 
 from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import counters, tables
+from monitoring_pipelines.state.rows import Row, dicts
 from monitoring_pipelines.state.store import StateStore
 
-Row = dict[str, Any]
 #: ``Services.of_state``: a question, what answers it, and what else the answer depends on.
 Remember = Callable[..., list[str]]
 OPEN_STATES = ("pending", "firing", "inhibited", "silenced")
@@ -42,7 +42,7 @@ BATCH = 2000
 
 def list_alerts(
     state: StateStore, *, states: Sequence[str] = (), severities: Sequence[str] = (), types: Sequence[str] = (),
-    source_ids: Sequence[str] = (), open_only: bool | None = None, start: datetime | None = None,
+    family: str | None = None, source_ids: Sequence[str] = (), open_only: bool | None = None, start: datetime | None = None,
     end: datetime | None = None, page: int = 1, page_size: int = 50, sort: str | None = None,
     remember: Remember | None = None,
 ) -> tuple[list[Row], int]:  # fmt: skip
@@ -53,6 +53,7 @@ def list_alerts(
         states: Only these states; empty: all.
         severities: Only these.
         types: Only these alert types.
+        family: Only types that begin with it.
         source_ids: Only these sources.
         open_only: True: not resolved; False: resolved; None: both.
         start: Active at or after; naive UTC.
@@ -73,6 +74,7 @@ def list_alerts(
     ]  # fmt: skip
     if open_only is not None:
         where.append(table.c.open_fingerprint.is_not(None) if open_only else table.c.state == "resolved")
+    where += [table.c.type.startswith(family, autoescape=True)] if family else []
     where += [table.c.active_at >= start] if start else []
     where += [table.c.active_at < end] if end else []
     order = [table.c.active_at.desc(), table.c.alert_id.desc()]
@@ -81,7 +83,7 @@ def list_alerts(
         order.insert(0, chosen.desc() if sort.startswith("-") else chosen.asc())
     if sort is None or remember is None:
         return _page(state, table, where, order, page, page_size)
-    asked = (tuple(states), tuple(severities), tuple(types), tuple(source_ids), open_only, start, end, sort)
+    asked = (tuple(states), tuple(severities), tuple(types), family, tuple(source_ids), open_only, start, end, sort)
     keys = remember(("alerts in order",), lambda: _keys(state, table.c.alert_id, where, order), *asked)
     with state.read() as con:
         return _found(con, table, keys[(page - 1) * page_size : page * page_size]), len(keys)
@@ -101,7 +103,7 @@ def find_alert(state: StateStore, alert_id: str) -> Row | None:
         alert = dict(row)
         table = tables.alert_contribution
         query = select(table).where(table.c.fingerprint == alert["open_fingerprint"], table.c.is_bad)
-        alert["contributions"] = [dict(one) for one in con.execute(query.order_by(table.c.contributor)).mappings()]
+        alert["contributions"] = dicts(con, query.order_by(table.c.contributor))
         return alert
 
 
@@ -109,8 +111,7 @@ def events_of(state: StateStore, alert_id: str) -> list[Row]:
     """History of one alert, oldest first (A-204)."""
     table = tables.alert_event
     with state.read() as con:
-        query = select(table).where(table.c.alert_id == alert_id).order_by(table.c.at, table.c.event_id)
-        return [dict(row) for row in con.execute(query).mappings()]
+        return dicts(con, select(table).where(table.c.alert_id == alert_id).order_by(table.c.at, table.c.event_id))
 
 
 def list_events(
@@ -131,7 +132,7 @@ def notifications_of(state: StateStore, alert_id: str) -> list[Row]:
     with state.read() as con:
         query = select(note).join(link, link.c.notification_id == note.c.notification_id)
         query = query.where(link.c.alert_id == alert_id).order_by(note.c.created_at, note.c.notification_id)
-        return [dict(row) for row in con.execute(query).mappings()]
+        return dicts(con, query)
 
 
 def list_notifications(
@@ -166,13 +167,29 @@ def list_silences(
     return _page(state, table, where, (table.c.created_at.desc(), table.c.silence_id.desc()), page, page_size)
 
 
+def gravest(state: StateStore, source_ids: Sequence[str] | None, count: int) -> list[Row]:
+    """Open alerts that people see, the gravest first and of these the oldest, at most ``count`` (S-202).
+
+    Args:
+        state: The state store.
+        source_ids: Only these sources; None: all.
+        count: Most rows.
+    """
+    table = tables.alert
+    where = [table.c.open_fingerprint.is_not(None), table.c.state != "pending"]
+    where += [] if source_ids is None else [table.c.source_id.in_(list(source_ids))]
+    query = select(table).where(*where).order_by(_GRAVITY.desc(), table.c.active_at, table.c.alert_id).limit(count)
+    with state.read() as con:
+        return dicts(con, query)
+
+
 def counts_by_state(state: StateStore) -> list[Row]:
     """Open alerts by source, type, severity and state (S-330, S-202)."""
     table = tables.alert
     columns = (table.c.source_id, table.c.type, table.c.severity, table.c.state)
     with state.read() as con:
         query = select(*columns, func.count().label("n")).where(table.c.open_fingerprint.is_not(None))
-        return [dict(row) for row in con.execute(query.group_by(*columns)).mappings()]
+        return dicts(con, query.group_by(*columns))
 
 
 def prune(state: StateStore, now: datetime, alert_days: int, notification_days: int) -> int:
@@ -238,6 +255,5 @@ def _found(con: Connection, table: Table, keys: Sequence[str]) -> list[Row]:
     (key,) = table.primary_key.columns
     rows: dict[str, Row] = {}
     for start in range(0, len(keys), BATCH):  # every key is a parameter, and databases take only so many
-        wanted = select(table).where(key.in_(keys[start : start + BATCH]))
-        rows |= {row[key.name]: dict(row) for row in con.execute(wanted).mappings()}
+        rows |= {row[key.name]: row for row in dicts(con, select(table).where(key.in_(keys[start : start + BATCH])))}
     return [rows[one] for one in keys if one in rows]

@@ -14,13 +14,9 @@ from sqlalchemy import Connection, Text, and_, func, insert, select, type_coerce
 
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.state import tables as t
+from monitoring_pipelines.state.rows import Row
+from monitoring_pipelines.state.rows import dicts as _rows
 from monitoring_pipelines.state.store import upsert
-
-Row = dict[str, Any]
-
-
-def _rows(con: Connection, statement: Any) -> list[Row]:
-    return [dict(row) for row in con.execute(statement).mappings()]
 
 
 def get_plan(con: Connection, plan_id: str) -> Row:

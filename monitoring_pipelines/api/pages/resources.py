@@ -216,11 +216,18 @@ def ingest(request: Request, source: SourceParam = None) -> Response:
     except LakeMissing:
         rows = []
     firing, _ = view.stored(
-        lambda: stored.list_alerts(services.state, open_only=True, source_ids=chosen, page_size=200), ([], 0)
+        partial(
+            stored.list_alerts,
+            services.state,
+            open_only=True,
+            family="ingest.",
+            source_ids=chosen,
+            sort="-severity",
+            page_size=200,
+        ),
+        ([], 0),
     )
     return render(
         request, "ingest.html", title=view.t("ingest.title"), as_of=as_of, view=view, rows=rows, source=source,
-        alerts=sorted(
-            (alert for alert in firing if alert["type"].startswith("ingest.")), key=lambda alert: -rank(alert["severity"])
-        ),
+        alerts=firing,
     )  # fmt: skip

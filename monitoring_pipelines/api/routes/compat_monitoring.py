@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.alerts.testing import send_test
 from monitoring_pipelines.api import alert_rows, children, health, summaries
 from monitoring_pipelines.api.access import Principal, needs
-from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses
+from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses, to_json
 from monitoring_pipelines.api.params import WHOLE, AsyncParam, Integer, SourceParam, bounded, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
@@ -40,7 +42,8 @@ def overall(request: Request) -> Response:
     services = services_of(request)
     now = services.clock.now()
     rows, as_of = summaries.sources(services)
-    open_alerts, _ = stored_alerts.list_alerts(services.state, open_only=True, page_size=sys.maxsize)
+    # Kept as text until something is committed: a storm of alerts would be read and written anew by every request.
+    resources, alerts = services.of_state(("open alerts as findings",), partial(_open_alerts, services))
     limits = thresholds.effective(services.settings, services.state)
     checks = {"database": _database(services, rows, now)}
     if as_of is None:
@@ -52,13 +55,20 @@ def overall(request: Request) -> Response:
         with services.published.look() as look:
             checks["queue"] = _queue(services, look, limits, now)
             checks["task_execution"] = _execution(services, look, limits, now)
-    checks["resources"] = _resources(open_alerts)
-    zone = services.settings.timezone
+    checks["resources"] = resources
     data = {
         "timestamp": now, "overall_status": worst(check["status"] for check in checks.values()), "checks": checks,
-        "alerts": [alert_rows.as_finding(row, zone) for row in open_alerts if row["state"] != "pending"],
+        "alerts": orjson.Fragment(alerts),
     }  # fmt: skip
     return monitoring(request, data, as_of=as_of)
+
+
+def _open_alerts(services: Services) -> tuple[dict[str, Any], bytes]:
+    """What open alerts say of resources, and those people see as findings, as JSON."""
+    rows, _ = stored_alerts.list_alerts(services.state, open_only=True, page_size=sys.maxsize)
+    zone = services.settings.timezone
+    seen = [alert_rows.as_finding(row, zone) for row in rows if row["state"] != "pending"]
+    return _resources(rows), to_json(seen)
 
 
 def _database(services: Services, rows: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
@@ -71,12 +81,12 @@ def _database(services: Services, rows: list[dict[str, Any]], now: datetime) -> 
 
 
 def _queue(services: Services, look: Look, limits: Any, now: datetime) -> dict[str, Any]:
-    waiting, oldest = 0, None
-    for name in services.source_ids:
-        rows, n = _waiting(services, look, name)
-        waiting += n
-        times = [task["queued_at"] or task["created_at"] for task in rows if task["queued_at"] or task["created_at"]]
-        oldest = min([*times, *([oldest] if oldest else [])], default=None)
+    found = [
+        services.recall(look.lake.version, ("waiting", name), partial(_waiting, services, look, name))
+        for name in services.source_ids
+    ]
+    waiting = sum(n for n, _ in found)
+    oldest = min((since for _, since in found if since is not None), default=None)
     age = None if oldest is None else max(0.0, (now - oldest).total_seconds())
     status = "HEALTHY"
     if waiting > limits.max_pending_tasks:
@@ -86,12 +96,14 @@ def _queue(services: Services, look: Look, limits: Any, now: datetime) -> dict[s
     return {"status": status, "pending_tasks": waiting, "oldest_wait_s": age}
 
 
-def _waiting(services: Services, look: Look, name: str) -> tuple[list[dict[str, Any]], int]:
-    """Waiting tasks, at most the 10,000 that were created first, and how many there are."""
+def _waiting(services: Services, look: Look, name: str) -> tuple[int, datetime | None]:
+    """How many tasks wait, and since when the first of them does; of the 10,000 that were created first."""
     from monitoring_pipelines.published.tasks import TaskFilter
 
     wanted = TaskFilter((name,), ("queued",))
-    return summaries.index_of(services).list_page(look, wanted, 0, 10_000, oldest_first=True)
+    rows, n = summaries.index_of(services).list_page(look, wanted, 0, 10_000, oldest_first=True)
+    times = [task["queued_at"] or task["created_at"] for task in rows]
+    return n, min((at for at in times if at), default=None)
 
 
 def _execution(services: Services, look: Look, limits: Any, now: datetime) -> dict[str, Any]:
