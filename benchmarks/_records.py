@@ -115,7 +115,7 @@ def _checks() -> Iterator[tuple[Any, Iterable[dict[str, Any]]]]:
         runs.append({
             "run_id": run_id, "type": "full" if largest else "quick", "trigger": "schedule", "status": "issues_detected" if found else "healthy",
             "scheduled_at": at, "started_at": at, "ended_at": at + timedelta(seconds=2), "window_from": at - DAY, "window_to": at,
-            "window_hours": 24, "sources": {}, "total_alerts": found, "duration_ms": 2000.0, "count": 1, "alerted_at": at,
+            "window_hours": 24, "sources": {}, "total_alerts": found, "alerts_by_severity": {"high": found} if found else {}, "duration_ms": 2000.0, "count": 1, "alerted_at": at,
         })  # fmt: skip
         results += [
             {"run_id": run_id, "source_id": "shop", "check_id": check, "status": "findings" if found and n == 0 else "passed",

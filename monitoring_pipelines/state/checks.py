@@ -125,11 +125,18 @@ def due_times(con: Connection, run_type: RunType, since: datetime) -> set[dateti
     return set(con.execute(wanted).scalars())
 
 
-def load(state: StateStore, run_id: str, *, most: int | None = None) -> CheckRun | None:
-    """A run with its outcomes and findings; None if there is none. ``most``: only so many findings, the gravest."""
+def load(state: StateStore, run_id: str, *, most: int | None = None, skip: int = 0) -> CheckRun | None:
+    """A run with its outcomes and findings; None if there is none.
+
+    Args:
+        state: The state store.
+        run_id: The run.
+        most: Only so many findings, the gravest; None: all.
+        skip: Without the gravest of these, for further pages.
+    """
     with state.read() as con:
         row = con.execute(select(check_run).where(check_run.c.run_id == run_id)).first()
-        return None if row is None else _with_outcomes(con, row, most)
+        return None if row is None else _with_outcomes(con, row, most, skip)
 
 
 def progress_of(state: StateStore, run_id: str) -> tuple[RunStatus, datetime | None, datetime | None] | None:
@@ -349,9 +356,9 @@ def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield rows[at : at + BATCH]
 
 
-def _with_outcomes(con: Connection, row: Row[Any], most: int | None = None) -> CheckRun:
+def _with_outcomes(con: Connection, row: Row[Any], most: int | None = None, skip: int = 0) -> CheckRun:
     order = (finding.c.seq,) if most is None else (_GRAVITY.desc(), finding.c.seq)
-    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(*order).limit(most)
+    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(*order).limit(most).offset(skip)
     by_check: dict[tuple[str, str], list[Finding]] = {}
     for one in con.execute(mine):
         by_check.setdefault((one.source_id, one.check_id), []).append(_finding(one))

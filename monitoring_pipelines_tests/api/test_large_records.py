@@ -62,8 +62,8 @@ def found(n: int, at: Any, severity: str) -> Finding:
     return Finding("shop", "orphans", f"kind_{n}", severity, f"finding {n}", at, {}, (), {"n": str(n)})  # type: ignore[arg-type]
 
 
-def test_a_large_check_run_shows_its_gravest_findings_and_the_api_has_all(shop: tuple[Client, World]) -> None:
-    """S-233: the number is that of all; what the page leaves out, it says and links to."""
+def test_a_large_check_run_shows_its_findings_page_by_page_and_the_api_has_all(shop: tuple[Client, World]) -> None:
+    """S-233, S-804: the gravest first, the number is that of all, and every finding is on one page."""
     client, _ = shop
     state, now = StateStore.of(client.settings), client.clock.now()
     run = checks.start(state, CheckRun("run-1", "full", "manual", "running", now, now))
@@ -79,11 +79,12 @@ def test_a_large_check_run_shows_its_gravest_findings_and_the_api_has_all(shop: 
     assert whole["check_run"]["alerts_by_severity"] == {"low": 290, "critical": 10}
     assert data(client, "/api/v1/checks/runs/run-1") == whole, "what is kept is the same"
 
-    page = client.request("GET", "/checks/run-1", headers={"Accept": "text/html"}, params={"lang": "en"}).text
-    shown = re.findall(r"type=(kind_\d+)", page)
-    assert shown == [f"kind_{n}" for n in (*range(290, 300), *range(190))]
-    assert "(300)" in page
-    assert "The 200 gravest" in page
+    order = [f"kind_{n}" for n in (*range(290, 300), *range(290))]
+    for number in range(1, 8):
+        asked = {"lang": "en", "page": number}
+        page = client.request("GET", "/checks/run-1", headers={"Accept": "text/html"}, params=asked).text
+        assert re.findall(r"type=(kind_\d+)", page) == order[50 * number - 50 : 50 * number]
+        assert "(300)" in page
 
 
 def test_pages_of_a_journal_follow_each_other_without_gap_or_repetition(shop: tuple[Client, World]) -> None:

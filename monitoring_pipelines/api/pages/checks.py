@@ -41,7 +41,6 @@ STRINGS = {
     "checks.expectation": ("期望套件结果", "Result of the expectation suite"),
     "checks.stale": ("数据已过期", "on stale data"),
     "checks.none": ("没有检查记录", "No check run matches"),
-    "checks.gravest": ("最严重的 {n} 条，其余见 API", "The {n} gravest; the API has all of them"),
     "checks.tasks": ("{n} 个任务", "{n} tasks"),
     "checks.alerts": ("此类告警", "Alerts of this kind"),
     "checktype.quick": ("快速", "Quick"),
@@ -65,8 +64,6 @@ router = APIRouter(include_in_schema=False, prefix="/checks")
 RUN_TONES = {"healthy": "good", "issues_detected": "bad", "error": "bad", "missed": "warning", "skipped": "neutral",
              "running": "warning"}  # fmt: skip
 RESULT_TONES = {"passed": "good", "findings": "bad", "error": "bad", "insufficient_data": "unknown"}
-#: Findings that are shown of a run, the gravest; the others are in its answer of the API.
-MOST_SHOWN = 200
 #: Worst first among the results of a run.
 _ORDER = ("error", "findings", "insufficient_data", "passed", "not_applicable")
 RunTypes = Literal["", "quick", "full", "deep", "manual", "report"]
@@ -96,11 +93,11 @@ def listed(
 
 
 @router.get("/{run_id}")
-def one(request: Request, run_id: RunId) -> Response:
-    """One run."""
+def one(request: Request, run_id: RunId, page: PageParam) -> Response:
+    """One run with a page of its findings, the gravest first."""
     view = View(request)
     services = services_of(request)
-    found = stored.load(services.state, run_id, most=MOST_SHOWN)
+    found = stored.load(services.state, run_id, most=page.size, skip=page.offset)
     if found is None:
         raise missing("unknown check run")
     data = whole(services, found)
@@ -110,8 +107,8 @@ def one(request: Request, run_id: RunId) -> Response:
     return render(
         request, "check.html", title=title, as_of=view.now, view=view, refresh="tasks" if run["status"] == "running" else None,
         run=run, results=sorted(data["check_results"], key=_urgency),
-        findings=sorted(data["findings"], key=lambda f: -rank(f["severity"])),
-        tones=RUN_TONES, result_tones=RESULT_TONES, flat=flat, runbooks=runbooks.names(), most=MOST_SHOWN,
+        page=page.wrap(sorted(data["findings"], key=lambda f: -rank(f["severity"])), run["total_alerts"]), query={},
+        tones=RUN_TONES, result_tones=RESULT_TONES, flat=flat, runbooks=runbooks.names(),
     )  # fmt: skip
 
 
