@@ -5,6 +5,7 @@ What belongs here: noticing a version and asking the questions every page and ev
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -37,11 +38,14 @@ def keeping(services: Services) -> Iterator[None]:
 
 def _watch(services: Services, stop: threading.Event) -> None:
     seen = version = -1
+    set_apart()
     while not stop.is_set():
         try:
             version = services.published.lake().version
             if version != seen:
                 prepare(services)
+                if seen < 0:
+                    set_apart()
                 seen = version
                 go_on(services, stop, seen)
         except ProductError as error:
@@ -51,6 +55,15 @@ def _watch(services: Services, stop: threading.Event) -> None:
             log.exception("reading ahead failed")
             seen = version
         stop.wait(PERIOD_S)
+
+
+def set_apart() -> None:
+    """Let collections of garbage pass over what is there by now: modules, routes, jobs.
+
+    It stays, or is freed when its last reader lets go of it. One look at all of it holds up every request for 0.1 to 0.25 s.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def go_on(services: Services, stop: threading.Event, version: int) -> None:
