@@ -58,11 +58,14 @@ def _newest_of(look: Look, table: str, columns: str, key: str, count: int = 1) -
         return []
     midnight = ((look.as_of or datetime.max) - DAY).replace(hour=0, minute=0, second=0, microsecond=0)
     text = (
-        f"SELECT {columns} FROM {{}} WHERE \"at\" {{}} TIMESTAMP '{midnight}' "
+        f"SELECT {{}} FROM {{}} WHERE \"at\" {{}} TIMESTAMP '{{}}' "
         f'QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY "at" DESC) <= {{}} ORDER BY {key}, "at" DESC'
     )
-    rows = look.rows(text.format(look.table(table, midnight), ">=", count))
-    before = text.format(look.table(table, None, midnight), "<", 1)
+    # Times first, from all files since then; they tell how few of these have the rows.
+    times = look.tuples(text.format(f'{key}, "at"', look.table(table, midnight), ">=", midnight, count))
+    since = min((row[-1] for row in times), default=None)
+    rows = [] if since is None else look.rows(text.format(columns, look.table(table, since), ">=", since, count))
+    before = text.format(columns, look.table(table, None, midnight), "<", midnight, 1)
     names = key.split(", ")
     seen = {tuple(row[name] for name in names) for row in rows}
     older = look.once(("newest before", table), (), lambda: look.rows(before), before)
@@ -100,14 +103,22 @@ def samples(
     look: Look, source_id: str, process_id: str, start: datetime, end: datetime, offset: int, limit: int
 ) -> tuple[list[dict[str, Any]], int]:
     """Samples of [start, end), newest first, and how many there are."""
-    found = (
-        f"FROM {look.table(SAMPLES, start, end)} WHERE source_id = $source AND process_id = $process "
-        'AND "at" >= $start AND "at" < $end'
-    )
+    found = 'FROM {} WHERE source_id = $source AND process_id = $process AND "at" >= $start AND "at" < $end'
     values = {"source": source_id, "process": process_id, "start": start, "end": end}
-    total = int(look.value(f"SELECT count(*) {found}", values) or 0)
-    rows = look.rows(f'SELECT {_LIST} {found} ORDER BY "at" DESC LIMIT {int(limit)} OFFSET {int(offset)}', values)
-    return [_shaped(row) for row in rows], total
+    whole = found.format(look.table(SAMPLES, start, end))
+    # Times first: a day of samples is in thirty files, a page of them in three, and times tell which (they are the key).
+    page = look.rows(
+        f'SELECT "at", count(*) OVER () AS total {whole} ORDER BY "at" DESC LIMIT {int(limit)} OFFSET {int(offset)}',
+        values,
+    )
+    if not page:
+        return [], int(look.value(f"SELECT count(*) {whole}", values) or 0)
+    last, first = page[0]["at"] + MICROSECOND, page[-1]["at"]
+    rows = look.rows(
+        f'SELECT {_LIST} {found.format(look.table(SAMPLES, first, last))} ORDER BY "at" DESC',
+        values | {"start": first, "end": last},
+    )
+    return [_shaped(row) for row in rows], int(page[0]["total"])
 
 
 def curve(
