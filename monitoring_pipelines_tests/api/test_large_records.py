@@ -58,6 +58,28 @@ def test_a_process_that_was_silent_for_weeks_is_listed_with_its_last_sample(shop
     assert client.get("/api/v1/processes/nobody/samples").status_code == 404
 
 
+def test_pages_of_samples_follow_each_other_over_hours_and_days(shop: tuple[Client, World]) -> None:
+    """S-250, S-103: newest first, whatever files they are in, each once, and never those of another process."""
+    client, world = shop
+    now = client.clock.now()
+    gaps = [timedelta(seconds=30), timedelta(minutes=9), timedelta(hours=1), timedelta(hours=5, seconds=1)]
+    times = [now - timedelta(minutes=1)]
+    while times[-1] > now - timedelta(days=2):
+        times.append(times[-1] - gaps[len(times) % len(gaps)])
+    for at in times:
+        world.sample("one", at)
+        world.sample("two", at)
+    world.sample("one", times[3], source="other")
+    world.publish()
+    for start in (now - timedelta(days=3), times[7]):
+        wanted = [at.isoformat() + "Z" for at in times if at >= start]
+        asked = {"from": start.isoformat() + "Z", "to": now.isoformat() + "Z", "source": "shop", "page_size": 7}
+        pages = [data(client, "/api/v1/processes/one/samples", page=n, **asked) for n in range(1, len(wanted) // 7 + 3)]
+        assert [row["at"] for page in pages for row in page["items"]] == wanted
+        assert {(row["source_id"], row["process_id"]) for page in pages for row in page["items"]} == {("shop", "one")}
+        assert {page["total"] for page in pages} == {len(wanted)}, "also of a page behind the last"
+
+
 def found(n: int, at: Any, severity: str) -> Finding:
     return Finding("shop", "orphans", f"kind_{n}", severity, f"finding {n}", at, {}, (), {"n": str(n)})  # type: ignore[arg-type]
 
