@@ -18,6 +18,8 @@ from monitoring_pipelines.state.tables import partition_check
 from monitoring_pipelines.warehouse.families import FAMILIES
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from monitoring_pipelines.warehouse.audits import AuditResult
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -59,22 +61,34 @@ def record(
     )
     for first in range(0, len(wanted), BATCH):
         some = wanted[first : first + BATCH]
-        times = [at for _, _, at in some]
         with state.begin() as con:
-            known = {
-                (row.source_id, row.table_name, row.bucket): row.checks
-                for row in con.execute(
-                    select(partition_check).where(
-                        partition_check.c.bucket >= min(times), partition_check.c.bucket <= max(times),
-                        partition_check.c.table_name.in_({table for _, table, _ in some}),
-                    ).with_for_update()
-                )
-            }  # fmt: skip
+            known = _locked(con, some)
+            new = [key for key in some if key not in known]
+            if new:
+                # Rows that are not there yet cannot be locked: one who writes them at the same time is waited for, then read.
+                upsert(con, partition_check, [_row(key, {}, now) for key in new], update=())
+                known = _locked(con, some)
             upsert(con, partition_check, [
-                {"source_id": source, "table_name": table, "bucket": at, "checked_at": now,
-                 "checks": known.get((source, table, at), {}) | {one.name: one.places.get((table, source, at), 0) for one in found}}
-                for source, table, at in some
+                _row(key, known[key] | {one.name: one.places.get((key[1], key[0], key[2]), 0) for one in found}, now)
+                for key in some
             ])  # fmt: skip
+
+
+#: Source, table, start of the partition.
+_Key = tuple[str, str, datetime]
+
+
+def _row(key: _Key, checks: dict[str, int], now: datetime) -> dict[str, Any]:
+    return {"source_id": key[0], "table_name": key[1], "bucket": key[2], "checks": checks, "checked_at": now}
+
+
+def _locked(con: Connection, keys: Sequence[_Key]) -> dict[_Key, dict[str, int]]:
+    """Answers about partitions and those between them; nobody else changes them before the transaction ends."""
+    column, times = partition_check.c, [at for _, _, at in keys]
+    wanted = select(partition_check).where(
+        column.bucket >= min(times), column.bucket <= max(times), column.table_name.in_({table for _, table, _ in keys})
+    )
+    return {(row.source_id, row.table_name, row.bucket): row.checks for row in con.execute(wanted.with_for_update())}
 
 
 def read(
