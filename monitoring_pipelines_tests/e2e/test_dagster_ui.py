@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import pytest
@@ -286,6 +287,36 @@ def test_links_of_pages_into_dagster_open_what_they_name(running: Running) -> No
                     found = tuple(
                         browser.ask("[decodeURIComponent(location.pathname), document.body.innerText.toLowerCase()]")
                     )
+
+
+def test_the_launchpad_a_page_links_to_has_our_job_and_its_configuration_filled_in(running: Running) -> None:
+    """Nothing is left to be typed: source and hours of the plan stand in the editor, which finds no fault with them."""
+    import requests
+    import yaml
+
+    session = requests.Session()
+    session.trust_env = False
+    token = (running.folder / "demo" / "secrets" / "page.token").read_text().strip()
+    session.headers["Authorization"] = f"Bearer {token}"
+    page = session.get(f"{running.page_url}/repair", headers={"Accept": "text/html"}, timeout=60).text
+    job = "plan_compensation_job"
+    links = re.findall(rf'href="{re.escape(running.url)}([^"]*/jobs/{job}/playground/setup[^"]*)"', page)
+    assert links
+    link = html.unescape(links[0])
+    filled = yaml.safe_load(parse_qs(urlsplit(link).query)["config"][0])["ops"]["plan"]["config"]
+    wanted = [f"{name}: {value}" for name, value in filled.items()]
+    assert [line.partition(":")[0] for line in wanted] == ["source_id", "hours"]
+    with Browser.started(running.folder / "launchpad", running.url) as browser:
+        browser.size(1440, 1000)
+        browser.open(link)
+        hand = Hand(browser)
+        hand.wait("location.pathname.endsWith('/playground')")
+        editor = "[...document.querySelectorAll('.CodeMirror')].map(e => e.CodeMirror.getValue()).join()"
+        for line in wanted:
+            hand.wait(f"({editor}).includes({line!r})")
+        assert browser.ask("location.pathname").endswith(f"/jobs/{job}/playground")
+        assert job in browser.ask("document.body.innerText")
+        hand.wait(f"({BUTTON})('Launch Run')")  # enabled: Dagster has read the configuration and can start with it
 
 
 def test_every_job_the_page_starts_ends_well(running: Running) -> None:
