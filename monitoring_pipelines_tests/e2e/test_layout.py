@@ -12,7 +12,7 @@ import pytest
 
 from monitoring_pipelines.api.access import COOKIE
 from monitoring_pipelines_tests.e2e.conftest import Served
-from monitoring_pipelines_tests.e2e.test_pages import paths_of
+from monitoring_pipelines_tests.e2e.test_pages import LANGUAGES, THEMES, paths_of
 from monitoring_pipelines_tests.support.browser import Browser
 
 WIDTHS = (375, 390, 1280, 1920, 3840)
@@ -60,14 +60,45 @@ LAYOUT = """(() => {
   });
   return [...new Set(wrong)].slice(0, 5);
 })()"""
-#: Remembers every element that got the focus, and whether one can see that it has it.
+#: Remembers every element that got the focus, and whether one can see in both themes that it has it: an outline that stands out
+#: from what it is drawn on by 3 to 1 (WCAG 2.2, 1.4.11).
 WATCH = """(() => {
   window.reached = new Set(); window.unseen = [];
+  const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const known = new Map();
+  const rgba = (colour) => {
+    if (!known.has(colour)) {
+      pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+      known.set(colour, pen.getImageData(0, 0, 1, 1).data);
+    }
+    return known.get(colour);
+  };
+  const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, share, n) => {
+    const part = c[n] / 255;
+    return sum + share * (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour[3] > 250) { return colour; }
+    }
+    return rgba("white");
+  };
+  const ring = (e) => {
+    const style = getComputedStyle(e);
+    if (style.outlineStyle === "none" || !(parseFloat(style.outlineWidth) > 0)) { return 0; }
+    const two = [light(rgba(style.outlineColor)), light(behind(parseFloat(style.outlineOffset) < 0 ? e : e.parentElement))];
+    return (Math.max(...two) + 0.05) / (Math.min(...two) + 0.05);
+  };
   document.addEventListener("focusin", (event) => {
-    const e = event.target, style = getComputedStyle(e);
+    const e = event.target, root = document.documentElement, before = root.dataset.theme;
     window.reached.add(e);
-    const outlined = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
-    if (!outlined && style.boxShadow === "none") { window.unseen.push(e.outerHTML.slice(0, 120)); }
+    for (const theme of ["light", "dark"]) {
+      root.dataset.theme = theme;
+      const found = ring(e);
+      if (found < 3) { window.unseen.push(theme + " " + found.toFixed(1) + ": " + e.outerHTML.slice(0, 120)); }
+    }
+    if (before === undefined) { delete root.dataset.theme; } else { root.dataset.theme = before; }
   });
   window.wanted = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
     (e) => !e.disabled && e.type !== "hidden" && e.checkVisibility() && !e.closest("dialog:not([open])"));
@@ -107,8 +138,9 @@ def until(browser: Browser, expression: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("language", ["zh-CN", "en"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_is_cut_or_over_another_at_any_width(repaired: Served, browser: Browser, language: str) -> None:
+    """In both themes: at every width one of them with the first language, and the other with the second."""
     browser.language(language)
     wrong = []
     for path in paths_of(repaired):
@@ -117,18 +149,23 @@ def test_nothing_is_cut_or_over_another_at_any_width(repaired: Served, browser: 
             path == "/nothing-here"
             or browser.ask("performance.getEntriesByType('navigation')[0].responseStatus") == 200
         ), path
-        for width in WIDTHS:
+        for number, width in enumerate(WIDTHS):
+            theme = THEMES[(number + LANGUAGES.index(language)) % len(THEMES)]
             browser.size(width)
-            browser.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            wrong += [f"{path} {language} {width}: {text}" for text in browser.ask(LAYOUT)]
+            browser.ask(
+                f"document.documentElement.dataset.theme = {theme!r}; "
+                "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            )
+            wrong += [f"{path} {language} {theme} {width}: {text}" for text in browser.ask(LAYOUT)]
     assert not wrong, "\n".join(wrong)
 
 
 def test_tab_reaches_everything_and_one_sees_where_it_is(repaired: Served, browser: Browser) -> None:
+    """In both themes; the pages take turns with the languages."""
     browser.size(1280)
-    browser.language("en")
     wrong = []
-    for path in paths_of(repaired):
+    for number, path in enumerate(paths_of(repaired)):
+        browser.language(LANGUAGES[number % len(LANGUAGES)])
         browser.open(path)
         browser.ask(
             "document.querySelector('.matrix') && document.querySelectorAll('.matrix tbody tr:nth-child(n+4)').forEach(r => r.remove()); 0"
