@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -28,6 +29,7 @@ from monitoring_pipelines.api.answers import ApiError, answered, error_response
 from monitoring_pipelines.api.keeper import keeping
 from monitoring_pipelines.api.pages import PAGES
 from monitoring_pipelines.api.pages.base import STATIC
+from monitoring_pipelines.api.refusals import record_refusal
 from monitoring_pipelines.api.remembered import Remembered
 from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.errors import ProductError
@@ -151,6 +153,7 @@ def _error(request: Request, status: int, message: str, reason: str | None, head
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
+    await run_in_threadpool(record_refusal, request, error.status, error.reason)
     return _answer(request, error.status, error.message, error.reason, error.headers)
 
 
@@ -159,6 +162,7 @@ async def _product_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProductError)
     status = _STATUS_OF_CODE.get(error.code, 503)
     log.warning("%s %s: %s (%s)", _request_id(request), request.url.path, error.message, error.cause or "no cause")
+    await run_in_threadpool(record_refusal, request, status, error.code)
     message = _SAFE_TEXTS.get(error.code, "not available at the moment")
     return _answer(request, status, message, error.code)
 

@@ -127,14 +127,13 @@ class Started:
 
 
 def check(
-    services: Services, run_type: str, hours_back: int | None, source: str | None, *, wait: bool = True
+    services: Services, run_id: str, run_type: str, hours_back: int | None, source: str | None, *, wait: bool = True
 ) -> Started:
-    """Run a check and wait for it up to ``api.sync_check_timeout_s`` (S-411).
+    """Run a check under a new id and wait for it up to ``api.sync_check_timeout_s`` (S-411).
 
     Raises:
         ApiError: 409 when one of the type is running already; 503 when it could not be started.
     """
-    run_id = new_id(services.clock.now())
 
     def is_stored() -> bool:
         return stored.load(services.state, run_id) is not None

@@ -147,3 +147,9 @@ def audit(request: Request, action: str, target: str, detail: dict[str, Any] | N
     services = services_of(request)
     with services.state.begin() as con:
         record(con, services.clock.now(), principal_of(request).name, action, target, detail)
+    request.state.audited = True
+
+
+def was_audited(request: Request) -> bool:
+    """Whether the request has left a row in the audit log."""
+    return bool(getattr(request.state, "audited", False))

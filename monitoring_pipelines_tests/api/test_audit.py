@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from monitoring_pipelines.api.refusals import ACTIONS, MOST_PER_MINUTE
 from monitoring_pipelines.state import StateStore, audit
 from monitoring_pipelines.state.tables import audit_log
 from monitoring_pipelines_tests.support.described import problem_of
@@ -91,7 +92,7 @@ def test_what_a_route_changes_is_written_down_with_who_when_and_what(
     answer = client.request(method, known, json=body)
     assert answer.status_code == 200, answer.text
     rows = written(client)
-    assert [row["action"] for row in rows] == [action]
+    assert [row["action"] for row in rows] == [action, *(["check.run.outcome"] if action == "check.run" else [])]
     row = rows[0]
     assert (row["actor"], row["at"]) == ("anna", client.clock.now())
     assert row["object"] == (target or answer.json()["data"]["silence_id"])
@@ -104,20 +105,86 @@ def test_what_a_route_changes_is_written_down_with_who_when_and_what(
     assert problem_of(client.get("/openapi.json").json(), method, known, 200, answer.json()) is None
 
 
-def test_what_is_refused_or_only_read_leaves_no_row(client: Client) -> None:
+def test_what_cannot_be_understood_or_is_only_read_leaves_no_row(client: Client) -> None:
     for method, path, body in (
         ("POST", "/api/v1/alerts/none/ack", {}), ("DELETE", "/api/v1/silences/none", None),
         ("POST", "/api/v1/silences", {}), ("POST", "/api/v1/checks/runs", {"type": "huge"}),
         ("PUT", "/api/monitoring/config/thresholds", {"max_pending_tasks": -1}),
-        ("POST", "/api/v1/repair/plans/P1/approve", {"plan_hash": "other"}), ("POST", "/api/v1/repair/plans/none/reject", None),
+        ("POST", "/api/v1/repair/plans/none/reject", None),
         ("POST", "/api/v1/scheduler/jobs/none/trigger", None), ("GET", "/api/v1/alerts", None),
     ):  # fmt: skip
         answer = client.request(method, path, json=body)
-        assert answer.status_code in ((200,) if method == "GET" else (400, 404, 409)), answer.text
+        assert answer.status_code in ((200,) if method == "GET" else (400, 404)), answer.text
     assert written(client) == []
+
+
+def test_what_a_role_may_not_do_is_written_down_and_what_a_stranger_tries_is_not(
+    client: Client, monkeypatch: pytest.MonkeyPatch, serve: Serve
+) -> None:
+    monkeypatch.setenv("VIEWER_TOKEN", "viewer-secret-1")
+    tokens = [{"name": "vera", "token_env": "VIEWER_TOKEN", "roles": ["viewer"]}]
+    hers = serve({"api": {"tokens": tokens}})
+    for secret, status in (("viewer-secret-1", 403), ("guessed", 401)):
+        hers.headers["Authorization"] = f"Bearer {secret}"
+        for method, path, body, *_ in WRITING:
+            known = path.format(alert_id="A1", silence_id="S1", plan_id="P1", job_id="nightly")
+            assert hers.request(method, known, json=body).status_code == status, path
+    rows = written(client)
+    assert [row["action"] for row in rows] == ["job.batch" if row[3] == "job.disable" else row[3] for row in WRITING]
+    assert {row["actor"] for row in rows} == {"vera"}
+    assert all(row["detail"] == {"refused": "forbidden", "status": 403} for row in rows)
+    assert [row["object"] for row in rows][:3] == ["A1", "A1", "/api/v1/silences"]
+
+
+def test_without_tokens_nobody_fills_the_log_with_refusals(client: Client, serve: Serve) -> None:
+    anybody = serve({})
+    assert anybody.post("/api/v1/repair/plans/P1/approve", {"plan_hash": "h"}).status_code == 403
+    assert written(client) == []
+
+
+def test_what_cannot_be_done_as_things_stand_is_written_down_with_its_reason(client: Client) -> None:
+    refused = client.post("/api/v1/repair/plans/P1/approve", {"plan_hash": "other"})
+    assert refused.status_code == 409
+    assert client.post("/api/v1/scheduler/jobs/apply_compensation_job/trigger").status_code == 409
+    rows = [(row["action"], row["object"], row["detail"]) for row in written(client)]
+    assert rows == [
+        ("repair.approve", "P1", {"refused": refused.json()["reason"], "status": 409}),
+        ("job.trigger", "apply_compensation_job", {"refused": "needs_plan", "status": 409}),
+    ]
+
+
+def test_refusals_of_one_caller_are_bounded_and_what_was_left_out_is_counted(client: Client) -> None:
+    def refuse(times: int) -> None:
+        for _ in range(times):
+            assert client.post("/api/v1/repair/plans/P1/approve", {"plan_hash": "other"}).status_code == 409
+
+    refuse(MOST_PER_MINUTE + 7)
+    assert len(written(client)) == MOST_PER_MINUTE
+    client.clock.advance(60)
+    refuse(1)
+    rows = written(client)
+    assert len(rows) == MOST_PER_MINUTE + 1
+    assert rows[-1]["detail"]["left_out"] == 7
+
+
+def test_a_check_leaves_that_it_was_asked_for_and_what_came_of_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = client.post("/api/v1/checks/runs", {"type": "quick", "hours_back": 2}).json()["data"]
+    asked, outcome = written(client)
+    assert asked["detail"] == {"type": "quick", "hours_back": 2, "run_id": answer["run_id"]}
+    assert (outcome["action"], outcome["object"]) == ("check.run.outcome", "quick")
+    assert outcome["detail"] == {"run_id": answer["run_id"], "status": answer["run_status"]}
+    # A child that ends without a word: the log has what is known of it.
+    monkeypatch.setattr("monitoring_pipelines.api.children.sys.executable", "/bin/false")
+    assert client.post("/api/v1/checks/runs", {"type": "full"}).status_code == 503
+    *_, asked, outcome = written(client)
+    assert asked["action"] == "check.run"
+    assert outcome["detail"] == {"run_id": asked["detail"]["run_id"], "error": "failed"}
 
 
 def test_no_writing_route_is_left_out(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     writing = {(method.upper(), path) for path, methods in paths.items() for method in methods if method != "get"}
     assert writing == {(row[0], row[1]) for row in WRITING} | NEEDS_A_SOURCE
+    assert writing == set(ACTIONS)

@@ -178,7 +178,7 @@ def test_each_step_of_a_repair_needs_its_role_and_says_what_is_in_its_way(shop: 
 
 
 def test_each_step_of_a_repair_is_in_the_audit_log_with_who_what_and_on_what(shop: Shop, served: Api) -> None:
-    """S-260: the name of the token, the step, and the id the API answers with; what is refused or read leaves none."""
+    """S-260: the name of the token, the step, and the id the API answers with; what is refused says why, what is read leaves none."""
 
     def plan_of(role: str) -> tuple[str, str]:
         plan = served(role, "POST", "/plans", {"source": "shop", "hours": 12}, 200)
@@ -210,8 +210,10 @@ def test_each_step_of_a_repair_is_in_the_audit_log_with_who_what_and_on_what(sho
         assert audit.first_broken(con) is None
     steps = [
         ("operator-name", "repair.plan", refused, {"state": "ready", "rows_planned": 1}),
+        ("operator-name", "repair.reject", refused, {"refused": "forbidden", "status": 403}),
         ("admin-name", "repair.reject", refused, {"note": "later"}),
         ("operator-name", "repair.plan", plan, {"state": "ready", "plan_hash": digest}),
+        ("admin-name", "repair.approve", plan, {"refused": "hash_differs", "status": 409}),
         ("admin-name", "repair.approve", plan, {"plan_hash": digest, "note": "good"}),
         ("admin-name", "repair.apply", applied, {"plan_id": plan}),
         ("admin-name", "repair.apply.paused", applied, {}),

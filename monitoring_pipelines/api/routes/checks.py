@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
-from monitoring_pipelines.api.answers import bad, missing, packed, responses, v1, v1_body
+from monitoring_pipelines.api.answers import ApiError, bad, missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.params import WHOLE, AsyncParam, PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.quality.files import finding_dict, run_dict
 from monitoring_pipelines.quality.model import CheckRun
 from monitoring_pipelines.state import checks as stored
+from monitoring_pipelines.state.ids import new_id
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/checks", tags=["checks"])
 RunId = Annotated[str, Path(min_length=1, max_length=40)]
@@ -107,8 +108,33 @@ def start(
         raise bad("hours_back: not for deep checks")
     if body.source is not None:
         chosen_sources(services, body.source)
-    audit(request, "check.run", body.type, body.model_dump(exclude_none=True))
-    started = children.check(services, body.type, body.hours_back, body.source, wait=not at_once)
+    started = run(request, body.type, body.hours_back, body.source, wait=not at_once)
     if started.run is None:
         return v1(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return v1(request, run_dict(services.settings, started.run))
+
+
+def run(
+    request: Request, run_type: RunType, hours_back: int | None, source: str | None, *, wait: bool
+) -> children.Started:
+    """Run a check. The audit log has that it was asked for before it begins, then what came of it: a crash leaves the first.
+
+    Raises:
+        ApiError: As ``children.check``.
+    """
+    services = services_of(request)
+    run_id = new_id(services.clock.now())
+    asked = {"type": run_type, "hours_back": hours_back, "source": source}
+    audit(
+        request, "check.run", run_type,
+        {name: value for name, value in asked.items() if value is not None} | {"run_id": run_id},
+    )  # fmt: skip
+    try:
+        started = children.check(services, run_id, run_type, hours_back, source, wait=wait)
+    except Exception as error:
+        why = error.reason if isinstance(error, ApiError) else getattr(error, "code", None)
+        audit(request, "check.run.outcome", run_type, {"run_id": run_id, "error": why or type(error).__name__})
+        raise
+    status = "running" if started.run is None else started.run.status
+    audit(request, "check.run.outcome", run_type, {"run_id": run_id, "status": status})
+    return started

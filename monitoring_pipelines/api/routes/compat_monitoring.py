@@ -14,10 +14,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.alerts.testing import send_test
-from monitoring_pipelines.api import alert_rows, children, health, summaries
+from monitoring_pipelines.api import alert_rows, health, summaries
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses, to_json
 from monitoring_pipelines.api.params import WHOLE, AsyncParam, Integer, SourceParam, bounded, chosen_sources
+from monitoring_pipelines.api.routes.checks import run as run_check
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.collect.health import Level, worst
@@ -156,8 +157,7 @@ def check(
         raise bad("hours_back: not for deep checks")
     if wanted.source is not None:
         chosen_sources(services, wanted.source)
-    audit(request, "check.run", wanted.type, wanted.model_dump(exclude_none=True))
-    started = children.check(services, wanted.type, wanted.hours_back, wanted.source, wait=not at_once)
+    started = run_check(request, wanted.type, wanted.hours_back, wanted.source, wait=not at_once)
     if started.run is None:
         return monitoring(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return monitoring(request, run_dict(services.settings, started.run))
