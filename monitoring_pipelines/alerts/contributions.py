@@ -153,7 +153,7 @@ class Contributions:
         for print_, runs in self._touched.items():
             alert = book.find(print_)
             if bad[print_]:
-                worst = max(bad[print_], key=lambda one: (rank(one.severity or "info"), one.at))
+                worst = max(bad[print_], key=_speaks)
                 _raise(book, alert, worst, runs, settings, print_ in self._seen)
             elif alert is not None:
                 book.resolve(alert, NOT_CONFIGURED if print_ in self._gone else None)
@@ -166,6 +166,12 @@ class Contributions:
             con.execute(delete(tables.alert_contribution).where(tables.alert_contribution.c.fingerprint.in_(part)))
         rows = [vars(self._known[key]) for key in sorted(self._changed) if key[0] in alive]
         upsert(con, tables.alert_contribution, rows)
+
+
+def _speaks(one: Contribution) -> tuple[int, datetime, int]:
+    """Of the gravest results the newest gives the alert its message, and of one instant's that of the widest window (A-002)."""
+    widths = (TICK, *CONTRIBUTORS)
+    return rank(one.severity or "info"), one.at, widths.index(one.contributor)
 
 
 def bad_contributions(con: Connection, fingerprints: Iterable[str]) -> dict[str, list[Row]]:

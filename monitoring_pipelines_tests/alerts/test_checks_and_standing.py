@@ -48,6 +48,19 @@ def test_quick_full_and_deep_carry_one_alert_that_ends_when_all_are_clean(world)
     ]  # fmt: skip
 
 
+def test_of_equally_grave_results_the_newest_speaks_and_at_one_instant_that_of_the_widest_window(world):
+    """A-002: the message does not depend on which run was stored first."""
+    for at, first, second in ((0, "quick", "full"), (30, "full", "quick"), (60, "deep", "full"), (90, "full", "deep")):
+        world.check(first, ("high", f"{first} says at {at}"))
+        world.check(second, ("high", f"{second} says at {at}"))
+        world.run(at)
+        widest = "deep" if "deep" in (first, second) else "full"
+        assert world.alert(MISSING)["message"] == f"{widest} says at {at}"
+    world.check("quick", ("high", "quick is newer"))
+    world.run(120)
+    assert world.alert(MISSING)["message"] == "quick is newer"
+
+
 def test_a_run_that_failed_resolves_nothing_and_raises_its_own_alert(world):
     """C-025, A-202."""
     world.check("quick", ("high", "x"))
