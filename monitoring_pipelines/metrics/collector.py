@@ -5,14 +5,19 @@ What belongs here: putting the families together, remembering what was exported.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from monitoring_pipelines import __version__
+from monitoring_pipelines.errors import ProductError
 from monitoring_pipelines.metrics import from_lake, from_state
 from monitoring_pipelines.metrics.exposition import (
     EOF,
@@ -24,6 +29,7 @@ from monitoring_pipelines.metrics.exposition import (
     dropped_series,
     limited,
 )
+from monitoring_pipelines.metrics.patience import FIRST_WAIT_S, WAIT_S, Patience
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.published.reader import Look, Published
     from monitoring_pipelines.published.tasks import TaskIndex
     from monitoring_pipelines.state import StateStore
+
+log = logging.getLogger(__name__)
 
 #: Families, and how many series of which were left out.
 Families = tuple[list[Family], dict[str, int]]
@@ -126,6 +134,11 @@ def _text_of(members: list[_Member], openmetrics: bool) -> bytes:
     return b"".join(member.texts[openmetrics] for member in members)
 
 
+def _why(error: Exception) -> str:
+    """What the store said, without the statement."""
+    return str(getattr(error, "orig", None) or error)
+
+
 def _same(some: list[_Member], others: list[_Member]) -> bool:
     return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
@@ -155,7 +168,8 @@ def _text(part: _Part, rest: list[Family], openmetrics: bool) -> Text:
 class Collector:
     """Builds the families of one application; shared by threads.
 
-    What stands in the published files is computed and written out once per version; the rest with every scrape.
+    What stands in the published files is computed and written out once per version; the rest with every scrape. While the state
+    store does not answer, its families are those it had last, and ``mp_state_store_up`` is 0.
     """
 
     settings: Settings
@@ -164,7 +178,7 @@ class Collector:
     clock: Clock
     index: TaskIndex
     _parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
-    _of_state: tuple[Any, Families] | None = None
+    _of_state: dict[str, tuple[Any, Families]] = field(default_factory=dict)
     _ahead: bool = False
     _newest: tuple[int, float] = (0, 0.0)
     _exported: dict[str, float] | None = None
@@ -173,6 +187,8 @@ class Collector:
     _urgent: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _building: threading.Lock = field(default_factory=threading.Lock)
+    _reading: Patience = field(default_factory=lambda: Patience("reading families of the state store"))
+    _writing: Patience = field(default_factory=lambda: Patience("writing down exported counters"))
 
     def everything(self) -> list[Family]:
         """Families of ``/metrics``: base units, names the linter accepts."""
@@ -188,7 +204,8 @@ class Collector:
         """S-424: families under their own names, jobs of these sources only."""
         with self.published.look() as look:
             part = self._part(("jobs", *names), look, lambda: (*self._jobs(look, base_units=False, names=names), 0))
-            families, _ = self._bounded(from_state.delivery_families(self.state, look))
+        (families, _), _ = self._stored("deliveries", lambda own: from_state.delivery_families(self.state, own))
+        self._keep_soon()
         return _text(part, families, openmetrics)
 
     def read_ahead(self) -> None:
@@ -204,23 +221,49 @@ class Collector:
     def _everything(self) -> tuple[_Part, list[Family], dict[str, int]]:
         try:
             with self.published.look() as look:
-                part = self._part((), look, lambda: self._of_lake(look))
-                families, dropped = self._stored(look)
-                bounded, more = self._bounded([*self._lags(look), *self._own()])
+                part, lags = self._part((), look, lambda: self._of_lake(look)), self._lags(look)
         except LakeMissing:
-            part = _Part(0, [])
-            families, dropped = self._stored(None)
-            bounded, more = self._bounded(self._own())
+            part, lags = _Part(0, []), []
+        (families, dropped), answers = self._stored(
+            "all", lambda look: from_state.collect(self.settings, self.state, look)
+        )
+        up = Family("mp_state_store_up", "gauge", "1 if the state store answered, 0 if its families are older")
+        up.add((), int(answers))
+        bounded, more = self._bounded([*lags, *self._own(), up])
+        self._keep_soon()
         return part, [*families, *bounded], part.dropped | dropped | more
 
-    def _stored(self, look: Look | None) -> Families:
-        """Families of the state store, bounded; computed anew when something was committed there or published."""
-        stamp = self.state.stamp()
-        now = (stamp, look.lake.version if look else None)
-        known = self._of_state
-        if known is None or stamp is None or known[0] != now:
-            known = self._of_state = now, self._bounded(from_state.collect(self.settings, self.state, look))
-        return known[1]
+    def _stored(self, name: str, collect: Callable[[Look | None], list[Family]]) -> tuple[Families, bool]:
+        """Families of the state store, bounded, and whether it answered; if not they are those it had last.
+
+        Raises:
+            StateUnavailable: It does not answer and never has.
+        """
+        known = self._of_state.get(name)
+        try:
+            found = self._reading.run(
+                lambda: self._read(known[0] if known else None, collect), WAIT_S if known else FIRST_WAIT_S
+            )
+        except (ProductError, SQLAlchemyError) as error:
+            if known is None:
+                raise
+            log.warning("families of the state store are as they were: %s", _why(error))
+            return known[1], False
+        if found is not None:
+            known = self._of_state[name] = found[0], self._bounded(found[1])
+        assert known is not None
+        return known[1], True
+
+    def _read(self, known: Any, collect: Callable[[Look | None], list[Family]]) -> tuple[Any, list[Family]] | None:
+        """Families and what they follow from; None when nothing was committed or published since ``known``."""
+        with ExitStack() as stack:
+            try:
+                look = stack.enter_context(self.published.look())
+            except LakeMissing:
+                look = None
+            stamp = self.state.stamp()
+            now = (stamp, look.lake.version if look else None)
+            return None if stamp is not None and now == known else (now, collect(look))
 
     def _part(
         self, name: tuple[str, ...], look: Look, build: Callable[[], tuple[list[Family], dict[str, int], int]], *,
@@ -311,7 +354,6 @@ class Collector:
     def _bounded(self, families: list[Family]) -> Families:
         bounded, dropped = self._limited(families)
         held = [self._held(family) if family.kind == "counter" else family for family in bounded]
-        self.keep()
         return held, dropped
 
     def _limited(self, families: list[Family]) -> Families:
@@ -340,12 +382,29 @@ class Collector:
 
             from monitoring_pipelines.state.tables import setting
 
-            with self.state.read() as con:
-                stored = con.execute(select(setting.c.value).where(setting.c.name == _SETTING)).scalar()
+            def read() -> dict[str, float] | None:
+                with self.state.read() as con:
+                    return con.execute(select(setting.c.value).where(setting.c.name == _SETTING)).scalar()
+
+            stored = self._reading.run(read, FIRST_WAIT_S)
             with self._lock:
                 if self._exported is None:
                     self._exported = dict(stored or {})
         return self._exported
+
+    def _is_due(self) -> bool:
+        waits = not self._urgent and self._kept_at and time.monotonic() - self._kept_at < _KEEP_EVERY_S
+        return not waits and bool(self._unsaved)
+
+    def _keep_soon(self) -> None:
+        """As ``keep``; a store that cannot be written ends no scrape. No counter falls: what was exported stays in memory."""
+        with self._lock:
+            if not self._is_due():
+                return
+        try:
+            self._writing.run(self.keep)
+        except (ProductError, SQLAlchemyError) as error:
+            log.warning("exported counters are not written down yet: %s", _why(error))
 
     def keep(self) -> None:
         """Write down what was exported, merged with what another process wrote."""
@@ -355,10 +414,9 @@ class Collector:
         from monitoring_pipelines.state.tables import setting
 
         with self._lock:
-            waits = not self._urgent and self._kept_at and time.monotonic() - self._kept_at < _KEEP_EVERY_S
-            if waits or not self._unsaved:
+            if not self._is_due():
                 return
-            going, self._unsaved = self._unsaved, set()
+            going, self._unsaved, was_urgent = self._unsaved, set(), self._urgent
             self._urgent, self._kept_at = False, time.monotonic()
             mine = dict(self._exported or {})
         try:
@@ -370,4 +428,5 @@ class Collector:
         except Exception:
             with self._lock:
                 self._unsaved |= going
+                self._urgent |= was_urgent
             raise

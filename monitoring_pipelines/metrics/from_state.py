@@ -99,7 +99,7 @@ def _messages(con: Connection) -> list[Family]:
         "mp_alert_notification_latency_seconds", "gauge", "Mean latency of the last 100 successful posts", ("channel",)
     )
     for channel, gateway in gateways(con).items():
-        latency.add((channel,), None if gateway.mean_ms is None else gateway.mean_ms / 1000)
+        latency.add((channel,), None if gateway.mean_ms is None else round(gateway.mean_ms / 1000, 6))
     return [ended, latency]
 
 

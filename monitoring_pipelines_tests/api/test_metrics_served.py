@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
 
 from monitoring_pipelines.api.routes.compat_scheduler import chosen_scope
 from monitoring_pipelines.api.routes.metrics import collector_of
@@ -24,7 +24,8 @@ from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.metrics.exposition import Family
 from monitoring_pipelines.metrics.from_state import delivery_families
-from monitoring_pipelines.state import StateStore, heartbeats, store
+from monitoring_pipelines.state import StateStore, heartbeats, store, tables
+from monitoring_pipelines_tests.support.postgres_server import PostgresServer
 
 from .conftest import NOW, Client, Serve, make_settings
 from .stored import fill
@@ -147,6 +148,27 @@ def test_the_library_reads_every_sample_that_is_exported_and_no_other(client: Cl
         found = [read(one) for one in parse(answer.text)]
         time.sleep(0.05)
     assert found == wanted
+
+
+def test_durations_are_seconds_with_at_most_six_digits_of_fraction(client: Client) -> None:
+    """S-302: two decimals of a millisecond and more, and no tails that the division of floats leaves."""
+    filled(client)
+    state = StateStore.of(client.settings)
+    posts = [
+        {"notification_id": "N1", "attempt_no": n, "channel": "ops", "at": NOW, "ok": True, "latency_ms": ms}
+        for n, ms in enumerate((10.0, 10.0, 11.0))
+    ]
+    with state.begin() as con:
+        con.execute(tables.notification_attempt.insert(), posts)
+    state.dispose()
+    seconds = r"^(\w+_seconds)(?:\{.*\})? (\S+)$"
+    found = re.findall(seconds, client.get("/metrics").text, re.MULTILINE)
+    assert {
+        "mp_alert_notification_latency_seconds",
+        "scheduler_job_duration_p95_seconds",
+        "mp_extract_lag_seconds",
+    } <= {name for name, _ in found}
+    assert not [(name, value) for name, value in found if len(value.partition(".")[2]) > 6]
 
 
 def test_what_is_not_known_is_not_exported(client: Client) -> None:
@@ -288,11 +310,47 @@ def test_what_was_exported_is_written_down_once_the_store_can_be_written_again(
     rows.publish()
     with closing(sqlite3.connect(str(services.state.url.database), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(OperationalError, match="locked"):
-            exported(services)
+        assert line in exported(services)  # a scrape goes on; what could not be written down is still known
         other.execute("ROLLBACK")
     assert line in exported(services)
     services.close()
     after = Services.of(settings, clock)
     assert line in exported(after)
     after.close()
+
+
+def test_a_state_store_that_hangs_leaves_its_families_as_they_were_and_says_so(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer
+) -> None:
+    """Somebody holds a table and lets nobody read it: the scrape is answered meanwhile, and is up to date afterwards."""
+    with postgres.database() as url:
+        monkeypatch.setenv("STATE_URL", url)
+        client = serve({"sources": SOURCES, "state": {"url_env": "STATE_URL"}})
+        rows = World(client.settings, client.clock)
+        rows.source()
+        rows.task("t", ago=timedelta(hours=1))
+        rows.publish()
+        state = StateStore.of(client.settings)
+        beats = "mp_component_heartbeat_timestamp_seconds"
+
+        def beat(component: str) -> None:
+            with state.begin() as con:
+                heartbeats.beat(con, component, 60.0, NOW)
+
+        beat("extract")
+        assert "mp_state_store_up 1\n" in client.get("/metrics").text
+        with state.begin() as con:
+            con.execute(text("LOCK TABLE component_heartbeat IN ACCESS EXCLUSIVE MODE"))
+            for _ in range(2):
+                scrape = client.get("/metrics")
+                assert scrape.status_code == 200
+                assert "mp_state_store_up 0\n" in scrape.text
+                assert f'{beats}{{component="extract"}} ' in scrape.text
+                assert 'mp_extract_lag_seconds{source="shop"} ' in scrape.text  # of the published files
+        beat("aggregate")
+        until = time.monotonic() + 20
+        while f'{beats}{{component="aggregate"}} ' not in (scrape := client.get("/metrics")).text:
+            assert time.monotonic() < until, scrape.text
+            time.sleep(0.05)
+        assert "mp_state_store_up 1\n" in scrape.text
+        state.dispose()
