@@ -66,11 +66,14 @@ def load_older(
     tables: Iterable[tuple[SelectPlan, TableInfo]],
     before: datetime,
     log: logging.Logger,
-) -> None:
+) -> dict[tuple[str, str], int]:
     """Load the rows created before ``before`` (naive UTC midnight) that are not final or ended since.
 
     A table that answers too slowly for the statement limit, or whose ends no index finds, is named in the log, and the
     load goes on without those rows.
+
+    Returns:
+        How many rows were read, by table and entity; tables that are not searched are absent.
 
     Raises:
         SourceUnavailable: The connection failed; slices already written stay.
@@ -82,6 +85,7 @@ def load_older(
             yield opened
 
     wanted = Range(EPOCH, before)
+    read: dict[tuple[str, str], int] = {}
     for plan, info in tables:
         scope = Scope.of(plan, source.id, info)
         if plan.entity not in ENDS or scope.time is None:
@@ -97,11 +101,15 @@ def load_older(
                 repair = RangeRepair(
                     settings, source, warehouse, clock, older, connection, LoadGuard.of(settings.extract), unique
                 )
-                rows += repair.run(wanted, None).rows_written
+                outcome = repair.run(wanted, None)
+                rows += outcome.rows_written
+                name = (plan.table, plan.entity)
+                read[name] = read.get(name, 0) + outcome.source_rows
         except QueryTooSlow:
             log.warning("%s: %s is too slow to search for rows from before %s that are not final or ended since; "
                         "not all of them are loaded", source.id, plan.table, before.date())  # fmt: skip
         log.info("%s: %d rows of %s from before %s reach into the history", source.id, rows, plan.table, before.date())
+    return read
 
 
 def _searches(

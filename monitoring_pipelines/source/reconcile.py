@@ -72,6 +72,7 @@ class ReconcileResult:
     store_rows: int = 0
     ranges: int = 0
     ranges_reread: int = 0
+    rows_read: int = 0
     rows_reread: int = 0
     rows_deleted: int = 0
     rows_rejected: int = 0
@@ -81,6 +82,7 @@ class ReconcileResult:
         """Count one repaired range."""
         self.ranges_reread += 1
         self.source_rows += outcome.source_rows
+        self.rows_read += outcome.source_rows
         self.rows_reread += outcome.rows_written
         self.rows_deleted += outcome.rows_deleted
         self.rows_rejected += outcome.rows_rejected

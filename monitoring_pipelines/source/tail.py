@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -236,16 +237,24 @@ def _first_load(
         first = _first_day(settings, connection, tables, began)
     log.info("%s: first load from %s", source.id, first)
     days = (began.date() - first).days + 1
-    for number in range(days):
+    read: Counter[tuple[str, str]] = Counter()
+    for number in range(days + 1):
         day = first + timedelta(days=number)
-        reconcile_day(settings, source, warehouse, clock, day, log=log, and_later=number == days - 1)
-    reconcile_undated(settings, source, warehouse, clock, log=log)
+        loaded = (
+            reconcile_day(settings, source, warehouse, clock, day, log=log, and_later=number == days - 1)
+            if number < days
+            else reconcile_undated(settings, source, warehouse, clock, log=log)
+        )
+        for one in loaded:
+            read[one.src_table, one.entity] += one.rows_read
     # Tables that every cycle reads whole need nothing more.
     older = [(t.plan, t.info) for t in tables if _conditions(t, overlap) != [None]]
-    load_older(settings, source, warehouse, clock, older, datetime.combine(limit, datetime.min.time()), log)
+    read.update(
+        load_older(settings, source, warehouse, clock, older, datetime.combine(limit, datetime.min.time()), log)
+    )
     if limit < first:
         prove_empty_days(settings, source, warehouse, clock, limit, first - timedelta(days=1), began, log)
-    return marks
+    return {name: replace(mark, rows_total=mark.rows_total + read[name]) for name, mark in marks.items()}
 
 
 def _baseline(connection: SourceConnection, table: TableCycle, since: datetime, oldest: datetime) -> Mark:

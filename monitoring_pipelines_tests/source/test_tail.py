@@ -376,6 +376,19 @@ def test_a_table_read_again_does_not_bring_back_what_retention_removed(platform:
     assert result.tables["tasks", "task"].written.pruned == 1
 
 
+def test_rows_of_the_first_load_are_rows_read(platform: Platform) -> None:
+    """S-350: what ``mp_extract_rows_total`` counts begins with the history, which is most of what is ever read."""
+    for day in (6, 7):
+        platform.task(f"t{day}", created=f"2026-03-0{day} 01:00:00")
+        platform.event(f"e{day}", at=f"2026-03-0{day} 01:00:00")
+    counted = "select src_table, rows_total from meta.extract_mark order by 1"
+    platform.cycle()
+    assert platform.rows(counted) == [("events", 2), ("tasks", 2)]
+    platform.event("e8")
+    platform.cycle(3)
+    assert platform.rows(counted) == [("events", 3), ("tasks", 2)]
+
+
 def test_the_first_load_proves_the_days_without_rows(platform: Platform) -> None:
     """E-609: a day of which the store has rows is left to its own comparison, although the source has none."""
     platform.task("a", created="2026-03-06 01:00:00")
