@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, case, delete, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, case, delete, exists, func, or_, select
 
 from monitoring_pipelines.severity import SEVERITIES
-from monitoring_pipelines.state import counters, tables
+from monitoring_pipelines.state import counters, paging, tables
 from monitoring_pipelines.state.rows import Row, dicts
 from monitoring_pipelines.state.store import StateStore
 
@@ -27,7 +27,7 @@ _URGENCY = case(
     else_=9,
 )
 #: What alerts can be ordered by (S-804); severities by their gravity, ``urgency`` is firing first, the gravest of them first.
-ALERT_ORDERS: dict[str, Any] = {
+ALERT_ORDERS: paging.Orders = {
     "urgency": case((tables.alert.c.state == "resolved", 99), else_=_URGENCY * len(SEVERITIES) - _GRAVITY),
     "severity": _GRAVITY,
     "state": tables.alert.c.state,
@@ -36,7 +36,11 @@ ALERT_ORDERS: dict[str, Any] = {
     "last_seen_at": tables.alert.c.last_seen_at,
     "occurrences": tables.alert.c.occurrences,
 }
-#: Rows removed in one transaction, or read by one statement.
+#: What messages can be ordered by.
+NOTIFICATION_ORDERS: paging.Orders = {
+    name: tables.notification.c[name] for name in ("created_at", "channel", "kind", "state", "attempts")
+}
+#: Rows removed in one transaction.
 BATCH = 2000
 
 
@@ -77,21 +81,11 @@ def list_alerts(
     where += [table.c.type.startswith(family, autoescape=True)] if family else []
     where += [table.c.active_at >= start] if start else []
     where += [table.c.active_at < end] if end else []
-    order = [table.c.active_at.desc(), table.c.alert_id.desc()]
-    if sort is not None:
-        chosen = ALERT_ORDERS[sort.removeprefix("-")]
-        order.insert(0, chosen.desc() if sort.startswith("-") else chosen.asc())
+    order = paging.order_by(ALERT_ORDERS, sort, table.c.active_at.desc(), table.c.alert_id.desc())
     if sort is None or remember is None:
-        return _page(state, table, where, order, page, page_size)
+        return _page(state, table.c.alert_id, where, order, page, page_size)
     asked = (tuple(states), tuple(severities), tuple(types), family, tuple(source_ids), open_only, start, end, sort)
-    keys = remember(("alerts in order",), lambda: _keys(state, table.c.alert_id, where, order), *asked)
-    with state.read() as con:
-        return _found(con, table, keys[(page - 1) * page_size : page * page_size]), len(keys)
-
-
-def _keys(state: StateStore, key: Column[str], where: Sequence[ColumnElement[bool]], order: Sequence[Any]) -> list[str]:
-    with state.read() as con:
-        return list(con.execute(select(key).where(*where).order_by(*order)).scalars())
+    return _remembered(state, table.c.alert_id, where, order, page, page_size, remember, asked)
 
 
 def find_alert(state: StateStore, alert_id: str) -> Row | None:
@@ -123,7 +117,7 @@ def list_events(
     where: list[ColumnElement[bool]] = [table.c.at >= start] if start else []
     where += [table.c.at < end] if end else []
     where += [table.c.kind == kind] if kind else []
-    return _page(state, table, where, (table.c.at.desc(), table.c.event_id.desc()), page, page_size)
+    return _page(state, table.c.event_id, where, (table.c.at.desc(), table.c.event_id.desc()), page, page_size)
 
 
 def notifications_of(state: StateStore, alert_id: str) -> list[Row]:
@@ -137,16 +131,31 @@ def notifications_of(state: StateStore, alert_id: str) -> list[Row]:
 
 def list_notifications(
     state: StateStore, *, channel: str | None = None, state_word: str | None = None, kind: str | None = None,
-    page: int = 1, page_size: int = 50,
+    page: int = 1, page_size: int = 50, sort: str | None = None, remember: Remember | None = None,
 ) -> tuple[list[Row], int]:  # fmt: skip
-    """One page of messages, newest first, and the number of all matches (S-243)."""
+    """One page of messages, newest first unless ``sort`` says otherwise, and the number of all matches (S-243).
+
+    Args:
+        state: The state store.
+        channel: Only those to this channel.
+        state_word: Only those in this state.
+        kind: Only those of this kind.
+        page: From 1.
+        page_size: Rows per page.
+        sort: A key of ``NOTIFICATION_ORDERS``, with ``-`` before it descending; equal ones newest first.
+        remember: As in ``list_alerts``.
+    """
     table = tables.notification
     where = [
         column == value
         for column, value in ((table.c.channel, channel), (table.c.state, state_word), (table.c.kind, kind))
         if value is not None
     ]
-    return _page(state, table, where, (table.c.created_at.desc(), table.c.notification_id.desc()), page, page_size)
+    order = paging.order_by(NOTIFICATION_ORDERS, sort, table.c.created_at.desc(), table.c.notification_id.desc())
+    if sort is None or remember is None:
+        return _page(state, table.c.notification_id, where, order, page, page_size)
+    asked = (channel, state_word, kind, sort)
+    return _remembered(state, table.c.notification_id, where, order, page, page_size, remember, asked)
 
 
 def list_silences(
@@ -164,7 +173,8 @@ def list_silences(
     table = tables.silence
     over = or_(table.c.deleted_at.is_not(None), table.c.ends_at <= now)
     where = [] if active is None else [~over if active else over]
-    return _page(state, table, where, (table.c.created_at.desc(), table.c.silence_id.desc()), page, page_size)
+    order = (table.c.created_at.desc(), table.c.silence_id.desc())
+    return _page(state, table.c.silence_id, where, order, page, page_size)
 
 
 def gravest(state: StateStore, source_ids: Sequence[str] | None, count: int) -> list[Row]:
@@ -235,25 +245,23 @@ def _old(state: StateStore, key: Any, *where: ColumnElement[bool]) -> Any:
 
 
 def _page(
-    state: StateStore, table: Table, where: Sequence[ColumnElement[bool]], order: Sequence[Any], page: int, size: int
-) -> tuple[list[Row], int]:
+    state: StateStore, key: Column[Any], where: Sequence[ColumnElement[bool]], order: Sequence[ColumnElement[Any]],
+    page: int, size: int,
+) -> tuple[list[Row], int]:  # fmt: skip
     with state.read() as con:
-        return _rows(con, table, where, order, page, size)
+        return paging.cut(con, key, where, order, size, (page - 1) * size), paging.count(con, key, where)
 
 
-def _rows(
-    con: Connection, table: Table, where: Sequence[ColumnElement[bool]], order: Sequence[Any], page: int, size: int
-) -> tuple[list[Row], int]:
-    total = con.execute(select(func.count()).select_from(table).where(*where)).scalar_one()
-    # Keys first: a database that sorts whole rows moves megabytes for a page of them.
-    (key,) = table.primary_key.columns
-    keys = select(key).where(*where).order_by(*order).limit(size).offset((page - 1) * size)
-    return _found(con, table, list(con.execute(keys).scalars())), total
+def _remembered(
+    state: StateStore, key: Column[Any], where: Sequence[ColumnElement[bool]], order: Sequence[ColumnElement[Any]],
+    page: int, size: int, remember: Remember, asked: tuple[Any, ...],
+) -> tuple[list[Row], int]:  # fmt: skip
+    """As ``_page``, from the keys of all matches in order: they are found once for all pages of a list."""
 
+    def found() -> list[str]:
+        with state.read() as con:
+            return paging.keys_of(con, key, where, order)
 
-def _found(con: Connection, table: Table, keys: Sequence[str]) -> list[Row]:
-    (key,) = table.primary_key.columns
-    rows: dict[str, Row] = {}
-    for start in range(0, len(keys), BATCH):  # every key is a parameter, and databases take only so many
-        rows |= {row[key.name]: row for row in dicts(con, select(table).where(key.in_(keys[start : start + BATCH])))}
-    return [rows[one] for one in keys if one in rows]
+    keys = remember((f"{key.table.name} in order",), found, *asked)
+    with state.read() as con:
+        return paging.rows_of(con, key, keys[(page - 1) * size : page * size]), len(keys)

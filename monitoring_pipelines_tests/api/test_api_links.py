@@ -63,6 +63,7 @@ PAGES: dict[str, dict[str, Any]] = {
     "/alerts?source=shop&show=firing&severity=high&type=missing_task_outputs&sort=since": {
         "/api/v1/alerts": PAGER, "/api/v1/silences": head("Silences"), "/api/v1/notifications": head("Notifications"),
     },
+    "/alerts/notifications?channel=ops&state=sent&kind=firing&sort=-attempts": {"/api/v1/notifications": PAGER},
     "/alerts/A1": {"/api/v1/alerts/A1": None},
     "/repair?source=depot": {"/api/v1/repair/plans": PAGER},
     "/repair/plans/P1?class=eligible": {"/api/v1/repair/plans/P1": None, "/api/v1/repair/plans/P1/items": PAGER},

@@ -19,9 +19,9 @@ from monitoring_pipelines_tests.e2e.conftest import Served
 from monitoring_pipelines_tests.support.browser import Browser
 
 LISTS = (
-    "/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/repair", "/scheduler-monitoring?scope=all",
-    "/scheduler-monitoring?tab=heatmap&scope=all", "/resources", "/ingest", "/self", "/partitions", "/runbooks", "/login",
-    "/nothing-here",
+    "/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/alerts/notifications", "/repair",
+    "/scheduler-monitoring?scope=all", "/scheduler-monitoring?tab=heatmap&scope=all", "/resources", "/ingest",
+    "/self", "/partitions", "/runbooks", "/login", "/nothing-here",
 )  # fmt: skip
 LANGUAGES, THEMES, WIDTHS = ("zh-CN", "en"), ("light", "dark"), (1400, 390)
 

@@ -39,6 +39,7 @@ STRINGS = {
     "alerts.runbook": ("处置手册", "Runbook"),
     "alerts.history": ("历史", "History"),
     "alerts.messages": ("通知", "Notifications"),
+    "alerts.newest_messages": ("仅显示最新 {n} 条。", "These are the newest {n}."),
     "alerts.samples": ("明细", "Details"),
     "alerts.ack": ("确认", "Acknowledge"),
     "alerts.is_acked": ("已确认", "acknowledged"),

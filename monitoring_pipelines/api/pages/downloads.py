@@ -19,13 +19,14 @@ from monitoring_pipelines.api.pages.checks import RunTypes, Statuses
 from monitoring_pipelines.api.pages.consistency import Figure
 from monitoring_pipelines.api.pages.endpoints import RANGES
 from monitoring_pipelines.api.pages.files import Kind, file_of, saved
+from monitoring_pipelines.api.pages.notifications import ChannelParam, MessageKind, MessageState, shown_messages
 from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
 from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
-from monitoring_pipelines.api.routes.alerts import SortParam
+from monitoring_pipelines.api.routes.alerts import MessageSort, SortParam
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
@@ -40,7 +41,6 @@ from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of
 from monitoring_pipelines.published import endpoints, jobs, processes, tasks
-from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.state import checks as stored_checks
 from monitoring_pipelines.state import repair as stored_repair
 
@@ -196,9 +196,12 @@ def check_runs(
 
 
 @router.get("/notifications.{kind}")
-def notifications(request: Request, kind: Kind) -> Response:
-    """Messages, newest first."""
-    rows, total = stored.list_notifications(services_of(request).state, page_size=MOST_ROWS)
+def notifications(
+    request: Request, kind: Kind, channel: ChannelParam = None, state: MessageState = "",
+    about: Annotated[MessageKind, Query(alias="kind")] = "", sort: MessageSort = None,
+) -> Response:  # fmt: skip
+    """Messages of the list."""
+    rows, total = shown_messages(services_of(request), channel, state, about, sort, 1, MOST_ROWS)
     return file_of("notifications", kind, [alert_rows.message(row) for row in rows], total)
 
 

@@ -33,6 +33,7 @@ router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["alerts"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 AlertId = Annotated[str, Path(min_length=1, max_length=40)]
 SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]
+MessageSort = Annotated[str | None, sort_by(stored.NOTIFICATION_ORDERS)]
 STATES = (*alert_rows.OPEN_STATES, "resolved")
 
 
@@ -180,9 +181,12 @@ def notifications(
     channel: Annotated[str | None, Query(max_length=191)] = None,
     state: Literal["pending", "sent", "failed", "abandoned", "suppressed"] | None = None,
     kind: Literal["firing", "repeat", "severity_up", "resolved", "test", "digest"] | None = None,
+    sort: MessageSort = None,
 ) -> Response:
-    """Messages, newest first, each with its state and reason."""
+    """Messages, newest first unless sorted otherwise, each with its state and reason."""
+    services = services_of(request)
     rows, total = stored.list_notifications(
-        services_of(request).state, channel=channel, state_word=state, kind=kind, page=page.number, page_size=page.size
-    )
+        services.state, channel=channel, state_word=state, kind=kind, page=page.number, page_size=page.size, sort=sort,
+        remember=services.of_state,
+    )  # fmt: skip
     return v1(request, page.wrap([alert_rows.message(row) for row in rows], total))

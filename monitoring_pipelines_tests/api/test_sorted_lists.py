@@ -1,0 +1,157 @@
+"""Lists of stored state in each of their orders: API, page and file agree, and every row is there once (S-103, S-804).
+
+What belongs here: order, paging and what links keep. What does not: what a row says.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from sqlalchemy import insert
+
+from monitoring_pipelines.state import StateStore
+from monitoring_pipelines.state import tables as t
+
+from .conftest import NOW, SOURCE, Client, data, serving
+from .world import World
+
+ROWS = 57
+WORDS = ("delta", "alpha", "charlie", "bravo")
+Row = dict[str, Any]
+
+
+def word(n: int) -> str:
+    return WORDS[n * n % 7 % 4]
+
+
+def notifications() -> list[Row]:
+    states, kinds = ("sent", "abandoned", "pending"), ("firing", "resolved")
+    return [
+        {"notification_id": f"N{n:03}", "source_id": "shop", "alert_ids": [], "group_key": "g", "channel": word(n),
+         "channel_type": "webhook", "kind": kinds[n % 2], "state": states[n % 3], "attempts": n % 5, "due_at": NOW,
+         "created_at": NOW - timedelta(minutes=n // 4)}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list: where it is, its rows, their key, and what it can be ordered by."""
+
+    api: str
+    page: str
+    rows: Callable[[], list[Row]]
+    key: str
+    sorts: tuple[str, ...]
+    #: The usual order: by these, the first being the most important one.
+    usual: tuple[str, ...]
+    #: A filter of the API, and what it keeps.
+    only: Row = field(default_factory=dict)
+    #: How a row's key stands on the page; None: it does not, and rows are compared by what their sort shows.
+    shown: str | None = None
+
+    def ordered(self, sort: str | None, **only: Any) -> list[Any]:
+        """Keys of the rows as they have to come: NULL last, equal ones in the usual order."""
+        rows = [row for row in self.rows() if all(row[name] == value for name, value in only.items())]
+        for name in reversed(self.usual):
+            rows.sort(key=lambda row, name=name: row[name.removeprefix("-")], reverse=name.startswith("-"))  # type: ignore[misc]
+        if sort is not None:
+            column = sort.removeprefix("-")
+            known = [row for row in rows if row[column] is not None]
+            known.sort(key=lambda row: row[column], reverse=sort.startswith("-"))
+            rows = known + [row for row in rows if row[column] is None]
+        return [row[self.key] for row in rows]
+
+
+LISTS = {
+    "notifications": Listed(
+        "/api/v1/notifications", "/alerts/notifications", notifications, "notification_id",
+        ("created_at", "channel", "kind", "state", "attempts"), ("-created_at", "-notification_id"), {"state": "sent"},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with pytest.MonkeyPatch.context() as patch, serving(tmp_path_factory.mktemp("sorted"), patch) as start:
+        client = start({"sources": [SOURCE, SOURCE | {"id": "depot"}]})
+        client.headers["Cookie"] = "mp_lang=en"
+        world = World(client.settings, client.clock)
+        for name in ("shop", "depot"):
+            world.source(name)
+        world.publish()
+        with StateStore.of(client.settings).begin() as con:
+            con.execute(insert(t.notification), notifications())
+        yield client
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_each_order_has_every_row_once_over_all_pages(client: Client, name: str) -> None:
+    """Both directions of each column, and the usual order; NULL is last both ways."""
+    one = LISTS[name]
+    for sort in (None, *one.sorts, *(f"-{column}" for column in one.sorts)):
+        more = {} if sort is None else {"sort": sort}
+        pages = [data(client, one.api, page=n, page_size=20, **more) for n in (1, 2, 3, 4)]
+        assert [row[one.key] for page in pages for row in page["items"]] == one.ordered(sort), sort
+        assert {page["total"] for page in pages} == {ROWS}, sort
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_page_its_file_and_its_links_have_the_chosen_order_and_filter(client: Client, name: str) -> None:
+    """Heads turn the order round, the pager and the filter keep it, API and file give the same rows in the same order."""
+    one = LISTS[name]
+    for sort in (one.sorts[-1], f"-{one.sorts[0]}"):
+        column, wanted = sort.removeprefix("-"), one.ordered(sort, **one.only)
+        page = client.get(one.page, sort=sort, page_size=10, **one.only).text
+        heads = re.findall(r"<th [^>]*?aria-sort=\"(\w+)\"[^>]*><a href=\"([^\"]+)\"", page)
+        assert [direction for direction, _ in heads] == ["descending" if sort.startswith("-") else "ascending"]
+        turned = dict(parse_qsl(urlsplit(html.unescape(heads[0][1])).query))
+        assert turned.items() >= (one.only | {"sort": column if sort.startswith("-") else f"-{column}"}).items()
+        assert set(re.findall(r"[?;]sort=-?(\w+)", page)) == set(one.sorts), "a head for each of them"
+
+        following = dict(
+            parse_qsl(urlsplit(html.unescape(re.findall(r'href="([^"]*[?&;]page=2[^"]*)"', page)[-1])).query)
+        )
+        assert following.items() >= (one.only | {"sort": sort}).items()
+        links = [html.unescape(link) for link in re.findall(r'href="(/(?:api/v1|download)/[^"]+)"', page)]
+        api = next(link for link in links if urlsplit(link).path == one.api)
+        assert [row[one.key] for row in client.get(f"{api}&page_size=500").json()["data"]["items"]] == wanted
+        file = next(link for link in links if ".csv?" in link)
+        answer = client.get(file)
+        assert answer.status_code == 200, answer.text
+        lines = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+        assert [line[one.key] for line in lines] == [str(key) for key in wanted]
+        if one.shown is not None:
+            assert re.findall(one.shown, page) == [str(key) for key in wanted[:10]]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_an_unknown_column_is_refused_everywhere(client: Client, name: str) -> None:
+    """By API, page and file, naming the parameter."""
+    one = LISTS[name]
+    page = client.get(one.page, sort=one.sorts[0], **one.only).text
+    file = html.unescape(re.search(r'href="(/download/[^"]+\.csv\?[^"]+)"', page).group(1))  # type: ignore[union-attr]
+    for path in (one.api, one.page, re.sub(r"sort=[^&]*", "", file)):
+        for bad in ("nothing", "-", f"{one.sorts[0]}; drop table alert", f"--{one.sorts[0]}"):
+            refused = client.get(path, sort=bad)
+            assert (refused.status_code, "sort" in refused.text) == (400, True), (path, bad)
+
+
+def test_the_alerts_page_shows_the_newest_messages_and_where_all_of_them_are(client: Client) -> None:
+    """S-819: twenty of them, in both languages."""
+    for language, words in (("en", "These are the newest 20."), ("zh-CN", "仅显示最新 20 条")):
+        page = client.get("/alerts", lang=language).text
+        assert words in page
+        assert page.count('href="/alerts/notifications"') == 2
+    whole = client.get("/alerts/notifications", lang="zh-CN", page=2, page_size=40).text
+    assert "第 2 / 2 页" in whole
+    assert whole.count("<tr>") == 1 + ROWS - 40
