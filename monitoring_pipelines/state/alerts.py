@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, case, delete, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Text, case, delete, exists, func, or_, select, type_coerce
 
 from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import counters, paging, tables
@@ -36,6 +36,11 @@ ALERT_ORDERS: paging.Orders = {
     "last_seen_at": tables.alert.c.last_seen_at,
     "occurrences": tables.alert.c.occurrences,
 }
+#: Where a text is looked for; labels as the JSON they are stored as, with their names.
+_SEARCHED: tuple[ColumnElement[str], ...] = (
+    tables.alert.c.message, tables.alert.c.type, tables.alert.c.alertname, tables.alert.c.source_id, tables.alert.c.alert_id,
+    type_coerce(tables.alert.c.labels, Text),
+)  # fmt: skip
 #: What messages can be ordered by.
 NOTIFICATION_ORDERS: paging.Orders = {
     name: tables.notification.c[name] for name in ("created_at", "channel", "kind", "state", "attempts")
@@ -47,7 +52,7 @@ BATCH = 2000
 def list_alerts(
     state: StateStore, *, states: Sequence[str] = (), severities: Sequence[str] = (), types: Sequence[str] = (),
     family: str | None = None, source_ids: Sequence[str] = (), open_only: bool | None = None, start: datetime | None = None,
-    end: datetime | None = None, page: int = 1, page_size: int = 50, sort: str | None = None,
+    end: datetime | None = None, text: str | None = None, page: int = 1, page_size: int = 50, sort: str | None = None,
     remember: Remember | None = None,
 ) -> tuple[list[Row], int]:  # fmt: skip
     """One page of alerts, newest first unless ``sort`` says otherwise, and the number of all matches (S-240).
@@ -62,6 +67,7 @@ def list_alerts(
         open_only: True: not resolved; False: resolved; None: both.
         start: Active at or after; naive UTC.
         end: Active before.
+        text: Only those that have it, in any case, in their message as it is stored, name, type, source, id or labels.
         page: From 1.
         page_size: Rows per page.
         sort: A key of ``ALERT_ORDERS``, with ``-`` before it descending; equal ones newest first.
@@ -81,10 +87,11 @@ def list_alerts(
     where += [table.c.type.startswith(family, autoescape=True)] if family else []
     where += [table.c.active_at >= start] if start else []
     where += [table.c.active_at < end] if end else []
+    where += [or_(*(column.icontains(text, autoescape=True) for column in _SEARCHED))] if text else []
     order = paging.order_by(ALERT_ORDERS, sort, table.c.active_at.desc(), table.c.alert_id.desc())
-    if sort is None or remember is None:
+    if remember is None or (sort is None and not text):
         return _page(state, table.c.alert_id, where, order, page, page_size)
-    asked = (tuple(states), tuple(severities), tuple(types), family, tuple(source_ids), open_only, start, end, sort)
+    asked = (tuple(states), tuple(severities), tuple(types), family, tuple(source_ids), open_only, start, end, text, sort)
     return _remembered(state, table.c.alert_id, where, order, page, page_size, remember, asked)
 
 

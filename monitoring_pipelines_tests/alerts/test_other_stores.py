@@ -37,6 +37,12 @@ def test_a_whole_life(make_world, url):
     assert {a["state"] for a in world.alerts()} == {"resolved"}
     assert {n["state"] for n in world.notes()} <= {"sent", "suppressed"}
     assert stored.list_alerts(world.state, open_only=False, page_size=3)[1] == 6
+    for text, n in (("目标3", 1), ("缺失 🍄", 1), ("MISSING_", 1), ("%", 0), ("nothing", 0)):
+        assert stored.list_alerts(world.state, text=text)[1] == n, text
+    for sort in stored.NOTIFICATION_ORDERS:
+        notes, total = stored.list_notifications(world.state, sort=f"-{sort}", page_size=500)
+        assert [n[sort] for n in notes] == sorted((n[sort] for n in notes), reverse=True)
+        assert len({n["notification_id"] for n in notes}) == len(notes) == total
     assert stored.prune(world.state, world.clock.now().replace(year=2028), 400, 400) > 0
     assert world.alerts() == []
 

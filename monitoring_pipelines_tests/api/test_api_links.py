@@ -60,7 +60,7 @@ PAGES: dict[str, dict[str, Any]] = {
     },
     "/checks?source=shop&type=quick&status=issues_detected": {"/api/v1/checks/runs": PAGER},
     "/checks/R1": {"/api/v1/checks/runs/R1": None},
-    "/alerts?source=shop&show=firing&severity=high&type=missing_task_outputs&sort=since": {
+    "/alerts?source=shop&show=firing&severity=high&type=missing_task_outputs&q=MISSING&sort=since": {
         "/api/v1/alerts": PAGER, "/api/v1/silences": head("Silences"), "/api/v1/notifications": head("Notifications"),
     },
     "/alerts/notifications?channel=ops&state=sent&kind=firing&sort=-attempts": {"/api/v1/notifications": PAGER},

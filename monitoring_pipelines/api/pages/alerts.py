@@ -18,7 +18,7 @@ from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES, why_no_plan
 from monitoring_pipelines.api.pages.runbooks import page_of
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.alerts import SortParam
+from monitoring_pipelines.api.routes.alerts import SearchParam, SortParam
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.state import alerts as stored
 from monitoring_pipelines.state.repair import list_plans
@@ -28,6 +28,8 @@ STRINGS = {
     "alerts.none": ("没有活动告警", "No active alerts"),
     "alerts.show": ("显示", "Show"),
     "alerts.open": ("未解决", "Unresolved"),
+    "alerts.search": ("内容、类型、编号、标签", "Message, type, id, labels"),
+    "alerts.none_found": ("没有符合条件的告警", "No alert matches"),
     "alerts.everything": ("全部", "All"),
     "alerts.resolved": ("已恢复", "Resolved"),
     "alerts.occurrences": ("次数", "Occurrences"),
@@ -114,14 +116,14 @@ TypeParam = Annotated[str | None, Query(max_length=255)]
 
 
 def shown_alerts(
-    services: Services, source: str | None, show: Show, severity: str | None, type_: str | None, sort: str | None,
-    page: int, page_size: int,
+    services: Services, source: str | None, show: Show, severity: str | None, type_: str | None, text: str | None,
+    sort: str | None, page: int, page_size: int,
 ) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
     """Rows of the list and how many there are: firing and gravest first unless sorted otherwise."""
     return stored.list_alerts(
         services.state, states=[show] if show in alert_rows.OPEN_STATES else [], severities=[severity] if severity else (),
         open_only={"open": True, "resolved": False}.get(show), types=[type_] if type_ else (),
-        source_ids=chosen_sources(services, source) if source else (), page=page, page_size=page_size,
+        source_ids=chosen_sources(services, source) if source else (), text=text, page=page, page_size=page_size,
         sort=sort or "urgency", remember=services.of_state,
     )  # fmt: skip
 
@@ -129,19 +131,19 @@ def shown_alerts(
 @router.get("/alerts")
 def listed(
     request: Request, page: PageParam, source: SourceParam = None, show: Show = "open", severity: SeverityParam = None,
-    type: TypeParam = None, sort: SortParam = None,  # noqa: A002 - the parameter's name
+    type: TypeParam = None, q: SearchParam = None, sort: SortParam = None,  # noqa: A002 - the parameter's name
 ) -> Response:  # fmt: skip
     """The list, unresolved and gravest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
-    rows, total = shown_alerts(services, source, show, severity, type, sort, page.number, page.size)
+    rows, total = shown_alerts(services, source, show, severity, type, q, sort, page.number, page.size)
     messages, message_total = stored.list_notifications(services.state, page_size=20)
     silences, silence_total = stored.list_silences(services.state, view.now, active=True)
     return render(
         request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
         show=show, severity=severity, source=source, tones=TONES, type=type, messages=messages, silences=silences,
         message_total=message_total, silence_total=silence_total,
-        query={"show": show, "severity": severity, "source": source, "type": type, "sort": sort}, sort=sort,
+        query={"show": show, "severity": severity, "source": source, "type": type, "q": q, "sort": sort}, sort=sort, q=q or "",
         unheard=sorted({word for route in unheard(services.settings) for word in route.severities}),
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
 from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
-from monitoring_pipelines.api.routes.alerts import MessageSort, SortParam
+from monitoring_pipelines.api.routes.alerts import MessageSort, SearchParam, SortParam
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
@@ -87,10 +87,10 @@ def listed_tasks(
 @router.get("/alerts.{kind}")
 def listed_alerts(
     request: Request, kind: Kind, source: SourceParam = None, show: Show = "all", severity: SeverityParam = None,
-    type: TypeParam = None, sort: SortParam = None,  # noqa: A002 - the parameter's name
+    type: TypeParam = None, q: SearchParam = None, sort: SortParam = None,  # noqa: A002 - the parameter's name
 ) -> Response:  # fmt: skip
     """The alerts of the list."""
-    rows, total = shown_alerts(services_of(request), source, show, severity, type, sort, 1, MOST_ROWS)
+    rows, total = shown_alerts(services_of(request), source, show, severity, type, q, sort, 1, MOST_ROWS)
     return file_of("alerts", kind, [alert_rows.shown(row) for row in rows], total)
 
 

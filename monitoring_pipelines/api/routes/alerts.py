@@ -33,6 +33,9 @@ router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["alerts"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 AlertId = Annotated[str, Path(min_length=1, max_length=40)]
 SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]
+SearchParam = Annotated[
+    str | None, Query(max_length=200, description="Part of message, name, type, source, id or labels, any case")
+]
 MessageSort = Annotated[str | None, sort_by(stored.NOTIFICATION_ORDERS)]
 STATES = (*alert_rows.OPEN_STATES, "resolved")
 
@@ -48,6 +51,7 @@ def listed(
     open: Flag | None = None,  # noqa: A002 - the parameter's name
     start: Annotated[Instant, Query(alias="from")] = None,
     end: Annotated[Instant, Query(alias="to")] = None,
+    q: SearchParam = None,
     sort: SortParam = None,
 ) -> Response:
     """Alerts, newest first unless sorted otherwise."""
@@ -56,7 +60,7 @@ def listed(
     rows, total = stored.list_alerts(
         services.state, states=words(state, "state", STATES) or (), severities=[severity] if severity else (),
         types=[type] if type else (), source_ids=chosen_sources(services, source) if source else (), open_only=open,
-        start=first, end=last, page=page.number, page_size=page.size, sort=sort, remember=services.of_state,
+        start=first, end=last, text=q, page=page.number, page_size=page.size, sort=sort, remember=services.of_state,
     )  # fmt: skip
     return v1(request, page.wrap([alert_rows.shown(row) for row in rows], total))
 
