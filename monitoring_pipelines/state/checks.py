@@ -6,7 +6,7 @@ What belongs here: storing runs and reading them back, paging, pruning. What doe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Select, and_, case, delete, func, insert
 from monitoring_pipelines.quality import registry
 from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, RunStatus, RunType
 from monitoring_pipelines.severity import SEVERITIES
-from monitoring_pipelines.state import counters
+from monitoring_pipelines.state import counters, paging
 from monitoring_pipelines.state.ids import new_id
 from monitoring_pipelines.state.store import StateStore, upsert
 from monitoring_pipelines.state.tables import (
@@ -33,6 +33,10 @@ EXECUTED = ("healthy", "issues_detected", "error")
 SELF = "_self"
 #: Rows of one INSERT or one DELETE.
 BATCH = 1_000
+#: What runs can be ordered by (S-804).
+RUN_ORDERS: paging.Orders = {
+    name: check_run.c[name] for name in ("scheduled_at", "type", "status", "window_hours", "total_alerts")
+}
 _GRAVITY = case({word: n for n, word in enumerate(SEVERITIES)}, value=finding.c.severity)
 #: Statuses of results that say something about the data.
 _ANSWERS = ("passed", "findings", "insufficient_data", "not_applicable")
@@ -102,7 +106,7 @@ def record_unexecuted(
                     check_run.c.trigger == trigger)  # fmt: skip
         known = con.execute(select(check_run).where(same)).first()
         if known is not None:
-            return _run(known)
+            return _run(known._asdict())
         con.execute(insert(check_run).values(_run_row(run) | {"count": count}))
     return run
 
@@ -162,19 +166,22 @@ def take(con: Connection, run_id: str, now: datetime) -> CheckRun:
 
 def page(
     state: StateStore, *, run_type: str | None = None, status: str | None = None, source_id: str | None = None,
-    before: datetime | None = None, number: int = 1, size: int = 50,
+    before: datetime | None = None, number: int = 1, size: int = 50, sort: str | None = None,
 ) -> tuple[list[CheckRun], int]:  # fmt: skip
-    """(runs without outcomes, newest first; number of all matches). ``before``: scheduled earlier than that."""
+    """(runs without outcomes, newest first; number of all matches). ``before``: scheduled earlier than that.
+
+    ``sort``: a key of ``RUN_ORDERS``, with ``-`` before it descending; equal ones newest first.
+    """
     where = [check_run.c.status == status] if status else []
     where += [check_run.c.type == run_type] if run_type else []
     where += [check_run.c.scheduled_at < before] if before else []
     if source_id:
         having = select(check_result.c.run_id).where(check_result.c.source_id == source_id)
         where.append(check_run.c.run_id.in_(having))
+    order = paging.order_by(RUN_ORDERS, sort, check_run.c.scheduled_at.desc(), check_run.c.run_id.desc())
     with state.read() as con:
-        total = con.execute(select(func.count()).select_from(check_run).where(*where)).scalar_one()
-        newest = select(check_run).where(*where).order_by(check_run.c.scheduled_at.desc(), check_run.c.run_id.desc())
-        return [_run(row) for row in con.execute(newest.limit(size).offset((number - 1) * size))], total
+        rows = paging.cut(con, check_run.c.run_id, where, order, size, (number - 1) * size)
+        return [_run(row) for row in rows], paging.count(con, check_run.c.run_id, where)
 
 
 def counts_of(state: StateStore, run_ids: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -365,11 +372,10 @@ def _with_outcomes(con: Connection, row: Row[Any], most: int | None = None, skip
     results = list(con.execute(select(check_result).where(check_result.c.run_id == row.run_id)))
     results.sort(key=lambda result: (result.source_id, registry.position(result.check_id), result.check_id))
     outcomes = [_outcome(result, by_check.get((result.source_id, result.check_id), [])) for result in results]
-    return replace(_run(row), outcomes=tuple(outcomes))
+    return replace(_run(row._asdict()), outcomes=tuple(outcomes))
 
 
-def _run(row: Row[Any]) -> CheckRun:
-    values = dict(row._mapping)
+def _run(values: Mapping[str, Any]) -> CheckRun:
     names = ("run_id", "type", "trigger", "status", "scheduled_at", "started_at", "ended_at", "window_from",
              "window_to", "window_hours", "error")  # fmt: skip
     sources = values["sources"] or {}

@@ -73,4 +73,5 @@ def cut(
 
     Their keys are read first: a database that sorts whole rows moves megabytes for a page of them.
     """
-    return rows_of(con, key, keys_of(con, key, where, order, limit, offset), where)
+    apart = where if len(key.table.primary_key.columns) > 1 else ()
+    return rows_of(con, key, keys_of(con, key, where, order, limit, offset), apart)

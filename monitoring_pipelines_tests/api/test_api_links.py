@@ -58,7 +58,7 @@ PAGES: dict[str, dict[str, Any]] = {
         }
         for hours, show in ((24, "missing"), (72, "missing"), (72, "with_output"), (72, "duplicates"))
     },
-    "/checks?source=shop&type=quick&status=issues_detected": {"/api/v1/checks/runs": PAGER},
+    "/checks?source=shop&type=quick&status=issues_detected&sort=-total_alerts": {"/api/v1/checks/runs": PAGER},
     "/checks/R1": {"/api/v1/checks/runs/R1": None},
     "/alerts?source=shop&show=firing&severity=high&type=missing_task_outputs&q=MISSING&sort=since": {
         "/api/v1/alerts": PAGER, "/api/v1/silences": head("Silences"), "/api/v1/notifications": head("Notifications"),

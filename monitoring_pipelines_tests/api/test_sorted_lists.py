@@ -43,6 +43,15 @@ def notifications() -> list[Row]:
     ]  # fmt: skip
 
 
+def check_runs() -> list[Row]:
+    return [
+        {"run_id": f"C{n:03}", "type": ("quick", "full", "deep")[n % 3], "trigger": "schedule", "scheduled_at": NOW - timedelta(hours=n // 2),
+         "status": ("healthy", "issues_detected", "missed")[n * n % 5 % 3], "total_alerts": n % 7,
+         "window_hours": None if n % 6 == 5 else (24, 1)[n % 2], "count": 1}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Listed:
     """A list: where it is, its rows, their key, and what it can be ordered by."""
@@ -77,6 +86,11 @@ LISTS = {
         "/api/v1/notifications", "/alerts/notifications", notifications, "notification_id",
         ("created_at", "channel", "kind", "state", "attempts"), ("-created_at", "-notification_id"), {"state": "sent"},
     ),
+    "check runs": Listed(
+        "/api/v1/checks/runs", "/checks", check_runs, "run_id",
+        ("scheduled_at", "type", "status", "window_hours", "total_alerts"), ("-scheduled_at", "-run_id"), {"type": "quick"},
+        r'href="/checks/(C\d+)"',
+    ),
 }  # fmt: skip
 
 
@@ -91,6 +105,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         world.publish()
         with StateStore.of(client.settings).begin() as con:
             con.execute(insert(t.notification), notifications())
+            con.execute(insert(t.check_run), check_runs())
         yield client
 
 

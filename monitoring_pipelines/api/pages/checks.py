@@ -14,7 +14,7 @@ from monitoring_pipelines.api.answers import missing
 from monitoring_pipelines.api.pages import runbooks
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.checks import RunId, brief, whole
+from monitoring_pipelines.api.routes.checks import RunId, SortParam, brief, whole
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import checks as stored
@@ -73,22 +73,23 @@ Statuses = Literal["", "running", "healthy", "issues_detected", "error", "skippe
 @router.get("")
 def listed(
     request: Request, page: PageParam, source: SourceParam = None, type: RunTypes = "",  # noqa: A002 - the parameter's name
-    status: Statuses = "",
+    status: Statuses = "", sort: SortParam = None,
 ) -> Response:  # fmt: skip
-    """All runs, executed or not, newest first."""
+    """All runs, executed or not, newest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
     if source:
         chosen_sources(services, source)
     runs, total = stored.page(
         services.state, run_type=type or None, status=status or None, source_id=source or None, number=page.number,
-        size=page.size,
+        size=page.size, sort=sort,
     )  # fmt: skip
     counts = stored.counts_of(services.state, [run.run_id for run in runs])
     rows = [brief(run, counts.get(run.run_id, {})) for run in runs]
     return render(
         request, "checks.html", title=view.t("checks.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
-        tones=RUN_TONES, source=source, type=type, chosen=status, query={"source": source, "type": type, "status": status},
+        tones=RUN_TONES, source=source, type=type, chosen=status,
+        query={"source": source, "type": type, "status": status, "sort": sort}, sort=sort,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
 from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
 from monitoring_pipelines.api.routes.alerts import MessageSort, SearchParam, SortParam
+from monitoring_pipelines.api.routes.checks import SortParam as RunSort
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
@@ -184,12 +185,17 @@ def ingest(request: Request, kind: Kind, source: SourceParam = None) -> Response
 @router.get("/checks.{kind}")
 def check_runs(
     request: Request, kind: Kind, source: SourceParam = None, type: RunTypes = "",  # noqa: A002 - the parameter's name
-    status: Statuses = "",
+    status: Statuses = "", sort: RunSort = None,
 ) -> Response:  # fmt: skip
-    """Check runs, newest first."""
+    """Check runs, newest first unless sorted otherwise."""
     services = services_of(request)
     runs, total = stored_checks.page(
-        services.state, run_type=type or None, status=status or None, source_id=source or None, size=MOST_ROWS
+        services.state,
+        run_type=type or None,
+        status=status or None,
+        source_id=source or None,
+        size=MOST_ROWS,
+        sort=sort,
     )
     counts = stored_checks.counts_of(services.state, [run.run_id for run in runs])
     return file_of("check_runs", kind, [brief(run, counts.get(run.run_id, {})) for run in runs], total)

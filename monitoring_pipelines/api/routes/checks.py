@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring_pipelines.api import children
 from monitoring_pipelines.api.access import Principal, needs
 from monitoring_pipelines.api.answers import ApiError, bad, missing, packed, responses, v1, v1_body
-from monitoring_pipelines.api.params import WHOLE, AsyncParam, PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.params import WHOLE, AsyncParam, PageParam, SourceParam, chosen_sources, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.quality.files import finding_dict, run_dict
@@ -21,6 +21,7 @@ from monitoring_pipelines.state.ids import new_id
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/checks", tags=["checks"])
 RunId = Annotated[str, Path(min_length=1, max_length=40)]
+SortParam = Annotated[str | None, sort_by(stored.RUN_ORDERS)]
 RunType = Literal["quick", "full", "deep"]
 
 
@@ -31,13 +32,14 @@ def listed(
     source: SourceParam = None,
     type: Literal["quick", "full", "deep", "manual", "report"] | None = None,  # noqa: A002 - the parameter's name
     status: Literal["running", "healthy", "issues_detected", "error", "skipped", "missed"] | None = None,
+    sort: SortParam = None,
 ) -> Response:
-    """Check runs, newest first, executed or not."""
+    """Check runs, executed or not, newest first unless sorted otherwise."""
     services = services_of(request)
     if source is not None:
         chosen_sources(services, source)
     runs, total = stored.page(
-        services.state, run_type=type, status=status, source_id=source, number=page.number, size=page.size
+        services.state, run_type=type, status=status, source_id=source, number=page.number, size=page.size, sort=sort
     )
     counts = stored.counts_of(services.state, [run.run_id for run in runs])
     return v1(request, page.wrap([brief(run, counts.get(run.run_id, {})) for run in runs], total))
