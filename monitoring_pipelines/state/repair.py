@@ -10,13 +10,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, func, insert, select, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, insert, select, type_coerce, update
 
 from monitoring_pipelines.errors import UsageError
+from monitoring_pipelines.state import paging
 from monitoring_pipelines.state import tables as t
 from monitoring_pipelines.state.rows import Row
 from monitoring_pipelines.state.rows import dicts as _rows
 from monitoring_pipelines.state.store import upsert
+
+#: What plans, their items and the journal can be ordered by (S-804).
+PLAN_ORDERS: paging.Orders = {
+    name: t.repair_plan.c[name] for name in ("created_at", "source_id", "created_by", "state")
+}
+ITEM_ORDERS: paging.Orders = {
+    name: t.repair_item.c[name] for name in ("task_key", "class", "remote_status", "run_state")
+}
+JOURNAL_ORDERS: paging.Orders = {
+    name: t.repair_journal.c[name] for name in ("op", "target_table", "task_key", "state", "at")
+}
 
 
 def get_plan(con: Connection, plan_id: str) -> Row:
@@ -41,25 +53,24 @@ def get_run(con: Connection, run_id: str) -> Row:
 
 
 def list_plans(
-    con: Connection, source_id: str | None = None, states: Sequence[str] = (), limit: int = 50, offset: int = 0
-) -> list[Row]:
-    """Plans, newest first."""
-    query = select(t.repair_plan).order_by(t.repair_plan.c.plan_id.desc()).limit(limit).offset(offset)
-    if source_id is not None:
-        query = query.where(t.repair_plan.c.source_id == source_id)
-    if states:
-        query = query.where(t.repair_plan.c.state.in_(states))
-    return _rows(con, query)
+    con: Connection, source_id: str | None = None, states: Sequence[str] = (), limit: int = 50, offset: int = 0,
+    sort: str | None = None,
+) -> list[Row]:  # fmt: skip
+    """Plans, newest first unless ``sort`` (of ``PLAN_ORDERS``, with ``-`` before it descending) says otherwise."""
+    plan_id = t.repair_plan.c.plan_id
+    order = paging.order_by(PLAN_ORDERS, sort, plan_id.desc())
+    return paging.cut(con, plan_id, _plans(source_id, states), order, limit, offset)
+
+
+def _plans(source_id: str | None, states: Sequence[str]) -> list[ColumnElement[bool]]:
+    plan = t.repair_plan.c
+    where = [plan.source_id == source_id] if source_id is not None else []
+    return [*where, plan.state.in_(states)] if states else where
 
 
 def count_plans(con: Connection, source_id: str | None = None, states: Sequence[str] = ()) -> int:
     """How many plans ``list_plans`` would show without limit."""
-    query = select(func.count()).select_from(t.repair_plan)
-    if source_id is not None:
-        query = query.where(t.repair_plan.c.source_id == source_id)
-    if states:
-        query = query.where(t.repair_plan.c.state.in_(states))
-    return int(con.execute(query).scalar_one())
+    return paging.count(con, t.repair_plan.c.plan_id, _plans(source_id, states))
 
 
 def has_plan(con: Connection, plan_id: str) -> bool:
@@ -85,25 +96,26 @@ def add_items(con: Connection, items: Iterable[Mapping[str, Any]]) -> None:
 
 
 def get_items(
-    con: Connection, plan_id: str, item_class: str | None = None, limit: int | None = None, offset: int = 0
-) -> list[Row]:
-    """Items of a plan in plan order."""
+    con: Connection, plan_id: str, item_class: str | None = None, limit: int | None = None, offset: int = 0,
+    sort: str | None = None,
+) -> list[Row]:  # fmt: skip
+    """Items of a plan in plan order, or as ``sort`` (of ``ITEM_ORDERS``, with ``-`` before it descending) says."""
     item = t.repair_item.c
-    query = select(t.repair_item).where(item.plan_id == plan_id).order_by(item.seq)
-    if item_class is not None:
-        query = query.where(item["class"] == item_class)
-    if limit is not None:
-        query = query.limit(limit).offset(offset)
-    return _rows(con, query)
+    where = _items(plan_id, item_class)
+    if sort is not None:
+        return paging.cut(con, item.seq, where, paging.order_by(ITEM_ORDERS, sort, item.seq), limit, offset)
+    query = select(t.repair_item).where(*where).order_by(item.seq)
+    return _rows(con, query if limit is None else query.limit(limit).offset(offset))
+
+
+def _items(plan_id: str, item_class: str | None) -> list[ColumnElement[bool]]:
+    item = t.repair_item.c
+    return [item.plan_id == plan_id, *([] if item_class is None else [item["class"] == item_class])]
 
 
 def count_items(con: Connection, plan_id: str, item_class: str | None = None) -> int:
     """Number of items."""
-    item = t.repair_item.c
-    query = select(func.count()).select_from(t.repair_item).where(item.plan_id == plan_id)
-    if item_class is not None:
-        query = query.where(item["class"] == item_class)
-    return int(con.execute(query).scalar_one())
+    return paging.count(con, t.repair_item.c.seq, _items(plan_id, item_class))
 
 
 def save_outcomes(con: Connection, plan_id: str, outcomes: Mapping[int, tuple[str, str | None]]) -> None:
@@ -183,23 +195,24 @@ def mirror(con: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def journal_rows(con: Connection, *, run_id: str | None = None, plan_id: str | None = None,
-                 run_ids: Sequence[str] = (), limit: int | None = None, offset: int = 0) -> list[Row]:  # fmt: skip
-    """Mirrored journal rows of a run or plan, oldest first."""
+                 run_ids: Sequence[str] = (), limit: int | None = None, offset: int = 0,
+                 sort: str | None = None) -> list[Row]:  # fmt: skip
+    """Mirrored journal rows of a run or plan, oldest first unless ``sort`` (of ``JOURNAL_ORDERS``) says otherwise."""
     journal = t.repair_journal.c
-    query = select(t.repair_journal).order_by(journal.journal_id)
-    if run_id is not None:
-        query = query.where(journal.run_id == run_id)
-    if plan_id is not None:
-        query = query.where(journal.plan_id == plan_id)
-    if run_ids:
-        query = query.where(journal.run_id.in_(run_ids))
+    where: list[ColumnElement[bool]] = [journal.run_id == run_id] if run_id is not None else []
+    where += [journal.plan_id == plan_id] if plan_id is not None else []
+    where += [journal.run_id.in_(run_ids)] if run_ids else []
+    if sort is not None:
+        order = paging.order_by(JOURNAL_ORDERS, sort, journal.journal_id)
+        return paging.cut(con, journal.journal_id, where, order, limit, offset)
+    query = select(t.repair_journal).where(*where).order_by(journal.journal_id)
     return _rows(con, query if limit is None else query.limit(limit).offset(offset))
 
 
 def count_journal(con: Connection, run_id: str) -> int:
     """How many rows the journal has of a run."""
-    journal = t.repair_journal
-    return int(con.execute(select(func.count()).select_from(journal).where(journal.c.run_id == run_id)).scalar_one())
+    journal = t.repair_journal.c
+    return paging.count(con, journal.journal_id, [journal.run_id == run_id])
 
 
 def repaired_keys(con: Connection, source_id: str, since: datetime | None = None) -> list[Row]:

@@ -65,9 +65,9 @@ PAGES: dict[str, dict[str, Any]] = {
     },
     "/alerts/notifications?channel=ops&state=sent&kind=firing&sort=-attempts": {"/api/v1/notifications": PAGER},
     "/alerts/A1": {"/api/v1/alerts/A1": None},
-    "/repair?source=depot": {"/api/v1/repair/plans": PAGER},
-    "/repair/plans/P1?class=eligible": {"/api/v1/repair/plans/P1": None, "/api/v1/repair/plans/P1/items": PAGER},
-    "/repair/runs/R1": {"/api/v1/repair/runs/R1": None, "/api/v1/repair/runs/R1/journal": head("Journal")},
+    "/repair?source=depot&sort=-created_by": {"/api/v1/repair/plans": PAGER},
+    "/repair/plans/P1?class=eligible&sort=-task_key": {"/api/v1/repair/plans/P1": None, "/api/v1/repair/plans/P1/items": PAGER},
+    "/repair/runs/R1?sort=-at": {"/api/v1/repair/runs/R1": None, "/api/v1/repair/runs/R1/journal": head("Journal")},
     "/scheduler-monitoring?scope=all&q=SUM&category=billing&sort=-success_rate": {
         f"{JOBS}/metrics": PAGER, f"{JOBS}/metrics/prometheus": None,
     },

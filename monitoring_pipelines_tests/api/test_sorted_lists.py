@@ -52,6 +52,31 @@ def check_runs() -> list[Row]:
     ]  # fmt: skip
 
 
+def plans() -> list[Row]:
+    return [
+        {"plan_id": "P1" if n == 0 else f"Q{n:03}", "source_id": ("shop", "depot")[n % 3 == 0], "created_at": NOW + timedelta(minutes=n // 3),
+         "created_by": word(n), "mode": "only_if_empty", "state": ("ready", "applied", "aborted")[n * n % 5 % 3]}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+def items() -> list[Row]:
+    return [
+        {"plan_id": "P1", "seq": n, "task_key": f"t{n * 31 % ROWS:02}", "class": ("eligible", "remote_failed")[n % 3 == 0], "rows": [],
+         "remote_status": None if n % 5 == 4 else word(n), "run_state": ("pending", "committed", "failed")[n % 3], "tries": 0}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+def journal() -> list[Row]:
+    return [
+        {"journal_id": f"J{n:03}", "run_id": "R1", "source_id": "shop", "op": ("insert", "delete")[n % 2], "target_table": word(n),
+         "pk": {"id": n}, "task_key": f"t{n * 31 % ROWS:02}", "natural_key": f"n{n}", "actor": "li",
+         "at": NOW - timedelta(minutes=n % 9), "state": ("intent", "committed", "void")[n % 3]}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Listed:
     """A list: where it is, its rows, their key, and what it can be ordered by."""
@@ -70,7 +95,10 @@ class Listed:
 
     def ordered(self, sort: str | None, **only: Any) -> list[Any]:
         """Keys of the rows as they have to come: NULL last, equal ones in the usual order."""
-        rows = [row for row in self.rows() if all(row[name] == value for name, value in only.items())]
+        column_of = {"source": "source_id"}
+        rows = [
+            row for row in self.rows() if all(row[column_of.get(name, name)] == value for name, value in only.items())
+        ]
         for name in reversed(self.usual):
             rows.sort(key=lambda row, name=name: row[name.removeprefix("-")], reverse=name.startswith("-"))  # type: ignore[misc]
         if sort is not None:
@@ -91,6 +119,18 @@ LISTS = {
         ("scheduled_at", "type", "status", "window_hours", "total_alerts"), ("-scheduled_at", "-run_id"), {"type": "quick"},
         r'href="/checks/(C\d+)"',
     ),
+    "plans": Listed(
+        "/api/v1/repair/plans", "/repair", plans, "plan_id", ("source_id", "created_by", "state", "created_at"), ("-plan_id",),
+        {"source": "shop"}, r'href="/repair/plans/(\w+)"',
+    ),
+    "items of a plan": Listed(
+        "/api/v1/repair/plans/P1/items", "/repair/plans/P1", items, "seq", ("task_key", "class", "run_state", "remote_status"),
+        ("seq",), {"class": "eligible"},
+    ),
+    "journal": Listed(
+        "/api/v1/repair/runs/R1/journal", "/repair/runs/R1", journal, "journal_id",
+        ("op", "target_table", "task_key", "state", "at"), ("journal_id",),
+    ),
 }  # fmt: skip
 
 
@@ -106,6 +146,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         with StateStore.of(client.settings).begin() as con:
             con.execute(insert(t.notification), notifications())
             con.execute(insert(t.check_run), check_runs())
+            con.execute(insert(t.repair_plan), plans())
+            con.execute(insert(t.repair_item), items())
+            con.execute(insert(t.repair_item), [row | {"plan_id": "Q001", "task_key": "other"} for row in items()])
+            con.execute(insert(t.repair_run), {
+                "run_id": "R1", "plan_id": "P1", "source_id": "shop", "kind": "apply", "dry_run": False, "actor": "li",
+                "started_at": NOW, "state": "finished", "counters": {},
+            })  # fmt: skip
+            con.execute(insert(t.repair_journal), journal())
         yield client
 
 

@@ -36,11 +36,12 @@ from monitoring_pipelines.api.routes.completeness import task_rows
 from monitoring_pipelines.api.routes.endpoints import COLUMNS as ENDPOINT_COLUMNS
 from monitoring_pipelines.api.routes.endpoints import SortParam as EndpointSort
 from monitoring_pipelines.api.routes.endpoints import endpoint_rows, owner
-from monitoring_pipelines.api.routes.repair import found_run, whole_plan
+from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, PlanSort, found_run, whole_plan
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
 from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of
+from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.published import endpoints, jobs, processes, tasks
 from monitoring_pipelines.state import checks as stored_checks
 from monitoring_pipelines.state import repair as stored_repair
@@ -212,32 +213,36 @@ def notifications(
 
 
 @router.get("/plans.{kind}")
-def plans(request: Request, kind: Kind, source: SourceParam = None) -> Response:
-    """Repair plans, newest first."""
+def plans(request: Request, kind: Kind, source: SourceParam = None, sort: PlanSort = None) -> Response:
+    """Repair plans, newest first unless sorted otherwise."""
     with services_of(request).state.read() as con:
-        rows = stored_repair.list_plans(con, source or None, (), MOST_ROWS)
+        rows = stored_repair.list_plans(con, source or None, (), MOST_ROWS, sort=sort)
         total = stored_repair.count_plans(con, source or None, ())
     return file_of("repair_plans", kind, rows, total)
 
 
 @router.get("/plan_items.{kind}")
-def plan_items(request: Request, kind: Kind, plan: Id) -> Response:
+def plan_items(
+    request: Request, kind: Kind, plan: Id,
+    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None, sort: ItemSort = None,
+) -> Response:  # fmt: skip
     """Tasks of a plan with their proposed rows; links without their query (R-103)."""
     services = services_of(request)
     whole_plan(services, plan)
+    chosen = item_class if item_class in CLASSES else None
     with services.state.read() as con:
-        rows = stored_repair.get_items(con, plan, None, MOST_ROWS, 0)
-        total = stored_repair.count_items(con, plan, None)
+        rows = stored_repair.get_items(con, plan, chosen, MOST_ROWS, 0, sort)
+        total = stored_repair.count_items(con, plan, chosen)
     return file_of("plan_items", kind, [masked(row) for row in rows], total)
 
 
 @router.get("/journal.{kind}")
-def journal(request: Request, kind: Kind, run: Id) -> Response:
+def journal(request: Request, kind: Kind, run: Id, sort: JournalSort = None) -> Response:
     """The journal of a repair run."""
     services = services_of(request)
     found_run(services, run)
     with services.state.read() as con:
-        rows = stored_repair.journal_rows(con, run_id=run, limit=MOST_ROWS)
+        rows = stored_repair.journal_rows(con, run_id=run, limit=MOST_ROWS, sort=sort)
         total = stored_repair.count_journal(con, run)
     return file_of("journal", kind, rows, total)
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.repair import ObjectId, found_run, whole_plan
+from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, ObjectId, PlanSort, found_run, whole_plan
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.compensation.plan import masked_uri
@@ -205,20 +205,21 @@ CLASS_KINDS = {name: number for number, name in enumerate(("eligible", "already_
 
 
 @router.get("")
-def listed(request: Request, page: PageParam, source: SourceParam = None) -> Response:
-    """All plans, newest first."""
+def listed(request: Request, page: PageParam, source: SourceParam = None, sort: PlanSort = None) -> Response:
+    """All plans, newest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
     if source:
         chosen_sources(services, source)
     with services.state.read() as con:
-        rows = stored.list_plans(con, source or None, (), page.size, page.offset)
+        rows = stored.list_plans(con, source or None, (), page.size, page.offset, sort)
         total = stored.count_plans(con, source or None, ())
     able = [one.id for one in services.settings.enabled_sources if one.mapped("task_output")]
     whys = {name: why_no_plan(view, name) for name in able}
     return render(
         request, "repair.html", title=view.t("repair.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
-        tones=PLAN_TONES, whys=whys, hours=PLAN_HOURS, source=source, query={"source": source},
+        tones=PLAN_TONES, whys=whys, hours=PLAN_HOURS, source=source,
+        query={"source": source, "sort": sort}, sort=sort,
     )  # fmt: skip
 
 
@@ -232,7 +233,7 @@ def why_no_plan(view: View, source_id: str) -> str | None:
 @router.get("/plans/{plan_id}")
 def plan(
     request: Request, plan_id: ObjectId, page: PageParam,
-    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None,
+    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None, sort: ItemSort = None,
 ) -> Response:  # fmt: skip
     """One plan."""
     view = View(request)
@@ -240,7 +241,7 @@ def plan(
     found = whole_plan(services, plan_id)
     chosen = item_class if item_class in CLASSES else None
     with services.state.read() as con:
-        items = stored.get_items(con, plan_id, chosen, page.size, page.offset)
+        items = stored.get_items(con, plan_id, chosen, page.size, page.offset, sort)
         total = stored.count_items(con, plan_id, chosen)
     counters = found["counters"] or {}
     classes = counters.get("classes") or {}
@@ -250,7 +251,7 @@ def plan(
         counters=counters, classes=known, adds_up=sum(n for _, n in known) == counters.get("candidates"),
         class_kinds=CLASS_KINDS, refresh="tasks" if found["state"] in ("building", "approved") else "default",
         page=page.wrap([masked(item) for item in items], total), tones=PLAN_TONES, run_tones=RUN_TONES, chosen=chosen,
-        query={"class": chosen},
+        query={"class": chosen, "sort": sort}, sort=sort,
     )  # fmt: skip
 
 
@@ -265,13 +266,13 @@ def masked(item: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.get("/runs/{run_id}")
-def run(request: Request, run_id: ObjectId, page: PageParam) -> Response:
+def run(request: Request, run_id: ObjectId, page: PageParam, sort: JournalSort = None) -> Response:
     """One run with its journal."""
     view = View(request)
     services = services_of(request)
     found = found_run(services, run_id)
     with services.state.read() as con:
-        rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset)
+        rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset, sort=sort)
         total = stored.count_journal(con, run_id)
     alert_id = whole_plan(services, found["plan_id"])["alert_id"] if found["plan_id"] else None
     detail = found["verification"] or {}
@@ -280,6 +281,6 @@ def run(request: Request, run_id: ObjectId, page: PageParam) -> Response:
     return render(
         request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view,
         refresh="tasks" if found["state"] == "running" else "default", run=found, page=page.wrap(rows, total), tones=RUN_TONES,
-        query={}, alert_id=alert_id, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None, undone=undone,
-        verification=None if is_rollback else detail,
+        query={"sort": sort}, sort=sort, alert_id=alert_id, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None,
+        undone=undone, verification=None if is_rollback else detail,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from monitoring_pipelines.api.params import (
     SourceParam,
     chosen_sources,
     list_of,
+    sort_by,
     window,
     words,
 )
@@ -35,6 +36,9 @@ router = APIRouter(route_class=StrictRoute, prefix="/api/v1/repair", tags=["repa
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Admin = Annotated[Principal, Depends(needs("admin"))]
 _BEGUN = responses("v1", 404, 409, accepted="RepairRunStarted")
+PlanSort = Annotated[str | None, sort_by(stored.PLAN_ORDERS)]
+ItemSort = Annotated[str | None, sort_by(stored.ITEM_ORDERS)]
+JournalSort = Annotated[str | None, sort_by(stored.JOURNAL_ORDERS)]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
 PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partially_applied",
                "rolled_back")  # fmt: skip
@@ -46,14 +50,15 @@ def plans(
     page: PageParam,
     source: SourceParam = None,
     state: Annotated[str | None, list_of(PLAN_STATES)] = None,
+    sort: PlanSort = None,
 ) -> Response:
-    """Plans, newest first, with their counters."""
+    """Plans with their counters, newest first unless sorted otherwise."""
     services = services_of(request)
     if source is not None:
         chosen_sources(services, source)
     states = words(state, "state", PLAN_STATES) or ()
     with services.state.read() as con:
-        rows = stored.list_plans(con, source, states, page.size, page.offset)
+        rows = stored.list_plans(con, source, states, page.size, page.offset, sort)
         total = stored.count_plans(con, source, states)
     return v1(request, page.wrap(rows, total))
 
@@ -130,12 +135,13 @@ def items(
     plan_id: ObjectId,
     page: PageParam,
     item_class: Annotated[Literal[CLASSES] | None, Query(alias="class")] = None,  # type: ignore[valid-type]
+    sort: ItemSort = None,
 ) -> Response:
-    """Tasks of a plan in its order, with the rows it proposes."""
+    """Tasks of a plan with the rows it proposes, in its order unless sorted otherwise."""
     services = services_of(request)
     whole_plan(services, plan_id)
     with services.state.read() as con:
-        rows = stored.get_items(con, plan_id, item_class, page.size, page.offset)
+        rows = stored.get_items(con, plan_id, item_class, page.size, page.offset, sort)
         total = stored.count_items(con, plan_id, item_class)
     return v1(request, page.wrap(rows, total))
 
@@ -223,12 +229,12 @@ def run(request: Request, run_id: ObjectId) -> Response:
 
 
 @router.get("/runs/{run_id}/journal", responses=responses("v1", 404, data="RepairJournal"))
-def journal(request: Request, run_id: ObjectId, page: PageParam) -> Response:
-    """Rows a run inserted or removed, oldest first."""
+def journal(request: Request, run_id: ObjectId, page: PageParam, sort: JournalSort = None) -> Response:
+    """Rows a run inserted or removed, oldest first unless sorted otherwise."""
     services = services_of(request)
     found_run(services, run_id)
     with services.state.read() as con:
-        rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset)
+        rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset, sort=sort)
         total = stored.count_journal(con, run_id)
     return v1(request, page.wrap(rows, total))
 
