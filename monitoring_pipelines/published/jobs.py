@@ -218,16 +218,27 @@ def _colour(intensity: float) -> str | None:
     return "yellow" if intensity > 0 else None
 
 
-def runs(look: Look, source_id: str, job_id: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Runs of a job, newest first, and how many there are (S-427)."""
+#: What the runs of a job can be ordered by (S-804).
+RUN_ORDERS = {name: name for name in ("scheduled_at", "started_at", "ended_at", "outcome", "trigger")} | {
+    "duration_ms": "coalesce(duration_ms, date_diff('microsecond', started_at, ended_at) / 1000)"
+}
+
+
+def runs(
+    look: Look, source_id: str, job_id: str, offset: int, limit: int, sort: str | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """Runs of a job, newest first unless ``sort`` (of ``RUN_ORDERS``) says otherwise, and how many there are (S-427)."""
     if not look.has("raw.job_run"):
         return [], 0
     found = f"FROM {look.table('raw.job_run')} WHERE source_id = $source AND job_id = $job"
     values = {"source": source_id, "job": job_id}
-    at = "coalesce(started_at, scheduled_at, ended_at, first_seen_at)"
+    order = "coalesce(started_at, scheduled_at, ended_at, first_seen_at) DESC, run_key DESC"
+    if sort is not None:
+        direction = "DESC" if sort.startswith("-") else "ASC"
+        order = f"{RUN_ORDERS[sort.removeprefix('-')]} {direction} NULLS LAST, {order}"
     rows = look.rows(
         "SELECT run_key, scheduled_at, started_at, ended_at, duration_ms, outcome, error_message, attempt, trigger, "
-        f"count(*) OVER () AS total {found} ORDER BY {at} DESC, run_key DESC LIMIT {int(limit)} OFFSET {int(offset)}",
+        f"count(*) OVER () AS total {found} ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
         values,
     )
     if not rows:  # a page after the last one

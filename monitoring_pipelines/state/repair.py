@@ -202,11 +202,10 @@ def journal_rows(con: Connection, *, run_id: str | None = None, plan_id: str | N
     where: list[ColumnElement[bool]] = [journal.run_id == run_id] if run_id is not None else []
     where += [journal.plan_id == plan_id] if plan_id is not None else []
     where += [journal.run_id.in_(run_ids)] if run_ids else []
-    if sort is not None:
+    if sort is not None or limit is not None:
         order = paging.order_by(JOURNAL_ORDERS, sort, journal.journal_id)
         return paging.cut(con, journal.journal_id, where, order, limit, offset)
-    query = select(t.repair_journal).where(*where).order_by(journal.journal_id)
-    return _rows(con, query if limit is None else query.limit(limit).offset(offset))
+    return _rows(con, select(t.repair_journal).where(*where).order_by(journal.journal_id))
 
 
 def count_journal(con: Connection, run_id: str) -> int:

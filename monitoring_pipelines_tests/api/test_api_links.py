@@ -71,7 +71,7 @@ PAGES: dict[str, dict[str, Any]] = {
     "/scheduler-monitoring?scope=all&q=SUM&category=billing&sort=-success_rate": {
         f"{JOBS}/metrics": PAGER, f"{JOBS}/metrics/prometheus": None,
     },
-    "/scheduler-monitoring/jobs/sum_a?source=sched": {f"{JOBS}/jobs/sum_a/runs": PAGER},
+    "/scheduler-monitoring/jobs/sum_a?source=sched&sort=-duration_ms": {f"{JOBS}/jobs/sum_a/runs": PAGER},
     **{
         f"/resources?source=shop&process=collector&range={hours}h": {
             "/api/v1/processes/collector/samples": head("Samples")

@@ -77,6 +77,28 @@ def journal() -> list[Row]:
     ]  # fmt: skip
 
 
+def job_runs() -> list[Row]:
+    """Of some the end, of others the due time is not known."""
+    return [
+        {"run_key": f"K{n:03}", "scheduled_at": None if n % 4 == 3 else NOW - timedelta(hours=n + 1),
+         "started_at": NOW - timedelta(minutes=10 * (n // 2) + 5), "duration_ms": None if n % 6 == 5 else float(n * 31 % ROWS),
+         "ended_at": None if n % 6 == 5 else NOW - timedelta(minutes=10 * (n // 2) + 5) + timedelta(milliseconds=n * 31 % ROWS),
+         "outcome": "running" if n % 6 == 5 else ("success", "failure")[n % 2], "trigger": ("schedule", "manual")[n % 5 == 0]}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+def store_job_runs(world: World) -> None:
+    world.source("sched")
+    world.job("sum", source="sched")
+    for n, row in enumerate(job_runs()):
+        world.job_run("sum", row["outcome"], 0, source="sched", ago=NOW - row["started_at"])
+        # The scheduler of every third one does not say how long it ran; that follows from start and end.
+        stored = row | {"duration_ms": None if n % 3 == 0 else row["duration_ms"], "was": f"sum{n}"}
+        names = ", ".join(f"{name} = ${name}" for name in row)
+        world.write((f"UPDATE raw.job_run SET {names} WHERE run_key = $was", stored))
+
+
 @dataclass(frozen=True)
 class Listed:
     """A list: where it is, its rows, their key, and what it can be ordered by."""
@@ -131,17 +153,22 @@ LISTS = {
         "/api/v1/repair/runs/R1/journal", "/repair/runs/R1", journal, "journal_id",
         ("op", "target_table", "task_key", "state", "at"), ("journal_id",),
     ),
+    "runs of a job": Listed(
+        "/api/v1/scheduler/jobs/sum/runs", "/scheduler-monitoring/jobs/sum", job_runs, "run_key",
+        ("scheduled_at", "started_at", "ended_at", "duration_ms", "outcome", "trigger"), ("-started_at", "-run_key"),
+    ),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch, serving(tmp_path_factory.mktemp("sorted"), patch) as start:
-        client = start({"sources": [SOURCE, SOURCE | {"id": "depot"}]})
+        client = start({"sources": [SOURCE, SOURCE | {"id": "depot"}, SOURCE | {"id": "sched", "preset": "scheduler"}]})
         client.headers["Cookie"] = "mp_lang=en"
         world = World(client.settings, client.clock)
         for name in ("shop", "depot"):
             world.source(name)
+        store_job_runs(world)
         world.publish()
         with StateStore.of(client.settings).begin() as con:
             con.execute(insert(t.notification), notifications())

@@ -30,6 +30,7 @@ from monitoring_pipelines.api.routes.alerts import MessageSort, SearchParam, Sor
 from monitoring_pipelines.api.routes.checks import SortParam as RunSort
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
+from monitoring_pipelines.api.routes.compat_scheduler import RunSort as JobRunSort
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
 from monitoring_pipelines.api.routes.compat_scheduler import SortParam as JobSort
 from monitoring_pipelines.api.routes.completeness import task_rows
@@ -147,13 +148,14 @@ def listed_jobs(
 
 @router.get("/job_runs.{kind}")
 def runs_of_job(
-    request: Request, kind: Kind, job: Annotated[str, Query(min_length=1, max_length=255)], source: SourceParam = None
-) -> Response:
+    request: Request, kind: Kind, job: Annotated[str, Query(min_length=1, max_length=255)], source: SourceParam = None,
+    sort: JobRunSort = None,
+) -> Response:  # fmt: skip
     """The runs of one job."""
     services = services_of(request)
     row = find_job(services, job, source or None)
     with services.published.look() as look:
-        rows, total = jobs.runs(look, row["source_id"], job, 0, MOST_ROWS)
+        rows, total = jobs.runs(look, row["source_id"], job, 0, MOST_ROWS, sort)
     return file_of("job_runs", kind, rows, total)
 
 

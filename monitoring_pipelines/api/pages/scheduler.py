@@ -15,6 +15,7 @@ from monitoring_pipelines.api.params import PageParam, SourceParam, ordered
 from monitoring_pipelines.api.routes.compat_scheduler import (
     COLUMNS,
     JobId,
+    RunSort,
     Scope,
     SortParam,
     chosen_scope,
@@ -236,7 +237,7 @@ def why_not(view: View, row: Mapping[str, Any]) -> str | None:
 
 
 @router.get("/jobs/{job_id:path}")
-def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
+def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None, sort: RunSort = None) -> Response:
     """One job and its runs."""
     view = View(request)
     services = services_of(request)
@@ -244,13 +245,13 @@ def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = 
     with services.published.look() as look:
         newest, total = jobs.runs(look, row["source_id"], job_id, 0, CHARTED)
         found = newest[page.offset : page.offset + page.size]
-        if page.offset + page.size > CHARTED < total:
-            found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
+        if sort is not None or page.offset + page.size > CHARTED < total:
+            found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size, sort)
         spec = durations(view, look, row, newest)
         as_of = look.as_of
     return render(
         request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
-        tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, query={"source": row["source_id"]},
+        tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, query={"source": row["source_id"], "sort": sort},
         why=lambda one: why_not(view, one),
     )  # fmt: skip
 

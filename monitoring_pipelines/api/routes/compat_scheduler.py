@@ -43,6 +43,7 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     )
 }  # fmt: skip
 SortParam = Annotated[str | None, sort_by(COLUMNS)]
+RunSort = Annotated[str | None, sort_by(jobs.RUN_ORDERS)]
 Operator = Annotated[Principal, Depends(needs("operator"))]
 
 
@@ -386,12 +387,14 @@ def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> d
 
 
 @router.get("/jobs/{job_id:path}/runs", responses=responses("v1", 404, data="JobRuns"))
-def runs(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None) -> Response:
-    """The runs of a job, newest first."""
+def runs(
+    request: Request, job_id: JobId, page: PageParam, source: SourceParam = None, sort: RunSort = None
+) -> Response:
+    """The runs of a job, newest first unless sorted otherwise."""
     services = services_of(request)
     row = find_job(services, job_id, source)
     with services.published.look() as look:
-        rows, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size)
+        rows, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size, sort)
         return v1(request, page.wrap(rows, total, source_id=row["source_id"]), as_of=look.as_of, look=look)
 
 
