@@ -267,6 +267,7 @@ _ZH = {
     "{} is no status; one of {}": "{} 不是状态；可用 {}",
     "{} is none of {}": "{} 不在 {} 之中",
     "not for deep checks": "不适用于深度检查",
+    "only tasks without output can be ordered": "只有缺失列表可以排序",
     "give one of from and to, hours, or task_ids": "from 与 to、hours、task_ids 三者只给其一",
     "give from (with or without to), hours, or task_ids": "请给 from（可带 to）、hours 或 task_ids",
     "it must be later than starts_at and than now": "必须晚于 starts_at 和现在",

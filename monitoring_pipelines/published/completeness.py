@@ -125,19 +125,32 @@ def local_midnight(day: date, zone: str) -> datetime:
     return local.astimezone(UTC).replace(tzinfo=None)
 
 
+#: What the list of tasks without output can be ordered by (S-804).
+MISSING_ORDERS = ("task_key", "source_id", "endpoint", "effective_end", "remote_id")
+
+
 def missing_page(
     look: Look, index: TaskIndex, sources: Sequence[str], start: datetime, end: datetime, settled: datetime,
-    offset: int, limit: int,
+    offset: int, limit: int, sort: str | None = None,
 ) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
-    """Tasks without valid output, those that ended last first, and how many there are (S-231)."""
+    """Tasks without valid output, and how many there are (S-231).
+
+    Those that ended last come first, which needs few files; by another column (``sort`` of ``MISSING_ORDERS``, with ``-``
+    before it descending) all are read that have such tasks.
+    """
     total = sum(figures(look, index, source, start, end, settled).missing_count for source in sources)
-    keys = _ending_last(look, index, sources, _cut(start, end, settled)[0], (start, end), offset + limit)
+    order = "effective_end DESC, source_id, task_key"
+    if sort in (None, "-effective_end"):
+        keys = _ending_last(look, index, sources, _cut(start, end, settled)[0], (start, end), offset + limit)
+    else:
+        keys = _having(look, index, sources, (start, end), "missing_count")
+        order = f"{sort.removeprefix('-')} {'DESC' if sort.startswith('-') else 'ASC'} NULLS LAST, {order}"
     if offset >= total or not keys:
         return [], total
     rows = look.rows(
         f"SELECT source_id, task_key, endpoint, effective_end, remote_id, status FROM {look.summary(MISSING, keys)} "
         "WHERE source_id IN $sources AND effective_end >= $start AND effective_end < $end AND effective_end <= $settled "
-        f"ORDER BY effective_end DESC, source_id, task_key LIMIT {int(limit)} OFFSET {int(offset)}",
+        f"ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
         {"sources": tuple(sources), "start": start, "end": end, "settled": settled},
     )
     return rows, total
@@ -167,13 +180,7 @@ def task_page(
         keys = index.partitions_ending_in(look, max(start, settled), end)
         total = _count_of(look, keys, condition, values)
     else:
-        # Tasks with too many rows are few: most files need not be read. A quarter the window only touches counts whole.
-        facts, first = index.facts(look), start - _PIECE
-        keys = [
-            key for key in index.partitions_ending_in(look, start, end)
-            if any(facts[key].quarters[name].total(first, end).duplicate_rows
-                   for name in sources if name in facts[key].quarters)
-        ]  # fmt: skip
+        keys = _having(look, index, sources, (start, end), "duplicate_rows")
         total = _count_of(look, keys, condition, values)
     if offset >= total or not keys:
         return [], total
@@ -192,6 +199,16 @@ def _count_of(look: Look, keys: Sequence[str], condition: str, values: Mapping[s
     return int(
         look.value(f"SELECT count(*) FROM {look.partition(TASK, keys, columns=COUNTED)} WHERE {condition}", values)
     )
+
+
+def _having(look: Look, index: TaskIndex, sources: Sequence[str], window: Span, counted: str) -> list[str]:
+    """Partitions that may have tasks of the window that ``counted`` counts; where those are few, most need not be read."""
+    facts, first = index.facts(look), window[0] - _PIECE  # a quarter the window only touches counts whole
+    return [
+        key for key in index.partitions_ending_in(look, *window)
+        if any(getattr(facts[key].quarters[name].total(first, window[1]), counted)
+               for name in sources if name in facts[key].quarters)
+    ]  # fmt: skip
 
 
 def _ending_last(

@@ -51,7 +51,7 @@ PAGES: dict[str, dict[str, Any]] = {
     "/tasks?source=depot&show=all&output=yes": {"/api/v1/tasks": PAGER, "/api/v1/task-counters": None},
     "/tasks/t0?source=shop": {"/api/v1/tasks/t0": None, "/api/v1/tasks/t0/timeline": head("Timeline")},
     **{
-        f"/consistency?source=shop&date=2026-02-01&hours={hours}&show={show}": {
+        f"/consistency?source=shop&date=2026-02-01&hours={hours}&show={show}{'&sort=endpoint' if show == 'missing' else ''}": {
             "/api/v1/completeness": {"from": str(NOW - hours * HOUR).replace(" ", "T") + "Z"}, "/api/monitoring/data-consistency/metrics": None,
             "/api/v1/completeness/split": {"date": "2026-02-01"},
             f"/api/v1/completeness/{'missing' if show == 'missing' else 'tasks'}": head(r"[\w ]+"),

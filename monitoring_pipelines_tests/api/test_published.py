@@ -145,6 +145,15 @@ def test_pages_of_tasks_without_output_put_together_are_all_of_them(lake: Path, 
             if not rows:
                 break
         assert found == [key for (key,) in whole]
+        for sort in (f"{sign}{name}" for name in completeness.MISSING_ORDERS for sign in ("", "-")):
+            direction = "DESC" if sort.startswith("-") else "ASC"
+            order = f"{sort.removeprefix('-')} {direction} NULLS LAST, effective_end DESC, task_key"
+            expected = look.tuples(
+                f"SELECT task_key FROM {look.table(tasks.TASK)} WHERE {where} ORDER BY {order} LIMIT {size} OFFSET 2",
+                {"start": start, "end": end, "settled": settled},
+            )
+            rows, _ = completeness.missing_page(look, index, ["shop"], start, end, settled, 2, size, sort)
+            assert [row["task_key"] for row in rows] == [key for (key,) in expected], sort
 
 
 @pytest.mark.parametrize("kind", completeness.LISTS)

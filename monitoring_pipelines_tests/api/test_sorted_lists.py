@@ -99,6 +99,23 @@ def store_job_runs(world: World) -> None:
         world.write((f"UPDATE raw.job_run SET {names} WHERE run_key = $was", stored))
 
 
+def lost_tasks() -> list[Row]:
+    return [
+        {"task_key": f"t{n * 31 % ROWS:02}", "source_id": ("shop", "depot")[n % 3 == 0], "endpoint": word(n),
+         "effective_end": NOW - timedelta(minutes=20 + 15 * (n // 3)), "remote_id": None if n % 5 == 4 else word(n + 1)}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+def store_lost_tasks(world: World) -> None:
+    for n, row in enumerate(lost_tasks()):
+        ago, there = NOW - row["effective_end"] + timedelta(seconds=10), {"outputs": 0, "source": row["source_id"]}
+        world.task(row["task_key"], ago=ago, endpoint=row["endpoint"], **there)  # type: ignore[arg-type]
+        world.task(f"good{n}", ago=ago, source=row["source_id"])
+        names = {"key": row["task_key"], "remote": row["remote_id"]}
+        world.write(("UPDATE raw.task SET remote_id = $remote WHERE task_key = $key", names))
+
+
 @dataclass(frozen=True)
 class Listed:
     """A list: where it is, its rows, their key, and what it can be ordered by."""
@@ -157,6 +174,11 @@ LISTS = {
         "/api/v1/scheduler/jobs/sum/runs", "/scheduler-monitoring/jobs/sum", job_runs, "run_key",
         ("scheduled_at", "started_at", "ended_at", "duration_ms", "outcome", "trigger"), ("-started_at", "-run_key"),
     ),
+    "tasks without output": Listed(
+        "/api/v1/completeness/missing", "/consistency", lost_tasks, "task_key",
+        ("task_key", "source_id", "endpoint", "effective_end", "remote_id"), ("-effective_end", "source_id", "task_key"),
+        {"source": "shop"}, r'<td class="key"><a href="/tasks/(\w+)\?',
+    ),
 }  # fmt: skip
 
 
@@ -169,6 +191,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         for name in ("shop", "depot"):
             world.source(name)
         store_job_runs(world)
+        store_lost_tasks(world)
         world.publish()
         with StateStore.of(client.settings).begin() as con:
             con.execute(insert(t.notification), notifications())
@@ -245,3 +268,14 @@ def test_the_alerts_page_shows_the_newest_messages_and_where_all_of_them_are(cli
     whole = client.get("/alerts/notifications", lang="zh-CN", page=2, page_size=40).text
     assert "第 2 / 2 页" in whole
     assert whole.count("<tr>") == 1 + ROWS - 40
+
+
+def test_only_the_list_of_lost_tasks_can_be_ordered_on_its_page(client: Client) -> None:
+    """S-813: a window may have millions of tasks with outputs; their heads are plain, and the tabs leave the order behind."""
+    for show in ("with_output", "settling", "duplicates"):
+        assert "sort=" not in client.get("/consistency", show=show).text
+        for path in ("/consistency", "/download/missing.csv"):
+            refused = client.get(path, show=show, sort="endpoint")
+            assert (refused.status_code, "sort: only tasks without output" in refused.text) == (400, True)
+    page = client.get("/consistency", sort="endpoint").text
+    assert not re.search(r"show=(with_output|settling|duplicates)[^\"]*sort=", page)

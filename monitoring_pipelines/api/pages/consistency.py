@@ -17,7 +17,7 @@ from monitoring_pipelines.api.pages.checks import RUN_TONES
 from monitoring_pipelines.api.pages.repair import why_no_plan
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.checks import brief
-from monitoring_pipelines.api.routes.completeness import split_row, task_rows
+from monitoring_pipelines.api.routes.completeness import MissingSort, split_row, task_rows
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published import timeline
 from monitoring_pipelines.published.reader import Look
@@ -105,6 +105,7 @@ def page(
     request: Request, page: PageParam, source: SourceParam = None,
     on: Annotated[str | None, Query(alias="date", max_length=10)] = None,
     hours: Annotated[int, Query(ge=1, le=720)] = 24, show: Figure = "missing",
+    sort: MissingSort = None,
 ) -> Response:  # fmt: skip
     """The page; without ``source`` every source that has tasks and outputs."""
     view = View(request)
@@ -118,7 +119,7 @@ def page(
         with services.published.look() as look:
             as_of = look.as_of
             parts = [_source_part(view, services, look, name, _date(on)) for name in able]
-            rows, total = task_rows(services, look, show, able, hours, page.offset, page.size)
+            rows, total = task_rows(services, look, show, able, hours, page.offset, page.size, sort)
     except LakeMissing:
         parts = []
     now = services.moment()
@@ -127,7 +128,8 @@ def page(
         request, "consistency.html", title=view.t("consistency.title"), as_of=as_of, view=view, refresh="default",
         parts=parts, listed=page.wrap(rows, total), show=show, shown=FIGURES,
         runs=runs, since=view.utc(now - timedelta(hours=hours)), until=view.utc(now),
-        source=source, on=on, hours=hours, query={"source": source, "date": on, "hours": hours, "show": show}, able=able,
+        source=source, on=on, hours=hours, able=able, sort=sort,
+        query={"source": source, "date": on, "hours": hours, "show": show, "sort": sort},
         bands=summaries.bands_of(services), run_tones=RUN_TONES, plans=plans_to_make(view, parts),
     )  # fmt: skip
 

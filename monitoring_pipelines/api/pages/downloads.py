@@ -33,7 +33,7 @@ from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLU
 from monitoring_pipelines.api.routes.compat_scheduler import RunSort as JobRunSort
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
 from monitoring_pipelines.api.routes.compat_scheduler import SortParam as JobSort
-from monitoring_pipelines.api.routes.completeness import task_rows
+from monitoring_pipelines.api.routes.completeness import MissingSort, task_rows
 from monitoring_pipelines.api.routes.endpoints import COLUMNS as ENDPOINT_COLUMNS
 from monitoring_pipelines.api.routes.endpoints import SortParam as EndpointSort
 from monitoring_pipelines.api.routes.endpoints import endpoint_rows, owner
@@ -58,7 +58,7 @@ Text = Annotated[str | None, Query(max_length=255)]
 @router.get("/missing.{kind}")
 def missing(
     request: Request, kind: Kind, source: SourceParam = None, hours: Annotated[int, Query(ge=1, le=720)] = 24,
-    show: Figure = "missing",
+    show: Figure = "missing", sort: MissingSort = None,
 ) -> Response:  # fmt: skip
     """Tasks without output, or behind another figure of completeness."""
     services = services_of(request)
@@ -66,7 +66,7 @@ def missing(
         name for name in chosen_sources(services, source or None) if name != "_self" and has_outputs(services, name)
     ]
     with services.published.look() as look:
-        rows, total = task_rows(services, look, show, able, hours, 0, MOST_ROWS)
+        rows, total = task_rows(services, look, show, able, hours, 0, MOST_ROWS, sort)
     return file_of(show, kind, rows, total)
 
 

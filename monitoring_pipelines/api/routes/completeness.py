@@ -19,6 +19,7 @@ from monitoring_pipelines.api.params import (
     bounded,
     chosen_sources,
     fixed_window,
+    sort_by,
 )
 from monitoring_pipelines.api.routes.endpoints import check_range
 from monitoring_pipelines.api.services import Services, services_of
@@ -29,6 +30,7 @@ from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import health_of, severity_of
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/completeness", tags=["completeness"])
+MissingSort = Annotated[str | None, sort_by(completeness.MISSING_ORDERS)]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 _LONGEST_DAYS = 400
 
@@ -77,13 +79,14 @@ def without_output(
     page: PageParam,
     source: SourceParam = None,
     hours: Annotated[Integer, bounded(1, 720)] = 24,
+    sort: MissingSort = None,
 ) -> Response:
-    """Settled succeeded tasks without valid output, those that ended last first."""
+    """Settled succeeded tasks without valid output, those that ended last first unless sorted otherwise."""
     services = services_of(request)
     now = services.moment()
     chosen = [name for name in chosen_sources(services, source) if name != "_self"]
     with services.published.look() as look:
-        rows, total = missing_rows(services, look, chosen, hours, page.offset, page.size)
+        rows, total = missing_rows(services, look, chosen, hours, page.offset, page.size, sort)
         rows = [dict(row) for row in rows]
         for row in rows:
             row["age_s"] = round((now - row["effective_end"]).total_seconds(), 3)
@@ -91,15 +94,15 @@ def without_output(
 
 
 def missing_rows(
-    services: Services, look: Look, chosen: list[str], hours: int, offset: int, limit: int
+    services: Services, look: Look, chosen: list[str], hours: int, offset: int, limit: int, sort: str | None = None
 ) -> tuple[list[dict[str, Any]], int]:
     """A page of the missing list and its total."""
     now = services.moment()
     settled = (look.as_of or now) - timedelta(seconds=services.settings.checks.settle_s)
     return services.recall(
-        look.lake.version, ("missing", tuple(chosen), now, hours, offset, limit),
+        look.lake.version, ("missing", tuple(chosen), now, hours, offset, limit, sort),
         lambda: completeness.missing_page(
-            look, summaries.index_of(services), chosen, now - hours * HOUR, now, settled, offset, limit
+            look, summaries.index_of(services), chosen, now - hours * HOUR, now, settled, offset, limit, sort
         ),
     )  # fmt: skip
 
@@ -121,11 +124,18 @@ def behind_a_figure(
 
 
 def task_rows(
-    services: Services, look: Look, kind: str, chosen: list[str], hours: int, offset: int, limit: int
-) -> tuple[list[dict[str, Any]], int]:
-    """A page of the tasks behind a figure (S-813) and their total; ``missing`` are those of ``missing_rows``."""
+    services: Services, look: Look, kind: str, chosen: list[str], hours: int, offset: int, limit: int,
+    sort: str | None = None,
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """A page of the tasks behind a figure (S-813) and their total; ``missing`` are those of ``missing_rows``.
+
+    Raises:
+        ApiError: 400: ``sort`` for others than missing ones, of which there may be millions.
+    """
     if kind == "missing":
-        return missing_rows(services, look, chosen, hours, offset, limit)
+        return missing_rows(services, look, chosen, hours, offset, limit, sort)
+    if sort is not None:
+        raise bad("sort: only tasks without output can be ordered")
     now = services.moment()
     settled = (look.as_of or now) - timedelta(seconds=services.settings.checks.settle_s)
     return services.recall(
