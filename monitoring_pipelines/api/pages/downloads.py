@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api import alert_rows
+from monitoring_pipelines.api import alert_rows, health, partition_rows
 from monitoring_pipelines.api.answers import missing as not_found
 from monitoring_pipelines.api.pages.alerts import SeverityParam, Show, TypeParam, shown_alerts
 from monitoring_pipelines.api.pages.checks import RunTypes, Statuses
@@ -20,6 +20,8 @@ from monitoring_pipelines.api.pages.consistency import Figure
 from monitoring_pipelines.api.pages.endpoints import RANGES
 from monitoring_pipelines.api.pages.files import Kind, file_of, saved
 from monitoring_pipelines.api.pages.notifications import ChannelParam, MessageKind, MessageState, shown_messages
+from monitoring_pipelines.api.pages.partitions import Shown as ShownPartitions
+from monitoring_pipelines.api.pages.partitions import range_of
 from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
@@ -41,7 +43,7 @@ from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, PlanSo
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
 from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.api.summaries import has_outputs, index_of
+from monitoring_pipelines.api.summaries import has_outputs, index_of, self_state
 from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.published import endpoints, jobs, processes, tasks
 from monitoring_pipelines.state import checks as stored_checks
@@ -202,6 +204,49 @@ def check_runs(
     )
     counts = stored_checks.counts_of(services.state, [run.run_id for run in runs])
     return file_of("check_runs", kind, [brief(run, counts.get(run.run_id, {})) for run in runs], total)
+
+
+@router.get("/partitions.{kind}")
+def partitions(request: Request, kind: Kind, source: SourceParam = None, shown: ShownPartitions = "24h") -> Response:
+    """The matrix as one row per partition, those of a table newest first; checks that failed by their names."""
+    services = services_of(request)
+    start, end, grain = range_of(services.clock.now(), shown)
+    with services.published.look() as look:
+        found = partition_rows.rows(services, look, chosen_sources(services, source or None), grain, start, end)
+    rows = [
+        {"source_id": row["source_id"], "table": row["table"]}
+        | {name: value for name, value in one.items() if name != "checks"}
+        | {"checks": one["checks"]["state"], "checked_at": one["checks"]["checked_at"],
+           "failed_checks": ", ".join(failed["check"] for failed in one["checks"]["failed"])}
+        for row in found for one in reversed(row["cells"])
+    ]  # fmt: skip
+    return file_of(f"partitions_{shown}", kind, rows, len(rows))
+
+
+@router.get("/components.{kind}")
+def components(request: Request, kind: Kind) -> Response:
+    """The product's own components and their states."""
+    services = services_of(request)
+    found = sorted(health.component_states(services, services.clock.now()).items())
+    rows = [{"component": name, "status": row["status"]} | row for name, row in found]
+    return file_of("components", kind, rows, len(rows))
+
+
+@router.get("/extraction.{kind}")
+def extraction(request: Request, kind: Kind, source: SourceParam = None) -> Response:
+    """Tables that are extracted: strategy, rows, last success and error."""
+    services = services_of(request)
+    chosen = chosen_sources(services, source or None)
+    known = self_state(services)["sources"]
+    rows = [{"source_id": one["id"]} | row for one in known if one["id"] in chosen for row in one["tables"]]
+    return file_of("extraction", kind, rows, len(rows))
+
+
+@router.get("/anomalies.{kind}")
+def anomalies(request: Request, kind: Kind) -> Response:
+    """Anomalies of the data by source and kind."""
+    rows = self_state(services_of(request))["anomalies"]
+    return file_of("anomalies", kind, rows, len(rows))
 
 
 @router.get("/notifications.{kind}")

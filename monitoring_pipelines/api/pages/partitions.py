@@ -91,11 +91,8 @@ def page(request: Request, source: SourceParam = None, shown: Shown = "24h") -> 
     view = View(request)
     services = services_of(request)
     chosen = chosen_sources(services, source or None)
-    number, grain = SHOWN[shown]
-    length = LENGTH[grain]
-    end = view.now + (datetime.min - view.now) % length
-    start = end - number * length
-    at = [end - length * (n + 1) for n in range(number)]
+    start, end, grain = range_of(view.now, shown)
+    at = [end - LENGTH[grain] * (n + 1) for n in range(SHOWN[shown][0])]
     found: list[dict[str, Any]] = []
     as_of = None
     try:
@@ -124,6 +121,13 @@ def page(request: Request, source: SourceParam = None, shown: Shown = "24h") -> 
             "/api/v1/partitions", source=source, grain=grain, from_=view.utc(start), to=view.utc(end)
         ),
     )  # fmt: skip
+
+
+def range_of(now: datetime, shown: Shown) -> tuple[datetime, datetime, Grain]:
+    """What the page shows: start and end (naive UTC) of its partitions, the one that has begun included, and their grain."""
+    number, grain = SHOWN[shown]
+    end = now + (datetime.min - now) % LENGTH[grain]
+    return end - number * LENGTH[grain], end, grain
 
 
 def cell(view: View, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
