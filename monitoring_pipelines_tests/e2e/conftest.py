@@ -126,13 +126,24 @@ def lost(served: Served) -> dict[str, Any]:
 def repaired(demo: Served) -> Served:
     """The demo with a small plan that was applied, verified, and previewed for rollback; most losses are left."""
     body = {"source": "tktool", "hours": 24, "max_tasks": 5, "alert_id": lost(demo)["alert_id"]}
-    plan = demo.post("/api/v1/repair/plans", body)
+    plan = planned(demo, demo.post("/api/v1/repair/plans", body)["plan_id"])
     demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/approve", {"plan_hash": plan["plan_hash"]})
     run = finished(demo, demo.post(f"/api/v1/repair/plans/{plan['plan_id']}/apply", {}))
     check = finished(demo, demo.post(f"/api/v1/repair/runs/{run}/verify", {}))
     preview = finished(demo, demo.post(f"/api/v1/repair/runs/{run}/rollback", {"dry_run": True}))
     demo.repair_paths = [f"/repair/plans/{plan['plan_id']}", *(f"/repair/runs/{one}" for one in (run, check, preview))]
     return demo
+
+
+def planned(served: Served, plan_id: str) -> dict[str, Any]:
+    """The plan once it is made: a busy machine answers 202 with its id before that."""
+    deadline = time.monotonic() + 120
+    while True:
+        answer = served.get(f"/api/v1/repair/plans/{plan_id}")
+        if answer.status_code == 200 and answer.json()["data"]["state"] != "building":
+            return dict(answer.json()["data"])
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
 
 
 def finished(served: Served, begun: dict[str, Any]) -> str:
