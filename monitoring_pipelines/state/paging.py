@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
-Row = dict[str, Any]
+from monitoring_pipelines.state.rows import Row, dicts
+
 #: What a list can be ordered by: name → column, or an expression that is never NULL.
 Orders = Mapping[str, ColumnElement[Any]]
 #: Rows read by one statement.
@@ -61,7 +62,7 @@ def rows_of(
     rows: dict[Any, Row] = {}
     for start in range(0, len(keys), BATCH):  # every key is a parameter, and databases take only so many
         wanted = select(key.table).where(*where, key.in_(keys[start : start + BATCH]))
-        rows |= {row[key.name]: dict(row) for row in con.execute(wanted).mappings()}
+        rows |= {row[key.name]: row for row in dicts(con, wanted)}
     return [rows[one] for one in keys if one in rows]
 
 
