@@ -63,21 +63,54 @@ def test_panels_ask_only_for_families_that_are_exported(name):
     assert [found for found in sorted(asked) if not is_exported(found, known)] == []
 
 
-def test_panels_have_the_thresholds_of_rules_and_bands():
+#: Panels that turn at a threshold of a rule: its id, and what the panel's unit is of the rule's.
+OF_RULE = {
+    "Memory": ("resource.memory", 1), "Memory over time": ("resource.memory", 1), "FDs of limit": ("resource.fds", 1),
+    "Open FDs of limit": ("resource.fds", 1), "Connections": ("resource.connections", 1),
+    "Waiting tasks": ("endpoint.queue_depth", 1), "Execution": ("endpoint.p95_execution", 0.001),
+    "Data lag": ("self.extract_lag", 60),
+}  # fmt: skip
+OF_BANDS = {"Completion (24 h)", "Completion by window"}
+#: Panels of counts for whose rules one is too many: their rules have no threshold, or fire above 0.
+ABOVE_NONE = {
+    "Firing alerts": None, "Schema drift": "self.schema_drift", "Failures (24 h)": "jobs.failing",
+    "Missed (24 h)": "jobs.missed", "Delivery failures (24 h)": "notify.channel_down",
+}  # fmt: skip
+
+
+def test_every_panel_with_thresholds_has_those_of_its_rule_or_of_the_bands():
+    """C-452. Each panel is named: one that gets thresholds has to be compared too."""
     rules, bands = in_force(Settings()), Settings().checks.bands
-    by_title = {panel["title"]: panel for name in NAMES for panel in panels(name)}
-    assert steps(by_title["Completion (24 h)"]) == [bands.degraded, bands.healthy]
-    for title, rule in (
-        ("Memory", "resource.memory"), ("FDs of limit", "resource.fds"), ("Connections", "resource.connections"),
-        ("Waiting tasks", "endpoint.queue_depth"),
-    ):  # fmt: skip
-        assert steps(by_title[title]) == [level.threshold for level in rules[rule].levels], title
+    with_steps = {
+        panel["title"]: panel for name in NAMES for panel in panels(name)
+        if "thresholds" in panel["fieldConfig"]["defaults"] and steps(panel)
+    }  # fmt: skip
+    assert set(with_steps) == {*OF_RULE, *OF_BANDS, *ABOVE_NONE, "Target up"}
+    for title, (rule, factor) in OF_RULE.items():
+        wanted = [level.threshold * factor for level in rules[rule].levels]
+        assert steps(with_steps[title]) == pytest.approx(wanted), title
+    for title in OF_BANDS:
+        assert steps(with_steps[title]) == [bands.degraded, bands.healthy], title
+    for title, rule in ABOVE_NONE.items():
+        assert steps(with_steps[title]) == [1], title
+        assert rule is None or {level.threshold for level in rules[rule].levels} <= {None, 0}, title
+    assert steps(with_steps["Target up"]) == [1]
+    assert rules["target.down"]
+
+
+def test_colours_grow_with_the_severity_of_the_level():
+    rules = in_force(Settings())
+    for panel in (panel for name in NAMES for panel in panels(name) if panel["title"] in OF_RULE):
+        severities = [level.severity for level in rules[OF_RULE[panel["title"]][0]].levels]
+        colours = [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]]
+        assert colours == ["red" if one in ("high", "critical") else "yellow" for one in severities], panel["title"]
 
 
 def test_dashboards_of_ones_own_have_the_thresholds_of_the_configuration(tmp_path):
     """C-452: one file decides, and the shipped dashboards stay as they are."""
     (tmp_path / "monitoring.yaml").write_text(
-        "version: 1\nchecks: {bands: {healthy: 90, degraded: 70}}\nrules: [{id: resource.memory, threshold: 5.0e+9}]\n"
+        "version: 1\nchecks: {bands: {healthy: 90, degraded: 70}}\nrules: [{id: resource.memory, threshold: 5.0e+9},"
+        " {id: self.extract_lag, threshold: 5}]\n"
         "sources: [{id: shop, preset: tktool, read_dsn_env: SHOP_DSN}]\n"
     )
     before = {name: (FOLDER / f"{name}.json").read_bytes() for name in NAMES}
@@ -92,6 +125,7 @@ def test_dashboards_of_ones_own_have_the_thresholds_of_the_configuration(tmp_pat
     }
     assert found["Completion (24 h)"] == [70, 90]
     assert found["Memory"] == [5e9]
+    assert found["Data lag"] == [5 * 60]
     assert {name: (FOLDER / f"{name}.json").read_bytes() for name in NAMES} == before
 
 
