@@ -39,11 +39,14 @@ if TYPE_CHECKING:
     from monitoring_pipelines.published.reader import Look, Published
     from monitoring_pipelines.published.tasks import TaskIndex
     from monitoring_pipelines.state import StateStore
+    from monitoring_pipelines.state.counters import Memo
 
 log = logging.getLogger(__name__)
 
 #: Families, and how many series of which were left out.
 Families = tuple[list[Family], dict[str, int]]
+#: What families of the state store follow from, and they.
+_Read = tuple[Any, list[Family]]
 _SETTING = "metrics:exported"
 #: Window size that makes zlib write a gzip stream.
 _GZIP = 31
@@ -179,6 +182,8 @@ class Collector:
     index: TaskIndex
     _parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
     _of_state: dict[str, tuple[Any, Families]] = field(default_factory=dict)
+    _read_last: dict[str, _Read] = field(default_factory=dict)
+    _memo: Memo = field(default_factory=dict)
     _ahead: bool = False
     _newest: tuple[int, float] = (0, 0.0)
     _exported: dict[str, float] | None = None
@@ -204,7 +209,7 @@ class Collector:
         """S-424: families under their own names, jobs of these sources only."""
         with self.published.look() as look:
             part = self._part(("jobs", *names), look, lambda: (*self._jobs(look, base_units=False, names=names), 0))
-        (families, _), _ = self._stored("deliveries", lambda own: from_state.delivery_families(self.state, own))
+        (families, _), _ = self._deliveries()
         self._keep_soon()
         return _text(part, families, openmetrics)
 
@@ -224,16 +229,32 @@ class Collector:
                 part, lags = self._part((), look, lambda: self._of_lake(look)), self._lags(look)
         except LakeMissing:
             part, lags = _Part(0, []), []
+        (deliveries, some), answered = self._deliveries()
         (families, dropped), answers = self._stored(
-            "all", lambda look: from_state.collect(self.settings, self.state, look)
+            "state",
+            lambda: self._read("state", None, lambda: from_state.collect(self.settings, self.state, self._memo)),
         )
         up = Family("mp_state_store_up", "gauge", "1 if the state store answered, 0 if its families are older")
-        up.add((), int(answers))
+        up.add((), int(answered and answers))
         bounded, more = self._bounded([*lags, *self._own(), up])
         self._keep_soon()
-        return part, [*families, *bounded], part.dropped | dropped | more
+        return part, [*deliveries, *families, *bounded], part.dropped | some | dropped | more
 
-    def _stored(self, name: str, collect: Callable[[Look | None], list[Family]]) -> tuple[Families, bool]:
+    def _deliveries(self) -> tuple[Families, bool]:
+        """Families of attempts, of the product's own messages and of those in published files."""
+
+        def read() -> _Read:
+            with ExitStack() as stack:
+                try:
+                    look = stack.enter_context(self.published.look())
+                except LakeMissing:
+                    look = None
+                version = look.lake.version if look else None
+                return self._read("deliveries", version, lambda: from_state.delivery_families(self.state, look))
+
+        return self._stored("deliveries", read)
+
+    def _stored(self, name: str, read: Callable[[], _Read]) -> tuple[Families, bool]:
         """Families of the state store, bounded, and whether it answered; if not they are those it had last.
 
         Raises:
@@ -241,29 +262,24 @@ class Collector:
         """
         known = self._of_state.get(name)
         try:
-            found = self._reading.run(
-                lambda: self._read(known[0] if known else None, collect), WAIT_S if known else FIRST_WAIT_S
-            )
+            found = self._reading.run(read, WAIT_S if known else FIRST_WAIT_S)
         except (ProductError, SQLAlchemyError) as error:
             if known is None:
                 raise
             log.warning("families of the state store are as they were: %s", _why(error))
             return known[1], False
-        if found is not None:
+        if known is None or known[0] is not found[0]:
             known = self._of_state[name] = found[0], self._bounded(found[1])
-        assert known is not None
         return known[1], True
 
-    def _read(self, known: Any, collect: Callable[[Look | None], list[Family]]) -> tuple[Any, list[Family]] | None:
-        """Families and what they follow from; None when nothing was committed or published since ``known``."""
-        with ExitStack() as stack:
-            try:
-                look = stack.enter_context(self.published.look())
-            except LakeMissing:
-                look = None
-            stamp = self.state.stamp()
-            now = (stamp, look.lake.version if look else None)
-            return None if stamp is not None and now == known else (now, collect(look))
+    def _read(self, name: str, version: int | None, collect: Callable[[], list[Family]]) -> _Read:
+        """What the families follow from, and they: read anew by one of many scrapes once something was committed or published."""
+        stamp = self.state.stamp()
+        now = stamp, version
+        known = self._read_last.get(name)
+        if known is None or stamp is None or known[0] != now:
+            known = self._read_last[name] = now, collect()
+        return known
 
     def _part(
         self, name: tuple[str, ...], look: Look, build: Callable[[], tuple[list[Family], dict[str, int], int]], *,

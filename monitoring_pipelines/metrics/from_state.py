@@ -18,15 +18,29 @@ if TYPE_CHECKING:
 
     from monitoring_pipelines.config.schema import Settings
     from monitoring_pipelines.state import StateStore
+    from monitoring_pipelines.state.counters import Memo
 
 _WINDOWS = (("quick", "1h"), ("full", "24h"), ("deep", "72h"))
 
 
-def collect(settings: Settings, state: StateStore, look: Look | None) -> list[Family]:
-    """All of them."""
-    families = [*delivery_families(state, look), *_completeness(settings, state)]
+def collect(settings: Settings, state: StateStore, memo: Memo) -> list[Family]:
+    """All but deliveries, which follow from published files too.
+
+    Args:
+        settings: The configuration.
+        state: The state store.
+        memo: What is remembered from one call to the next.
+    """
+    families = _completeness(settings, state)
     with state.read() as con:
-        families += [*_alerts(con), *_messages(con), *_checks(con), *_repair(con), *_heartbeats(con), *_targets(con)]
+        families += [
+            *_alerts(con, memo),
+            *_messages(con),
+            *_checks(con),
+            *_repair(con),
+            *_heartbeats(con),
+            *_targets(con),
+        ]
     return families
 
 
@@ -76,7 +90,7 @@ def _counted(con: Connection, *columns: Any, where: Any = None) -> list[Any]:
     return list(con.execute(query if where is None else query.where(where)))
 
 
-def _alerts(con: Connection) -> list[Family]:
+def _alerts(con: Connection, memo: Memo) -> list[Family]:
     from monitoring_pipelines.state import counters
     from monitoring_pipelines.state.tables import alert
 
@@ -84,7 +98,7 @@ def _alerts(con: Connection) -> list[Family]:
     for *key, n in _counted(con, alert.c.type, alert.c.severity, alert.c.state, where=alert.c.state != "resolved"):
         open_now.add(key, n)
     moved = Family("mp_alert_transitions_total", "counter", "Alert state changes", ("type", "to_state"))
-    for key, n in counters.TRANSITIONS.total(con).items():
+    for key, n in counters.TRANSITIONS.total(con, memo).items():
         moved.add(key, n)
     return [open_now, moved]
 

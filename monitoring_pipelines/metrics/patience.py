@@ -15,8 +15,8 @@ from monitoring_pipelines.state.store import StateUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Longest wait, seconds: a scrape waits at most twice, and Prometheus gives up after 10 s by default.
-WAIT_S = 3.0
+#: Longest wait, seconds: a scrape waits at most three times, and Prometheus gives up after 10 s by default.
+WAIT_S = 2.5
 #: Longest wait where nothing is known that could be answered instead: the store may have to be created or migrated.
 FIRST_WAIT_S = 30.0
 Answer = TypeVar("Answer")

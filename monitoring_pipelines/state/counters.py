@@ -24,20 +24,26 @@ from monitoring_pipelines.state.tables import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, FromClause
+    from sqlalchemy import Column, ColumnElement, Connection, FromClause
 
 Labels = tuple[Any, ...]
+#: Counter → what tells that its rows are the same, and their counts.
+Memo = dict[str, tuple[Any, dict[Labels, int]]]
 
 
 @dataclass(frozen=True)
 class Counter:
-    """Rows of ``rows`` that fulfil ``where``, counted by ``labels``; each counts ``number``, or 1."""
+    """Rows of ``rows`` that fulfil ``where``, counted by ``labels``; each counts ``number``, or 1.
+
+    ``key`` is given where rows never change once they are there: their number and the greatest key then tell that nothing came.
+    """
 
     name: str
     rows: FromClause
     labels: tuple[ColumnElement[Any], ...]
     where: ColumnElement[bool] | None = None
     number: ColumnElement[Any] | None = None
+    key: Column[Any] | None = None
 
     def stored(self, con: Connection, *where: ColumnElement[bool]) -> dict[Labels, int]:
         """Counts of the rows that are there; ``where``: of these only."""
@@ -51,12 +57,22 @@ class Counter:
         value = con.execute(select(setting.c.value).where(setting.c.name == self._setting)).scalar()
         return {tuple(labels): n for *labels, n in value or ()}
 
-    def total(self, con: Connection) -> dict[Labels, int]:
-        """Counts of all rows there ever were, by labels in order."""
+    def total(self, con: Connection, memo: Memo | None = None) -> dict[Labels, int]:
+        """Counts of all rows there ever were, by labels in order; ``memo`` spares counting while nothing came."""
         found = self.removed(con)
-        for labels, n in self.stored(con).items():
+        stored = self.stored(con) if memo is None or self.key is None else self._remembered(con, dict(found), memo)
+        for labels, n in stored.items():
             found[labels] = found.get(labels, 0) + n
         return dict(sorted(found.items(), key=lambda pair: tuple(map(str, pair[0]))))
+
+    def _remembered(self, con: Connection, removed: dict[Labels, int], memo: Memo) -> dict[Labels, int]:
+        assert self.key is not None
+        mark = select(func.count(), func.max(self.key)).where(*([] if self.where is None else [self.where]))
+        same = *con.execute(mark).one(), removed  # removal is told by what is remembered of it
+        known = memo.get(self.name)
+        if known is None or known[0] != same:
+            known = memo[self.name] = same, self.stored(con)
+        return known[1]
 
     def before_removal(self, con: Connection, going: ColumnElement[bool], now: datetime) -> None:
         """Remember the counts of the rows that fulfil ``going``; call it in the transaction that removes them."""
@@ -79,7 +95,7 @@ CHECK_RUNS = Counter(
 )
 TRANSITIONS = Counter(
     "alert_transitions", alert_event.join(alert, alert.c.alert_id == alert_event.c.alert_id),
-    (alert.c.type, alert_event.c.to_state), alert_event.c.kind == "transition",
+    (alert.c.type, alert_event.c.to_state), alert_event.c.kind == "transition", key=alert_event.c.event_id,
 )  # fmt: skip
 MESSAGES = Counter(
     "notifications", notification, (notification.c.channel, notification.c.kind, notification.c.state),
