@@ -21,10 +21,11 @@ from monitoring_pipelines_tests.support.mysql_server import free_port
 
 @contextmanager
 def prometheus(folder: Path, config: Path) -> Iterator[str]:
-    """``host:port`` of a Prometheus that reads ``config``."""
-    with _served(
-        folder, ("prometheus",), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"
-    ) as address:
+    """``host:port`` of a Prometheus that reads ``config`` and repeats an alert after a second."""
+    options = (
+        f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}", "--rules.alert.resend-delay=1s",
+    )  # fmt: skip
+    with _served(folder, ("prometheus",), *options) as address:
         yield address
 
 
