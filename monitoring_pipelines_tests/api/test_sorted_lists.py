@@ -36,7 +36,8 @@ def word(n: int) -> str:
 def notifications() -> list[Row]:
     states, kinds = ("sent", "abandoned", "pending"), ("firing", "resolved")
     return [
-        {"notification_id": f"N{n:03}", "source_id": "shop", "alert_ids": [], "group_key": "g", "channel": word(n),
+        {"notification_id": f"N{n:03}", "source_id": "shop", "alert_ids": [f"A{m}" for m in range(n % 3)],
+         "group_key": f"warning/lost/{n}", "severity": "high", "channel": word(n),
          "channel_type": "webhook", "kind": kinds[n % 2], "state": states[n % 3], "attempts": n % 5, "due_at": NOW,
          "created_at": NOW - timedelta(minutes=n // 4)}
         for n in range(ROWS)
@@ -268,6 +269,18 @@ def test_the_alerts_page_shows_the_newest_messages_and_where_all_of_them_are(cli
     whole = client.get("/alerts/notifications", lang="zh-CN", page=2, page_size=40).text
     assert "第 2 / 2 页" in whole
     assert whole.count("<tr>") == 1 + ROWS - 40
+
+
+def test_every_message_says_what_it_was_about_and_leads_there(client: Client) -> None:
+    """S-819: its group with the gravity, the first of its alerts, and how many more it told."""
+    page = client.get("/alerts/notifications", lang="en", page_size=200).text
+    rows = [row for row in page.split("<tr>") if "/lost/" in row.replace("<wbr>", "")]
+    assert len(rows) == ROWS
+    for row in rows:
+        plain = row.replace("<wbr>", "")
+        n = int(re.search(r"warning/lost/(\d+)", plain).group(1))  # type: ignore[union-attr]
+        assert "High" in row
+        assert ('href="/alerts/A0"' in row, "and 1 more alert" in row) == (n % 3 > 0, n % 3 > 1)
 
 
 def test_only_the_list_of_lost_tasks_can_be_ordered_on_its_page(client: Client) -> None:

@@ -57,6 +57,8 @@ STRINGS = {
         "Nobody is configured to receive these severities; their alerts reach nobody: {names}",
     ),
     "alerts.channel": ("通道", "Channel"),
+    "alerts.about": ("关于", "About"),
+    "alerts.more_alerts": ("另有 {n} 个告警", "and {n} more alerts"),
     "alerts.rows": ("数据行", "Rows"),
     "alerts.carried": ("主要来自", "What carries it"),
     "alerts.dimension": ("维度", "By"),
