@@ -271,6 +271,19 @@ def test_the_alerts_page_shows_the_newest_messages_and_where_all_of_them_are(cli
     assert whole.count("<tr>") == 1 + ROWS - 40
 
 
+def test_plans_of_one_state_are_shown_on_the_page_and_in_the_file(client: Client) -> None:
+    """S-804, S-814: as by the API; a state no plan has says so, one there is not is refused."""
+    wanted = client.get("/api/v1/repair/plans", state="ready", page_size=200).json()["data"]
+    page = client.get("/repair", state="ready", page_size=200, lang="en").text
+    assert re.findall(r'href="/repair/plans/(\w+)"', page) == [row["plan_id"] for row in wanted["items"]]
+    assert 0 < wanted["total"] < ROWS
+    assert '<option value="ready" selected>' in page
+    address = html.unescape(re.search(r'href="(/download/plans\.csv[^"]*)"', page).group(1))  # type: ignore[union-attr]
+    assert len(client.get(address).text.splitlines()) == 1 + wanted["total"]
+    assert "No repair plan matches" in client.get("/repair", state="rejected", lang="en").text
+    assert client.get("/repair", state="nothing").status_code == 400
+
+
 def test_every_message_says_what_it_was_about_and_leads_there(client: Client) -> None:
     """S-819: its group with the gravity, the first of its alerts, and how many more it told."""
     page = client.get("/alerts/notifications", lang="en", page_size=200).text

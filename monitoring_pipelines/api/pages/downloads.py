@@ -22,7 +22,7 @@ from monitoring_pipelines.api.pages.files import Kind, file_of, saved
 from monitoring_pipelines.api.pages.notifications import ChannelParam, MessageKind, MessageState, shown_messages
 from monitoring_pipelines.api.pages.partitions import Shown as ShownPartitions
 from monitoring_pipelines.api.pages.partitions import range_of
-from monitoring_pipelines.api.pages.repair import masked
+from monitoring_pipelines.api.pages.repair import PlanState, masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
@@ -260,11 +260,14 @@ def notifications(
 
 
 @router.get("/plans.{kind}")
-def plans(request: Request, kind: Kind, source: SourceParam = None, sort: PlanSort = None) -> Response:
+def plans(
+    request: Request, kind: Kind, source: SourceParam = None, state: PlanState = "", sort: PlanSort = None
+) -> Response:  # fmt: skip
     """Repair plans, newest first unless sorted otherwise."""
+    states = [state] if state else []
     with services_of(request).state.read() as con:
-        rows = stored_repair.list_plans(con, source or None, (), MOST_ROWS, sort=sort)
-        total = stored_repair.count_plans(con, source or None, ())
+        rows = stored_repair.list_plans(con, source or None, states, MOST_ROWS, sort=sort)
+        total = stored_repair.count_plans(con, source or None, states)
     return file_of("repair_plans", kind, rows, total)
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, ObjectId, PlanSort, found_run, whole_plan
+from monitoring_pipelines.api.routes.repair import (
+    PLAN_STATES,
+    ItemSort,
+    JournalSort,
+    ObjectId,
+    PlanSort,
+    found_run,
+    whole_plan,
+)
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.compensation.plan import masked_uri
@@ -18,6 +26,7 @@ from monitoring_pipelines.state import repair as stored
 
 STRINGS = {
     "repair.title": ("修复", "Repair"),
+    "repair.none_found": ("没有符合条件的修复计划", "No repair plan matches"),
     "repair.none": ("没有修复计划", "No repair plans"),
     "repair.plan": ("计划", "Plan"),
     "repair.new": ("新建计划", "New plan"),
@@ -204,22 +213,29 @@ CLASS_KINDS = {name: number for number, name in enumerate(("eligible", "already_
                "remote_not_ready", "remote_failed", "remote_not_found"))}  # fmt: skip
 
 
+PlanState = Literal["", "building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected",
+                    "partially_applied", "rolled_back"]  # fmt: skip
+
+
 @router.get("")
-def listed(request: Request, page: PageParam, source: SourceParam = None, sort: PlanSort = None) -> Response:
+def listed(
+    request: Request, page: PageParam, source: SourceParam = None, state: PlanState = "", sort: PlanSort = None
+) -> Response:  # fmt: skip
     """All plans, newest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
     if source:
         chosen_sources(services, source)
     with services.state.read() as con:
-        rows = stored.list_plans(con, source or None, (), page.size, page.offset, sort)
-        total = stored.count_plans(con, source or None, ())
+        states = [state] if state else []
+        rows = stored.list_plans(con, source or None, states, page.size, page.offset, sort)
+        total = stored.count_plans(con, source or None, states)
     able = [one.id for one in services.settings.enabled_sources if one.mapped("task_output")]
     whys = {name: why_no_plan(view, name) for name in able}
     return render(
         request, "repair.html", title=view.t("repair.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
-        tones=PLAN_TONES, whys=whys, hours=PLAN_HOURS, source=source,
-        query={"source": source, "sort": sort}, sort=sort,
+        tones=PLAN_TONES, whys=whys, hours=PLAN_HOURS, source=source, state=state, states=PLAN_STATES,
+        query={"source": source, "state": state, "sort": sort}, sort=sort,
     )  # fmt: skip
 
 
