@@ -257,20 +257,23 @@ class Collector:
     def _stored(self, name: str, read: Callable[[], _Read]) -> tuple[Families, bool]:
         """Families of the state store, bounded, and whether it answered; if not they are those it had last.
 
+        A store that always takes longer than a scrape waits has them one scrape late.
+
         Raises:
             StateUnavailable: It does not answer and never has.
         """
-        known = self._of_state.get(name)
+        known, answered = self._of_state.get(name), True
         try:
             found = self._reading.run(read, WAIT_S if known else FIRST_WAIT_S)
         except (ProductError, SQLAlchemyError) as error:
-            if known is None:
+            late = self._read_last.get(name)  # of a read that nobody waited for any more
+            if late is None:
                 raise
             log.warning("families of the state store are as they were: %s", _why(error))
-            return known[1], False
+            found, answered = late, False
         if known is None or known[0] is not found[0]:
             known = self._of_state[name] = found[0], self._bounded(found[1])
-        return known[1], True
+        return known[1], answered
 
     def _read(self, name: str, version: int | None, collect: Callable[[], list[Family]]) -> _Read:
         """What the families follow from, and they: read anew by one of many scrapes once something was committed or published."""

@@ -37,7 +37,8 @@ class Patience:
         """The answer, within ``wait_s``; what takes longer is done all the same.
 
         Raises:
-            StateUnavailable: It is not done yet, or somebody else's is not. Also whatever ``compute`` raises.
+            StateUnavailable: It is not done yet, somebody else's is not, or no thread can be started. Also whatever ``compute``
+                raises.
         """
         until = time.monotonic() + wait_s
         if not self._turn.acquire(timeout=wait_s):
@@ -56,7 +57,13 @@ class Patience:
                 self._turn.release()
                 done.set()
 
-        threading.Thread(target=work, name=self._what, daemon=True).start()
+        try:
+            threading.Thread(target=work, name=self._what, daemon=True).start()
+        except RuntimeError as error:  # the system gives no thread; whoever comes next may get one
+            self._turn.release()
+            raise StateUnavailable(
+                f"{self._what}: no thread can be started", "see how many the system allows"
+            ) from error
         if not done.wait(until - time.monotonic()):
             given_up.set()
             raise self._late()
