@@ -275,10 +275,15 @@ def render(
         v=shown, t=shown.t, request=request, title=title, as_of=as_of,
         refresh_s=None if refresh is None else getattr(periods, refresh),
         is_stale=as_of is not None and (shown.now - as_of).total_seconds() > late,
-        navigation=NAVIGATION, version=__version__, themes=THEMES, here=request.url.path,
+        navigation=NAVIGATION, version=__version__, themes=THEMES, here=_address_of(request),
         has_tokens=request.app.state.gate.has_tokens, alert_text=alert_text, **context,
     )  # fmt: skip
     return HTMLResponse(text, status, dict(HEADERS))
+
+
+def _address_of(request: Request) -> str:
+    """The page's own path, for its links. ``request.url.path`` leaves ``%`` as it is, so that ``a%41`` would lead to ``aA``."""
+    return quote(request.scope["path"], safe="/:@!$&'()*+,;=")
 
 
 #: (label, values, colour variable), and what else ``app.js`` should know of the line: unit, scale.
