@@ -285,6 +285,7 @@ _ZH = {
     "greater than or equal to {}": "至少 {}",
     "less than or equal to {}": "至多 {}",
     "the request cannot be understood": "请求无法理解",
+    "a value is too long or has characters that cannot be stored": "某个值过长或含有无法存储的字符",
     "the request cannot be answered": "请求无法应答",
     "Content-Length is not a number": "Content-Length 不是数字",
     "the body is larger than 1 MB": "请求内容超过 1 MB",

@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import DataError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -80,6 +81,7 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(ProductError, _product_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(DataError, _data_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     for name in ROUTES:
@@ -191,6 +193,13 @@ async def _validation_error(request: Request, error: Exception) -> Response:
             text = _choice(problem["ctx"]["pattern"]) or text
         parts.append(f"{'.'.join(place)[:80]}: {text[:200]}")
     return _answer(request, 400, "; ".join(parts) or "the request cannot be understood", "bad_request")
+
+
+async def _data_error(request: Request, error: Exception) -> Response:
+    """A value that this state store cannot hold or be asked for: PostgreSQL has no character 0, columns have a length."""
+    assert isinstance(error, DataError)
+    log.warning("%s %s: %s", _request_id(request), request.url.path, error.orig)
+    return _answer(request, 400, "a value is too long or has characters that cannot be stored", "bad_request")
 
 
 #: A choice of words: with - before it (``sort_by``), alone, or several (``list_of``).
