@@ -16,6 +16,7 @@ from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import counters, paging, tables
 from monitoring_pipelines.state.rows import Row, dicts
 from monitoring_pipelines.state.store import StateStore
+from monitoring_pipelines.state.types import canonical_json
 
 #: ``Services.of_state``: a question, what answers it, and what else the answer depends on.
 Remember = Callable[..., list[str]]
@@ -36,11 +37,12 @@ ALERT_ORDERS: paging.Orders = {
     "last_seen_at": tables.alert.c.last_seen_at,
     "occurrences": tables.alert.c.occurrences,
 }
-#: Where a text is looked for; labels as the JSON they are stored as, with their names.
+#: Where a text is looked for.
 _SEARCHED: tuple[ColumnElement[str], ...] = (
     tables.alert.c.message, tables.alert.c.type, tables.alert.c.alertname, tables.alert.c.source_id, tables.alert.c.alert_id,
-    type_coerce(tables.alert.c.labels, Text),
 )  # fmt: skip
+#: Labels as the JSON they are stored as, with their names.
+_LABELS = type_coerce(tables.alert.c.labels, Text)
 #: What messages can be ordered by.
 NOTIFICATION_ORDERS: paging.Orders = {
     name: tables.notification.c[name] for name in ("created_at", "channel", "kind", "state", "attempts")
@@ -87,7 +89,7 @@ def list_alerts(
     where += [table.c.type.startswith(family, autoescape=True)] if family else []
     where += [table.c.active_at >= start] if start else []
     where += [table.c.active_at < end] if end else []
-    where += [or_(*(column.icontains(text, autoescape=True) for column in _SEARCHED))] if text else []
+    where += [_has(text)] if text else []
     order = paging.order_by(ALERT_ORDERS, sort, table.c.active_at.desc(), table.c.alert_id.desc())
     if remember is None or (sort is None and not text):
         return _page(state, table.c.alert_id, where, order, page, page_size)
@@ -104,6 +106,13 @@ def list_alerts(
         sort,
     )
     return _remembered(state, table.c.alert_id, where, order, page, page_size, remember, asked)
+
+
+def _has(text: str) -> ColumnElement[bool]:
+    """Rows that have the text anywhere; in labels as JSON writes it, where quotes and backslashes have one before them."""
+    written = canonical_json(text)[1:-1]
+    found = [column.icontains(text, autoescape=True) for column in _SEARCHED]
+    return or_(*found, _LABELS.icontains(written, autoescape=True))
 
 
 def find_alert(state: StateStore, alert_id: str) -> Row | None:

@@ -34,12 +34,13 @@ ALERTS = [
     alert("A4", 4, labels={"endpoint": "wan_video", "地区": "上海"}),
     alert("A5", 5, message=None, alertname="缺失输出"),
     alert("A6", 6, message="wan-video again", state="resolved", open_fingerprint=None, resolved_at=NOW),
+    alert("A7", 7, labels={"path": 'D:\\data "old"'}),
 ]
 #: Text → alerts that have it, newest first; of all, resolved or not.
 FOUND = {
     "WAN-video": ["A1", "A6"], "wan_VIDEO": ["A4"], "wan": ["A1", "A4", "A6"], "8.5%": ["A1"], "%": ["A1"], "_": ["A4"],
     "Resource.": ["A2"], "memoryhigh": ["A2"], "DEPOT": ["A3"], "a5": ["A5"], "上海": ["A4"], "缺失": ["A5"],
-    "nothing like it": [], "/": [], "\\": [], "'; DROP": [],
+    "nothing like it": [], "/": [], "\\": ["A7"], "'; DROP": [], "d:\\Data": ["A7"], '"old"': ["A7"], 'endpoint"': [],
 }  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_a_text_finds_what_has_it_in_message_name_type_source_id_or_labels(clien
         assert [row["alert_id"] for row in api.json()["data"]["items"]] == wanted
         lines = csv.DictReader(io.StringIO(file.content.decode("utf-8-sig")))
         assert [line["alert_id"] for line in lines] == wanted
-        assert f'name="q" value="{html.escape(text).replace("&#x27;", "&#39;")}"' in page, (
+        assert f'name="q" value="{html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")}"' in page, (
             "the form shows what is searched"
         )
 
