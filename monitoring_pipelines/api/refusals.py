@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MOST_PER_MINUTE = 30
 _MINUTE = timedelta(minutes=1)
 _PLAN, _RUN, _JOBS = "/api/v1/repair/plans/{plan_id}", "/api/v1/repair/runs/{run_id}", "/api/v1/scheduler/jobs"
-#: What a route is called in the log; the same word stands there when it succeeds.
+#: What a route is called in the log; the same word stands there when it succeeds, but that of a batch is then what was done.
 ACTIONS = {
     ("POST", "/api/v1/alerts/{alert_id}/ack"): "alert.acknowledge",
     ("DELETE", "/api/v1/alerts/{alert_id}/ack"): "alert.withdraw_acknowledgement",
@@ -92,6 +92,6 @@ def record_refusal(request: Request, status: int, reason: str | None) -> None:
     target = "/".join(str(value) for value in request.path_params.values()) or path
     detail = {"refused": reason or str(status), "status": status} | ({"left_out": missing} if missing else {})
     try:
-        audit(request, action, target[:190], detail)
+        audit(request, action, target, detail)
     except Exception:
         log.exception("a refused %s of %s is not in the audit log", action, who.name)

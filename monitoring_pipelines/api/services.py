@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 MINUTE = timedelta(minutes=1)
+#: Characters of what an action was done to that fit into the audit log.
+MOST_OF_TARGET = 191
 #: Answers that are remembered; those asked least recently are forgotten.
 MOST_ANSWERS = 400
 
@@ -141,12 +143,12 @@ def services_of(request: Request) -> Services:
 
 
 def audit(request: Request, action: str, target: str, detail: dict[str, Any] | None = None) -> None:
-    """Write a mutation into the audit log, with the caller's name."""
+    """Write a mutation into the audit log, with the caller's name; of a long target the beginning."""
     from monitoring_pipelines.state.audit import record
 
     services = services_of(request)
     with services.state.begin() as con:
-        record(con, services.clock.now(), principal_of(request).name, action, target, detail)
+        record(con, services.clock.now(), principal_of(request).name, action, target[:MOST_OF_TARGET], detail)
     request.state.audited = True
 
 

@@ -105,6 +105,16 @@ def test_what_a_route_changes_is_written_down_with_who_when_and_what(
     assert problem_of(client.get("/openapi.json").json(), method, known, 200, answer.json()) is None
 
 
+def test_of_an_id_longer_than_the_log_keeps_the_beginning_is_written_down(client: Client) -> None:
+    """PostgreSQL and MySQL refuse a longer one: the job would have been started, and the answer an error."""
+    name = "n" * 255
+    rows = World(client.settings, client.clock)
+    rows.job(name, source="sched")
+    rows.publish()
+    assert client.post(f"/api/v1/scheduler/jobs/{name}/trigger").status_code == 200
+    assert [row["object"] for row in written(client)] == [name[: audit_log.c.object.type.length]]
+
+
 def test_what_cannot_be_understood_or_is_only_read_leaves_no_row(client: Client) -> None:
     for method, path, body in (
         ("POST", "/api/v1/alerts/none/ack", {}), ("DELETE", "/api/v1/silences/none", None),

@@ -358,7 +358,7 @@ def batch(request: Request, body: BatchBody, who: Operator) -> Response:
     if body.action != "trigger" and "admin" not in who.roles:
         raise ApiError(403, "this needs an admin token", "forbidden")
     results = [_one_of_batch(services, job_id, body.action, who.name) for job_id in body.job_ids]
-    audit(request, f"job.{body.action}", ",".join(body.job_ids)[:190], {"results": results})
+    audit(request, f"job.{body.action}", ",".join(body.job_ids), {"results": results})
     done = sum(result["success"] for result in results)
     shown = [
         one | {"message": answered(request.headers, one["message"])} if "message" in one else one for one in results
