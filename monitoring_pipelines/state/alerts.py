@@ -283,7 +283,12 @@ def _remembered(
     state: StateStore, key: Column[Any], where: Sequence[ColumnElement[bool]], order: Sequence[ColumnElement[Any]],
     page: int, size: int, remember: Remember, asked: tuple[Any, ...],
 ) -> tuple[list[Row], int]:  # fmt: skip
-    """As ``_page``, from the keys of all matches in order: they are found once for all pages of a list."""
+    """As ``_page``, from the keys of all matches in order: they are found once for all pages of a list.
+
+    Where nothing tells that the store is as it was, they would be fetched with every page.
+    """
+    if state.stamp() is None:
+        return _page(state, key, where, order, page, size)
 
     def found() -> list[str]:
         with state.read() as con:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
-from monitoring_pipelines.state import StateStore, checks, repair
+from monitoring_pipelines.state import StateStore, alerts, checks, repair
 from monitoring_pipelines.state import tables as t
 
 AT = datetime(2026, 2, 1)
@@ -50,3 +51,27 @@ def test_runs_without_a_window_are_last_and_equal_ones_newest_first(
         con.execute(insert(t.check_run), rows)
     found, total = checks.page(store, sort=sort)
     assert ([run.run_id for run in found], total) == ([f"R{n}" for n in order], 5)
+
+
+def test_keys_of_a_whole_list_are_read_only_where_they_can_be_remembered(store: StateStore) -> None:
+    """Without a stamp of the store each page would read the keys of all messages there are."""
+    rows = [
+        {"notification_id": f"N{n}", "source_id": "shop", "alert_ids": [], "group_key": "g", "channel": f"c{n % 3}", "kind": "firing",
+         "channel_type": "webhook", "state": "sent", "attempts": 1, "due_at": AT, "created_at": AT + timedelta(hours=n)}
+        for n in range(9)
+    ]  # fmt: skip
+    with store.begin() as con:
+        con.execute(insert(t.notification), rows)
+    asked: list[str] = []
+
+    def remember(_question: Any, compute: Any, *_more: Any) -> Any:
+        asked.append("all")
+        return compute()
+
+    with_limit: list[bool] = []
+    event.listen(store.engine(), "before_cursor_execute", lambda *given: with_limit.append(" LIMIT " in given[2]))
+    found, total = alerts.list_notifications(store, page=2, page_size=2, sort="channel", remember=remember)
+    assert ([row["notification_id"] for row in found], total) == (["N0", "N7"], 9)
+    can_tell = store.dialect == "sqlite"
+    assert asked == (["all"] if can_tell else [])
+    assert any(with_limit) is not can_tell
