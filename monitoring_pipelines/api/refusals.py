@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from fastapi import Request
 
-from monitoring_pipelines.api.access import LOCAL, SAFE_METHODS, principal_of
+from monitoring_pipelines.api.access import LOCAL, SAFE_METHODS
 from monitoring_pipelines.api.services import audit, services_of, was_audited
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,11 @@ class Refusals:
             missing, caller.left_out = caller.left_out, 0
             return missing
 
+    def could_not_write(self, name: str, missing: int) -> None:
+        """The row that was to tell of ``missing`` others is missing too."""
+        with self._lock:
+            self._callers[name].left_out += missing + 1
+
 
 def record_refusal(request: Request, status: int, reason: str | None) -> None:
     """Write down that a known token's mutation was refused; a store that cannot be written changes nothing about the answer.
@@ -84,7 +89,7 @@ def record_refusal(request: Request, status: int, reason: str | None) -> None:
         return
     services = services_of(request)
     refusals: Refusals = services.shared.setdefault("refusals", Refusals())
-    missing = refusals.left_out(principal_of(request).name, services.clock.now())
+    missing = refusals.left_out(who.name, services.clock.now())
     if missing is None:
         return
     path = str(getattr(request.scope.get("route"), "path", request.url.path)).replace(":path}", "}")
@@ -94,4 +99,5 @@ def record_refusal(request: Request, status: int, reason: str | None) -> None:
     try:
         audit(request, action, target, detail)
     except Exception:
+        refusals.could_not_write(who.name, missing)
         log.exception("a refused %s of %s is not in the audit log", action, who.name)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from monitoring_pipelines.api.refusals import ACTIONS, MOST_PER_MINUTE
 from monitoring_pipelines.state import StateStore, audit
@@ -175,6 +175,23 @@ def test_refusals_of_one_caller_are_bounded_and_what_was_left_out_is_counted(cli
     rows = written(client)
     assert len(rows) == MOST_PER_MINUTE + 1
     assert rows[-1]["detail"]["left_out"] == 7
+
+
+def test_a_refusal_that_could_not_be_written_down_is_counted_by_the_next(client: Client) -> None:
+    state = StateStore.of(client.settings)
+
+    def refuse() -> None:
+        assert client.post("/api/v1/repair/plans/P1/approve", {"plan_hash": "other"}).status_code == 409
+
+    with state.begin() as con:
+        con.execute(text("ALTER TABLE audit_log RENAME TO elsewhere"))
+    refuse()
+    refuse()
+    with state.begin() as con:
+        con.execute(text("ALTER TABLE elsewhere RENAME TO audit_log"))
+    state.dispose()
+    refuse()
+    assert [row["detail"].get("left_out") for row in written(client)] == [2]
 
 
 def test_a_check_leaves_that_it_was_asked_for_and_what_came_of_it(
