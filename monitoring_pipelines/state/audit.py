@@ -11,14 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from monitoring_pipelines.state.store import upsert
-from monitoring_pipelines.state.tables import audit_log, setting
+from monitoring_pipelines.state.tables import audit_log
+from monitoring_pipelines.state.turns import wait_for_turn
 from monitoring_pipelines.state.types import canonical_json
 
 #: What the first row names as its predecessor.
 GENESIS = "0" * 64
-#: The row that who appends holds until the end of the transaction.
-_TURN = "audit:turn"
 
 
 def record(
@@ -37,21 +35,14 @@ def record(
     Returns:
         The row's number.
     """
-    _wait_for_turn(con, now)
+    # The last row cannot be locked instead: who waits for it is given it, and not its successor.
+    wait_for_turn(con, "audit", now)
     last = con.execute(select(audit_log.c.seq, audit_log.c.sha256).order_by(audit_log.c.seq.desc()).limit(1)).first()
     seq = 1 if last is None else last.seq + 1
     previous = GENESIS if last is None else last.sha256
     row = {"seq": seq, "at": now, "actor": actor, "action": action, "object": target, "detail": detail}
     con.execute(audit_log.insert().values(**row, previous_sha256=previous, sha256=_digest(row, previous)))
     return seq
-
-
-def _wait_for_turn(con: Connection, now: datetime) -> None:
-    """Wait for whoever appends. The last row cannot be locked for that: who waits for it is given it, and not its successor."""
-    if con.dialect.name == "sqlite":  # a transaction that writes is alone there
-        return
-    upsert(con, setting, [{"name": _TURN, "value": None, "updated_at": now, "updated_by": None}], update=())
-    con.execute(select(setting.c.name).where(setting.c.name == _TURN).with_for_update()).one()
 
 
 def first_broken(con: Connection) -> int | None:

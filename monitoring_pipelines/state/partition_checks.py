@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 
 from monitoring_pipelines.state.store import StateStore, upsert
 from monitoring_pipelines.state.tables import partition_check
+from monitoring_pipelines.state.turns import wait_for_turn
 from monitoring_pipelines.warehouse.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from monitoring_pipelines.warehouse.audits import AuditResult
 
+#: Who records takes turns: rows locked one by one, those of an hour before those of its day, would be a deadlock on MySQL.
+_TURN = "partition_check"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: Rows of one statement.
 BATCH = 500
@@ -62,14 +65,10 @@ def record(
     for first in range(0, len(wanted), BATCH):
         some = wanted[first : first + BATCH]
         with state.begin() as con:
-            known = _locked(con, some)
-            new = [key for key in some if key not in known]
-            if new:
-                # Rows that are not there yet cannot be locked: one who writes them at the same time is waited for, then read.
-                upsert(con, partition_check, [_row(key, {}, now) for key in new], update=())
-                known = _locked(con, some)
+            wait_for_turn(con, _TURN, now)
+            known = _known(con, some)
             upsert(con, partition_check, [
-                _row(key, known[key] | {one.name: one.places.get((key[1], key[0], key[2]), 0) for one in found}, now)
+                _row(key, known.get(key, {}) | {one.name: one.places.get((key[1], key[0], key[2]), 0) for one in found}, now)
                 for key in some
             ])  # fmt: skip
 
@@ -82,13 +81,13 @@ def _row(key: _Key, checks: dict[str, int], now: datetime) -> dict[str, Any]:
     return {"source_id": key[0], "table_name": key[1], "bucket": key[2], "checks": checks, "checked_at": now}
 
 
-def _locked(con: Connection, keys: Sequence[_Key]) -> dict[_Key, dict[str, int]]:
-    """Answers about partitions and those between them; nobody else changes them before the transaction ends."""
+def _known(con: Connection, keys: Sequence[_Key]) -> dict[_Key, dict[str, int]]:
+    """Answers about partitions and those between them."""
     column, times = partition_check.c, [at for _, _, at in keys]
     wanted = select(partition_check).where(
         column.bucket >= min(times), column.bucket <= max(times), column.table_name.in_({table for _, table, _ in keys})
     )
-    return {(row.source_id, row.table_name, row.bucket): row.checks for row in con.execute(wanted.with_for_update())}
+    return {(row.source_id, row.table_name, row.bucket): row.checks for row in con.execute(wanted)}
 
 
 def read(
@@ -107,6 +106,7 @@ def read(
 def prune(state: StateStore, now: datetime, days: int) -> int:
     """Forget partitions older than ``retention.check_days``; how many."""
     with state.begin() as con:
+        wait_for_turn(con, _TURN, now)
         gone: Any = con.execute(delete(partition_check).where(partition_check.c.bucket < now - timedelta(days=days)))
         return int(gone.rowcount)
 

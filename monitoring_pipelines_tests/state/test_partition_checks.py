@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert
-
 from monitoring_pipelines.state import StateStore, partition_checks
-from monitoring_pipelines.state.tables import partition_check
 from monitoring_pipelines.warehouse.audits import AuditResult
 from monitoring_pipelines.warehouse.families import FAMILIES
 
@@ -29,16 +26,25 @@ def said(store: StateStore) -> dict[str, int]:
     return partition_checks.read(store, ["shop"], [TABLE], NOW - HOUR, NOW)["shop", TABLE, NOW - HOUR].checks
 
 
-def test_who_comes_second_waits_for_the_first_and_keeps_what_it_said(store: StateStore) -> None:
-    row = {"source_id": "shop", "table_name": TABLE, "bucket": NOW - HOUR, "checks": {"first": 3}, "checked_at": NOW}
-    with store.begin() as con:
-        con.execute(insert(partition_check).values(row))
-        second = threading.Thread(target=says, args=(store, "second", 0))
-        second.start()
-        time.sleep(0.5)  # until it waits for this transaction; one that began later would see the row anyway
-    second.join(timeout=30)
-    assert not second.is_alive()
-    assert said(store) == {"first": 3, "second": 0}
+def test_two_who_look_at_the_halves_of_a_day_do_not_stop_each_other(store: StateStore) -> None:
+    """Both say something of hours of their own and of the day."""
+    store.engine()
+    together, sources, days = threading.Barrier(2), [f"s{n}" for n in range(6)], 15
+    family = next(name for name in sorted(FAMILIES) if FAMILIES[name].hour_tables and FAMILIES[name].day_tables)
+    table = FAMILIES[family].day_tables[0]
+
+    def look(half: int) -> None:
+        for day in (datetime(2026, 2, 1) + timedelta(days=n) for n in range(days)):
+            start = day + half * 12 * HOUR
+            places = {(table, source, day): half + 1 for source in sources}
+            together.wait(timeout=60)
+            found = AuditResult("M-900", f"half{half}", "", 1, places=places)
+            partition_checks.record(store, [found], family, sources, start, start + 12 * HOUR, NOW)
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(look, range(2)))
+    rows = partition_checks.read(store, sources, [table], datetime(2026, 2, 1), datetime(2026, 3, 1))
+    assert [row.checks for row in rows.values()] == [{"half0": 1, "half1": 2}] * len(sources) * days
 
 
 def test_many_at_once_are_all_kept_and_a_newer_answer_replaces_the_older(store: StateStore) -> None:
