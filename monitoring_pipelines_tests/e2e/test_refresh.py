@@ -66,3 +66,20 @@ def test_a_server_that_takes_requests_and_never_answers_is_said_on_the_page_too(
         with socket.create_server(("127.0.0.1", int(url.rsplit(":", 1)[1]))):
             browser.ask("document.getElementById('refresh-problem').hidden = true; 0")  # said while nobody listened
             until(browser, BROKEN)
+
+
+def test_a_refresh_takes_neither_the_focus_nor_what_is_typed(tmp_path: Path) -> None:
+    """Every few seconds who works with the keyboard would be back at the top of the page, and a search half typed gone."""
+    with opened(tmp_path) as (browser, _, _stop):
+        browser.open("/scheduler-monitoring?scope=self")
+        browser.ask(
+            "(q => { q.focus(); q.value = 'nightly'; q.setSelectionRange(3, 3); window.old = q; })"
+            "(document.querySelector('#live input[name=q]')); 0"
+        )
+        until(browser, "!window.old.isConnected")
+        typed = browser.ask("(q => [q.name, q.value, q.selectionStart])(document.activeElement)")
+        assert typed == ["q", "nightly", 3]
+        browser.open("/self")
+        browser.ask("(a => { a.focus(); window.old = a; })(document.querySelector('#live a[href$=\".parquet\"]')); 0")
+        until(browser, "!window.old.isConnected")
+        assert browser.ask("document.activeElement.getAttribute('href')") == "/download/components.parquet"

@@ -8,14 +8,35 @@
   // The part with id "live" is fetched again every data-refresh seconds, never while the page is hidden or a dialog is
   // open. On an error the last good values stay, greyed, with the reason.
   let due = 0;
+  const choosing = () => document.activeElement?.matches("#live select"); // its list would close
   const live = () => document.getElementById("live");
   const schedule = () => { const l = live(); due = l && l.dataset.refresh ? Date.now() + 1000 * Number(l.dataset.refresh) : 0; };
   const refresh = () => { if (live()) { schedule(); htmx.trigger(live(), "refresh"); } };
   setInterval(() => {
-    if (due && Date.now() >= due && !document.hidden && !document.querySelector("dialog[open]")) { refresh(); }
+    if (due && Date.now() >= due && !document.hidden && !document.querySelector("dialog[open]") && !choosing()) { refresh(); }
   }, 500);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && due && Date.now() >= due) { refresh(); } });
-  document.addEventListener("htmx:afterSwap", () => { schedule(); drawAll(); });
+  document.addEventListener("htmx:beforeSwap", (event) => { held = event.detail.target === live() ? hold() : null; });
+  document.addEventListener("htmx:afterSwap", () => { schedule(); drawAll(); if (held) { giveBack(held); held = null; } });
+  // What a reader holds outlives the swap: focus and what is typed there, opened details, how far a table is pushed aside.
+  let held = null;
+  const inside = (what) => [...live().querySelectorAll(what)];
+  const alike = (e) => inside(e.tagName).filter((o) => ["href", "name", "data-action", "data-body", "data-pick"].every((n) => o.getAttribute(n) === e.getAttribute(n)));
+  const hold = () => {
+    const e = document.activeElement, mine = live().contains(e);
+    return {
+      focus: mine && e, at: mine && alike(e).indexOf(e), caret: mine && e.matches("input") && e.selectionStart,
+      open: inside("details").map((d) => d.open), left: inside(".scroll").map((s) => s.scrollLeft),
+    };
+  };
+  const giveBack = ({ focus, at, caret, open, left }) => {
+    inside("details").forEach((d, n) => { d.open = open[n] ?? d.open; });
+    inside(".scroll").forEach((s, n) => { s.scrollLeft = left[n] || 0; });
+    const e = focus && alike(focus)[at];
+    if (!e) { return; }
+    e.focus({ preventScroll: true });
+    if (typeof caret === "number") { e.value = focus.value; e.setSelectionRange(caret, caret); }
+  };
   const failed = (event) => {
     const l = live();
     if (!l || event.detail.target !== l) { return; }
