@@ -5,7 +5,7 @@ What belongs here: counting rows. What does not: families of the published files
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from monitoring_pipelines.collect.health import CODES
 from monitoring_pipelines.metrics.delivery import channel_counters, gateways
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from monitoring_pipelines.state import StateStore
     from monitoring_pipelines.state.counters import Memo
 
-_WINDOWS = (("quick", "1h"), ("full", "24h"), ("deep", "72h"))
+_TYPES: tuple[Literal["quick", "full", "deep"], ...] = ("quick", "full", "deep")
 
 
 def collect(settings: Settings, state: StateStore, memo: Memo) -> list[Family]:
@@ -68,12 +68,14 @@ def _completeness(settings: Settings, state: StateStore) -> list[Family]:
     for source in settings.enabled_sources:
         if not (source.mapped("task") and source.mapped("task_output")):
             continue
-        for run_type, window in _WINDOWS:
-            known = checks.believed(state, "missing_outputs", source.id, run_type=run_type)
+        for run_type in _TYPES:
+            # A check by hand over another window says nothing of this one: its type alone would put an hour under 24h.
+            hours = getattr(settings.checks, run_type).hours
+            known = checks.believed(state, "missing_outputs", source.id, run_type=run_type, window_hours=hours)
             if known is None:
                 continue
             values: dict[str, Any] = known.outcome.metrics
-            key = (source.id, window)
+            key = (source.id, f"{hours}h")
             rate.add(key, values.get("completion_rate_value"))
             settled.add(key, values.get("success_tasks"))
             found.add(key, values.get("tasks_with_outputs"))

@@ -242,7 +242,7 @@ def newest_runs(state: StateStore, types: Sequence[str] = ("quick", "full", "dee
 
 def believed(
     state: StateStore, check_id: str, source_id: str, *, run_type: str | None = None, at: datetime | None = None,
-    answers_only: bool = False,
+    answers_only: bool = False, window_hours: int | None = None,
 ) -> Believed | None:  # fmt: skip
     """What the newest run that had ended by ``at`` said of a check and source; ``at`` None: now.
 
@@ -253,11 +253,13 @@ def believed(
         run_type: Only runs of this type.
         at: The instant of the question, naive UTC.
         answers_only: Leave out results with status ``error``.
+        window_hours: Only runs whose window was so long; a run by hand may look at another (S-411).
     """
     joined = check_result.join(check_run, check_run.c.run_id == check_result.c.run_id)
     where = [check_result.c.check_id == check_id, check_result.c.source_id == source_id,
              check_run.c.status.in_(EXECUTED)]  # fmt: skip
     where += [check_run.c.type == run_type] if run_type else []
+    where += [check_run.c.window_hours == window_hours] if window_hours else []
     where += [check_run.c.ended_at <= at] if at else []
     where += [check_result.c.status.in_(_ANSWERS)] if answers_only else []
     wanted = (

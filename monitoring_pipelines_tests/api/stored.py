@@ -27,7 +27,7 @@ def fill(settings: Settings, clock: FixedClock) -> None:
                       {"missing_count": 3, "health": "degraded"}, ("t0",), {"endpoint": "e"})  # fmt: skip
     outcome = CheckOutcome("shop", "missing_outputs", "findings", now - hour, now, "high", "degraded",
                            {"missing_count": 3}, (finding,), None, now)  # fmt: skip
-    run = checks.start(state, CheckRun("R1", "quick", "manual", "running", now, now))
+    run = checks.start(state, CheckRun("R1", "quick", "manual", "running", now, now, window_hours=1))
     checks.finish(state, replace(run, status="issues_detected", ended_at=now, outcomes=(outcome,)))
     with state.begin() as con:
         con.execute(t.alert.insert().values(

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from monitoring_pipelines.api.services import Services
 from monitoring_pipelines.clock import FixedClock
 from monitoring_pipelines.metrics.exposition import Family
 from monitoring_pipelines.metrics.from_state import delivery_families
-from monitoring_pipelines.state import StateStore, heartbeats, store, tables
+from monitoring_pipelines.quality.model import CheckOutcome, CheckRun
+from monitoring_pipelines.state import StateStore, checks, heartbeats, store, tables
 from monitoring_pipelines_tests.support.postgres_server import PostgresServer
 
 from .conftest import NOW, Client, Serve, make_settings
@@ -176,6 +178,21 @@ def test_what_is_not_known_is_not_exported(client: Client) -> None:
     assert 'mp_tasks_active{source="shop"} 0\n' in text  # measured zero
     assert "mp_slots_limit{" not in text  # nothing configured
     assert "mp_completion_rate_percent{" not in text  # no check has run
+
+
+def test_completeness_of_a_window_is_not_that_of_a_check_by_hand_over_another(client: Client) -> None:
+    """S-322, S-411: the rules for Prometheus page by ``window="24h"``."""
+    state, hour = StateStore.of(client.settings), timedelta(hours=1)
+    for run_id, hours, rate, at in (("day", 24, 95.0, NOW - hour), ("by hand", 1, 40.0, NOW)):
+        values = {"completion_rate_value": rate, "success_tasks": 100}
+        outcome = CheckOutcome("shop", "missing_outputs", "findings", at - hours * hour, at, metrics=values)
+        run = checks.start(
+            state, CheckRun(run_id, "full", "manual", "running", at, at, None, at - hours * hour, at, hours)
+        )
+        checks.finish(state, replace(run, status="issues_detected", ended_at=at, outcomes=(outcome,)))
+    state.dispose()
+    found = re.findall(r"^mp_completion_rate_percent(.*)$", client.get("/metrics").text, re.MULTILINE)
+    assert found == ['{source="shop",window="24h"} 95']
 
 
 def test_an_endpoint_that_was_idle_for_hours_keeps_its_gauges_and_its_stamp(serve: Serve) -> None:
