@@ -157,6 +157,27 @@ def test_the_example_of_consistency_metrics_40_settled_33_with_output(world: tup
     assert data(client, "/api/v1/completeness/missing")["total"] == 7
 
 
+def test_a_source_that_is_not_read_keeps_its_figures_and_has_no_known_health(world: tuple[Client, World]) -> None:
+    """C-025: whether one asks the overview, the metrics of an existing monitor or the page."""
+    client, rows = world
+    rows.task("t")
+    rows.publish()
+    asked = ("/api/monitoring/data-consistency/metrics", "/api/v1/overview")
+
+    def healths() -> list[str]:
+        metrics, overview = (data(client, path) for path in asked)
+        assert metrics["sources"][0]["task_metrics"]["completion_rate"] == "100.0%"
+        words = [row["health_status"]["status"] for row in (metrics, *metrics["sources"])]
+        page = client.get("/consistency", lang="en").text
+        shown = re.search(r'<h2 id="c-shop">shop <span class="badge (\w+)">', page)
+        assert shown is not None
+        return [*words, overview["sources"][0]["health"], shown[1]]
+
+    assert healths() == ["healthy"] * 4
+    client.clock.advance(600)
+    assert healths() == ["unknown"] * 4
+
+
 @pytest.mark.parametrize(
     ("path", "params"),
     [

@@ -22,7 +22,6 @@ from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.published import timeline
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.published.workers import Span
-from monitoring_pipelines.severity import health_of
 from monitoring_pipelines.state import checks as stored
 from monitoring_pipelines.state.alerts import list_alerts
 from monitoring_pipelines.warehouse.lake import LakeMissing
@@ -207,7 +206,7 @@ def _source_part(view: View, services: Services, look: Look, name: str, on: date
     )
     return {
         "name": name, "figures": found.as_metrics(),
-        "health": health_of(found.tasks_with_outputs, found.success_tasks, summaries.bands_of(services)),
+        "health": summaries.source_health(services, look, name, services.clock.now()),
         "trend": chart([day["date"] for day in days["days"]], series, "UTC", unit="%", max=100, day=True, step=DAY_S,
                        blind=spans_of(_on_local_days(view, _unseen(services, look)))),
         "days": days["days"], "split": days["split"], "change": days["change_point"],

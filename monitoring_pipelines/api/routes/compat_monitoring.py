@@ -179,9 +179,10 @@ def metrics(request: Request, hours: Annotated[Integer, bounded(1, 720)] = 24, s
     as_of = min((at for at in states.values() if at is not None), default=None)
     extras = {name: _extra(services, name) for name in chosen}
     data: dict[str, Any] = {"timestamp": now, "as_of": as_of, "stale": any(stale.values())}
-    data |= _metrics(sum(parts.values(), Figures()), _sum_extras(list(extras.values())), bands)
+    data |= _metrics(sum(parts.values(), Figures()), _sum_extras(list(extras.values())), bands, data["stale"])
     data["sources"] = [
-        {"source_id": name, "as_of": states[name], "stale": stale[name]} | _metrics(parts[name], extras[name], bands)
+        {"source_id": name, "as_of": states[name], "stale": stale[name]}
+        | _metrics(parts[name], extras[name], bands, stale[name])
         for name in chosen
     ]
     return monitoring(request, data, as_of=as_of)
@@ -213,7 +214,8 @@ def _sum_extras(rows: list[dict[str, int | None]]) -> dict[str, int | None]:
     return result
 
 
-def _metrics(found: Figures, extra: dict[str, int | None], bands: Any) -> dict[str, Any]:
+def _metrics(found: Figures, extra: dict[str, int | None], bands: Any, is_stale: bool) -> dict[str, Any]:
+    """Figures stay readable while a source is not read, its health is unknown then (C-025)."""
     values = found.as_metrics()
     tasks = ("total_tasks", "success_tasks", "tasks_with_outputs", "missing_count", "pending_settle", "completion_rate",
              "completion_rate_value", "missing_rate", "missing_rate_value")  # fmt: skip
@@ -224,7 +226,7 @@ def _metrics(found: Figures, extra: dict[str, int | None], bands: Any) -> dict[s
         "task_metrics": {name: values[name] for name in tasks},
         "output_metrics": {name: values[name] for name in outputs} | dict.fromkeys(_EXTRAS) | extra,
         "health_status": {
-            "status": health_of(found.tasks_with_outputs, found.success_tasks, bands),
+            "status": "unknown" if is_stale else health_of(found.tasks_with_outputs, found.success_tasks, bands),
             "completion_rate_threshold": {
                 "healthy": f">={healthy}%", "degraded": f"{degraded}-{healthy}%", "unhealthy": f"<{degraded}%",
             },
