@@ -232,7 +232,9 @@ class Collector:
         (deliveries, some), answered = self._deliveries()
         (families, dropped), answers = self._stored(
             "state",
-            lambda: self._read("state", None, lambda: from_state.collect(self.settings, self.state, self._memo)),
+            lambda: self._read(
+                "state", None, lambda: from_state.collect(self.settings, self.state, self.clock.now(), self._memo)
+            ),
         )
         up = Family("mp_state_store_up", "gauge", "1 if the state store answered, 0 if its families are older")
         up.add((), int(answered and answers))

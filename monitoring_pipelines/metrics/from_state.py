@@ -14,6 +14,8 @@ from monitoring_pipelines.metrics.from_lake import seconds
 from monitoring_pipelines.published.reader import Look
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection
 
     from monitoring_pipelines.config.schema import Settings
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 _TYPES: tuple[Literal["quick", "full", "deep"], ...] = ("quick", "full", "deep")
 
 
-def collect(settings: Settings, state: StateStore, memo: Memo) -> list[Family]:
+def collect(settings: Settings, state: StateStore, now: datetime, memo: Memo) -> list[Family]:
     """All but deliveries, which follow from published files too.
 
     Args:
         settings: The configuration.
         state: The state store.
+        now: The present instant, naive UTC.
         memo: What is remembered from one call to the next.
     """
     families = _completeness(settings, state)
@@ -39,7 +42,7 @@ def collect(settings: Settings, state: StateStore, memo: Memo) -> list[Family]:
             *_checks(con),
             *_repair(con),
             *_heartbeats(con),
-            *_targets(con),
+            *_targets(con, settings, now),
         ]
     return families
 
@@ -164,9 +167,10 @@ def _heartbeats(con: Connection) -> list[Family]:
     return [family]
 
 
-def _targets(con: Connection) -> list[Family]:
+def _targets(con: Connection, settings: Settings, now: datetime) -> list[Family]:
     from sqlalchemy import select
 
+    from monitoring_pipelines.state.expectations import health_of
     from monitoring_pipelines.state.tables import expectation
 
     family = Family("mp_target_health", "gauge", "0 unknown, 1 healthy, 2 degraded, 3 unhealthy", ("source", "target"))
@@ -175,6 +179,6 @@ def _targets(con: Connection) -> list[Family]:
         columns.kind == "target", columns.retired_at.is_(None)
     )
     for source, name, state in con.execute(query.order_by(columns.source_id, columns.name)):
-        word = (state or {}).get("state", "unknown")
-        family.add((source, name), CODES.get(word, 0))
+        health = health_of(state, settings, now)
+        family.add((source, name), CODES[health.state if health else "unknown"])
     return [family]

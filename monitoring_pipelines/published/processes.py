@@ -178,19 +178,23 @@ def thresholds(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     }  # fmt: skip
 
 
-def targets(look: Look, state: StateStore, sources: Sequence[str]) -> list[dict[str, Any]]:
+def targets(
+    look: Look, state: StateStore, settings: Settings, now: datetime, sources: Sequence[str]
+) -> list[dict[str, Any]]:
     """Targets with their newest probe of each kind and the state of the health machine (C-480)."""
     from sqlalchemy import select
 
+    from monitoring_pipelines.collect.health import TargetHealth
+    from monitoring_pipelines.state.expectations import health_of
     from monitoring_pipelines.state.tables import expectation
 
     found: dict[tuple[str, str], dict[str, Any]] = {}
     columns = expectation.c
     with state.read() as con:
         for row in con.execute(select(expectation).where(columns.kind == "target")).mappings():
-            known = row["state"] or {}
+            health = health_of(row["state"], settings, now) or TargetHealth()
             found[row["source_id"], row["name"]] = {
-                "health_state": known.get("state", "unknown"), "since": known.get("since"),
+                "health_state": health.state, "since": health.since,
                 "first_seen_at": row["first_seen_at"], "retired_at": row["retired_at"], "probes": [],
             }  # fmt: skip
     probes = look.once(

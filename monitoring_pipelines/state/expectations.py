@@ -43,18 +43,13 @@ def listed(
     rows = []
     with state.read() as con:
         for row in con.execute(query).mappings():
-            stored = row["state"] or {}
-            probe = next((stored[name] for name in _PROBES if name in stored), None)
-            health = None
-            if probe is not None:
-                interval_s = float(stored.get("interval_s", settings.health.freshness_s))
-                health = TargetHealth.from_json(probe).at_instant(now, interval_s).state
+            health = health_of(row["state"], settings, now)
             rows.append(
                 {
                     "source_id": row["source_id"],
                     "kind": row["kind"],
                     "name": row["name"],
-                    "health": health,
+                    "health": health.state if health else None,
                     "first_seen_at": row["first_seen_at"],
                     "last_seen_at": row["last_seen_at"],
                     "age_s": round((now - row["last_seen_at"]).total_seconds(), 1),
@@ -62,6 +57,21 @@ def listed(
                 }
             )
     return rows
+
+
+def health_of(stored: dict[str, Any] | None, settings: Settings, now: datetime) -> TargetHealth | None:
+    """Health of an expectation at ``now`` (C-480): of the health page if it has one, else of scraping; None if it has neither.
+
+    Args:
+        stored: Its ``state``.
+        settings: Lengths of streaks.
+        now: The present instant, naive UTC.
+    """
+    known = stored or {}
+    probe = next((known[name] for name in _PROBES if name in known), None)
+    if probe is None:
+        return None
+    return TargetHealth.from_json(probe).at_instant(now, float(known.get("interval_s", settings.health.freshness_s)))
 
 
 def retire(

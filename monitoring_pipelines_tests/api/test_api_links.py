@@ -74,7 +74,7 @@ PAGES: dict[str, dict[str, Any]] = {
     "/scheduler-monitoring/jobs/sum_a?source=sched&sort=-duration_ms": {f"{JOBS}/jobs/sum_a/runs": PAGER},
     **{
         f"/resources?source=shop&process=collector&range={hours}h": {
-            "/api/v1/processes/collector/samples": head("Samples")
+            "/api/v1/processes/collector/samples": head("Samples"), "/api/v1/targets": head("Targets"),
         }
         for hours in (1, 6, 24)
     },
@@ -154,6 +154,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         world.publish()
         fill(client.settings, client.clock)
         with StateStore.of(client.settings).begin() as con:
+            con.execute(t.expectation.insert(), [
+                {"source_id": source, "kind": "target", "name": name, "first_seen_at": now, "last_seen_at": now}
+                for source, name in (("shop", "a"), ("shop", "b"), ("depot", "c"))
+            ])  # fmt: skip
             plan = dict(con.execute(t.repair_plan.select()).mappings().one())
             con.execute(t.repair_plan.insert().values(plan | {"plan_id": "P2", "source_id": "depot"}))
             con.execute(t.repair_item.insert().values([

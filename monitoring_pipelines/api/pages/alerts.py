@@ -106,7 +106,7 @@ STRINGS |= alert_text.STRINGS
 router = APIRouter(include_in_schema=False)
 #: First letters of a type → where its figures are shown.
 _ROWS = (("resource.", "/resources"), ("leak.", "/resources"), ("fd.", "/resources"), ("ingest.", "/ingest"), ("self.", "/self"),
-         ("tasks.", "/tasks"), ("jobs.", "/scheduler-monitoring"), ("target.", "/self"))  # fmt: skip
+         ("tasks.", "/tasks"), ("jobs.", "/scheduler-monitoring"), ("target.", "/resources"))  # fmt: skip
 #: Pages of figures that show one source where it is named.
 _BY_SOURCE = ("/resources", "/ingest", "/tasks")
 TONES = {"firing": "bad", "pending": "warning", "resolved": "good"}
@@ -164,6 +164,8 @@ def rows_at(alert: dict[str, Any]) -> str | None:
     query = {"source": source}
     if page == "/resources" and "process" in labels:
         query["process"] = labels["process"]
+    if alert["type"].startswith("target."):
+        return f"{page}?{urlencode(query)}#targets"
     if alert["type"] == "tasks.timeouts":
         query["show"] = "failed"
     return f"{page}?{urlencode(query)}"

@@ -58,6 +58,13 @@ STRINGS = {
     "sample.threads": ("线程", "Threads"),
     "sample.objects": ("对象", "Objects"),
     "sample.uptime_s": ("运行时间（秒）", "Uptime (s)"),
+    "resources.targets": ("目标", "Targets"),
+    "resources.target": ("目标", "Target"),
+    "resources.since": ("自", "Since"),
+    "resources.probed": ("最近探测", "Newest probe"),
+    "resources.up": ("可达", "Up"),
+    "resources.down": ("不可达", "Down"),
+    "resources.retired": ("已退役", "Retired"),
     "metric.rss": ("内存", "Memory"),
     "metric.fds": ("文件描述符", "File descriptors"),
     "metric.conns": ("连接", "Connections"),
@@ -113,11 +120,17 @@ def resources(
     chosen, as_of, limits = None, None, processes.thresholds(services.settings)
     rates: list[dict[str, Any]] = []
     newest: list[dict[str, Any]] = []
+    targets: list[dict[str, Any]] = []
     total, api = 0, ""
+    names = chosen_sources(services, source or None)
+    asked = names if source else [*names, "_self"]  # as the API has it
     try:
         with services.published.look() as look:
             as_of = look.as_of
-            known = processes.newest(look, services.settings, [*chosen_sources(services, source or None), "_self"])
+            targets = view.stored(
+                partial(processes.targets, look, services.state, services.settings, view.now, asked), []
+            )
+            known = processes.newest(look, services.settings, [*names, "_self"])
             known.sort(key=lambda row: row["source_id"] == "_self")
             chosen = next((row for row in known if process in (None, row["process_id"])), None)
             if chosen is not None:
@@ -142,7 +155,7 @@ def resources(
     return render(
         request, "resources.html", title=view.t("resources.title"), as_of=as_of, view=view, refresh="charts", known=known,
         chosen=chosen, charts=charts, ranges=tuple(RANGES), range=range_, source=source, trend_tones=TREND_TONES,
-        has_blind=bool(unseen), samples=newest, sample_total=total, sampled=SAMPLED, api=api,
+        has_blind=bool(unseen), targets=targets, samples=newest, sample_total=total, sampled=SAMPLED, api=api,
         fresh=chosen is not None and (view.now - chosen["at"]).total_seconds() <= FRESH_S,
         tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
         rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,

@@ -67,7 +67,7 @@ def targets(request: Request, source: SourceParam = None) -> Response:
     services = services_of(request)
     chosen = _with_self(chosen_sources(services, source), source)
     with services.published.look() as look:
-        rows = processes.targets(look, services.state, chosen)
+        rows = processes.targets(look, services.state, services.settings, services.clock.now(), chosen)
         return v1(request, {"items": rows, "total": len(rows)}, as_of=look.as_of)
 
 

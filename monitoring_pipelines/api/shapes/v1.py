@@ -6,7 +6,6 @@ What belongs here: sources, tasks, completeness, processes, health. What does no
 from __future__ import annotations
 
 from monitoring_pipelines.api.shapes.words import (
-    ANY,
     DATE,
     FLAG,
     HEALTH,
@@ -152,8 +151,8 @@ SHAPES = {
     ),
     "Targets": obj({
         "items": listed(obj({
-            "source_id": TEXT, "target": TEXT, "health_state": TEXT, "since": ANY,
-            **nulls(TIME, "first_seen_at retired_at"), "probes": listed(obj({
+            "source_id": TEXT, "target": TEXT, "health_state": TEXT,
+            **nulls(TIME, "since first_seen_at retired_at"), "probes": listed(obj({
                 "kind": TEXT, "at": TIME, "up": null(FLAG), "http_status": null(INT), "latency_ms": null(NUM),
                 "health_state": null(TEXT),
             })),
