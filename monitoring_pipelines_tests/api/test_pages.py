@@ -555,3 +555,23 @@ def test_a_search_for_jobs_looks_at_each_of_their_columns_alone(serve: Serve) ->
         assert re.findall(r'data-pick="([^"]+)"', page) == found, wanted
         csv = client.get("/download/jobs.csv", q=wanted).text
         assert [line.split(",")[1] for line in csv.splitlines()[1:]] == found, wanted
+
+
+def test_what_a_source_cannot_tell_is_not_told_as_nothing(serve: Serve) -> None:
+    """S-802: without worker tables "no worker was online" would be a claim; an empty list says what to map instead."""
+    client, world = with_world(serve, [SHOP, SCHEDULER, {"id": "flow", "preset": "tktool", "read_dsn_env": "SHOP_DSN"}])
+    for source in ("flow", "sched"):
+        world.source(source)
+    for source in ("shop", "flow"):
+        world.hour("e", client.clock.now() - timedelta(hours=2), source=source)
+    world.publish()
+    for tab in ("workers", "timeline"):
+        known, unknown = (text_of(client, "/endpoints/e", source=name, tab=tab) for name in ("shop", "flow"))
+        assert ("No worker was online" if tab == "workers" else "No worker in this range") in known
+        assert "No worker" not in unknown
+        assert "Not applicable: worker figures – needs worker(" in unknown
+    for path, empty in (("/endpoints", "No endpoints"), ("/tasks", "No active tasks")):
+        shown = text_of(client, path, source="sched")
+        assert empty not in shown
+        assert "Not applicable: endpoint counts and durations – needs task_event" in shown
+        assert "不适用: 端点" in text_of(client, path, source="sched", lang="zh-CN")

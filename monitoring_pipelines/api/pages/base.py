@@ -30,6 +30,7 @@ from monitoring_pipelines.api.pages import NAVIGATION, PAGES, alert_text
 from monitoring_pipelines.api.pages.engine import PageEnvironment
 from monitoring_pipelines.api.pages.strings import COMMON
 from monitoring_pipelines.api.services import Services, services_of
+from monitoring_pipelines.config.features import features
 from monitoring_pipelines.readable import counted, span
 from monitoring_pipelines.said import said
 from monitoring_pipelines.state.store import StateUnavailable
@@ -105,6 +106,15 @@ class View:
     def said(self, text: str | None) -> str:
         """A sentence that is stored in English, in the reader's language; a dash for NULL."""
         return said(text, self.language) if text else UNKNOWN
+
+    def lacks(self, source: str | None, feature: str) -> str | None:
+        """Why a source cannot have figures of a feature of E-510, and what to map; None if it can, or none is named (S-802)."""
+        if source is None or source not in self.services.source_ids:
+            return None
+        found = next(one for one in features(self.services.settings.source(source)) if one.name == feature)
+        if found.on:
+            return None
+        return f"{self.t('common.not_applicable')}: {self.said(found.name)} – {self.t('self.needs')} {self.said(found.needs)}"
 
     def number(self, value: Any, digits: int | None = None, unit: str = "") -> str:
         """A number with separators; a dash for NULL."""
