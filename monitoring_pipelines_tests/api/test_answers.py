@@ -157,6 +157,26 @@ def test_the_example_of_consistency_metrics_40_settled_33_with_output(world: tup
     assert data(client, "/api/v1/completeness/missing")["total"] == 7
 
 
+@pytest.mark.parametrize(("presets", "chosen"), [
+    (("waverless", "tktool"), "a"), (("tktool", "tts"), "b"), (("tktool",), "a"), (("waverless", "tts"), None), (("tktool", "tktool"), None),
+])  # fmt: skip
+def test_the_old_monitor_is_of_the_only_source_with_attempts_or_derived_status(
+    serve: Serve, presets: tuple[str, ...], chosen: str | None
+) -> None:
+    """S-401: a further source without either does not make the path ask which one is meant."""
+    client = serve({
+        "sources": [{"id": name, "preset": preset, "read_dsn_env": "SHOP_DSN"} for name, preset in zip("ab", presets, strict=False)]
+    })  # fmt: skip
+    rows = World(client.settings, client.clock)
+    for name in "ab"[: len(presets)]:
+        rows.source(name)
+        rows.task(f"of-{name}", source=name)
+    rows.publish()
+    for name in "ab"[: len(presets)]:
+        found = client.get(f"/api/task/status/of-{name}").status_code
+        assert found == (400 if chosen is None else 200 if name == chosen else 404)
+
+
 def test_a_source_that_is_not_read_keeps_its_figures_and_has_no_known_health(world: tuple[Client, World]) -> None:
     """C-025: whether one asks the overview, the metrics of an existing monitor or the page."""
     client, rows = world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
@@ -18,6 +18,9 @@ from monitoring_pipelines.published import one_task, tasks
 from monitoring_pipelines.published.overview import task_counters
 from monitoring_pipelines.published.reader import Look
 from monitoring_pipelines.severity import rounded
+
+if TYPE_CHECKING:
+    from monitoring_pipelines.config.source_schema import SourceSettings
 
 router = APIRouter(route_class=StrictRoute, tags=["compatible paths"])
 #: The monitor's own words.
@@ -72,12 +75,19 @@ def task_source(services: Services, source: str | None) -> str:
         return name
     if services.settings.api.compat.task_source is not None:
         return services.settings.api.compat.task_source
-    able = [one.id for one in services.settings.enabled_sources if one.mapped("task")]
+    having = [one for one in services.settings.enabled_sources if one.mapped("task")]
+    # What such a monitor watches has attempts, or a status that follows from outputs; others only where none has (S-401).
+    watched = [one for one in having if one.mapped("task_event") or _derives_status(one)]
+    able = [one.id for one in watched or having]
     if len(able) != 1:
         raise bad(
             f"source: name one of {', '.join(able) or 'none'}, or configure api.compat.task_source", "ambiguous_source"
         )
     return able[0]
+
+
+def _derives_status(source: SourceSettings) -> bool:
+    return any("status" in table.columns and table.columns["status"].derive for table in source.mapped("task"))
 
 
 def active_tasks(
