@@ -230,11 +230,13 @@ class Collector:
         except LakeMissing:
             part, lags = _Part(0, []), []
         (deliveries, some), answered = self._deliveries()
+        now = self.clock.now()
+        minute = now.replace(
+            second=0, microsecond=0
+        )  # a target that nobody probes any more becomes unknown by time alone
         (families, dropped), answers = self._stored(
             "state",
-            lambda: self._read(
-                "state", None, lambda: from_state.collect(self.settings, self.state, self.clock.now(), self._memo)
-            ),
+            lambda: self._read("state", minute, lambda: from_state.collect(self.settings, self.state, now, self._memo)),
         )
         up = Family("mp_state_store_up", "gauge", "1 if the state store answered, 0 if its families are older")
         up.add((), int(answered and answers))
@@ -277,10 +279,16 @@ class Collector:
             known = self._of_state[name] = found[0], self._bounded(found[1])
         return known[1], answered
 
-    def _read(self, name: str, version: int | None, collect: Callable[[], list[Family]]) -> _Read:
-        """What the families follow from, and they: read anew by one of many scrapes once something was committed or published."""
+    def _read(self, name: str, also: Any, collect: Callable[[], list[Family]]) -> _Read:
+        """What the families follow from, and they: read anew by one of many scrapes once something was committed.
+
+        Args:
+            name: Of the families.
+            also: What else they follow from.
+            collect: Reads them.
+        """
         stamp = self.state.stamp()
-        now = stamp, version
+        now = stamp, also
         known = self._read_last.get(name)
         if known is None or stamp is None or known[0] != now:
             known = self._read_last[name] = now, collect()
