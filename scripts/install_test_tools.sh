@@ -10,6 +10,11 @@ command -v pt-table-sync >/dev/null 2>&1 || missing="$missing percona-toolkit"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+# What runbooks tell people to type is typed by a test.
+command -v sqlite3 >/dev/null 2>&1 || missing="$missing sqlite3"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
+command -v ss >/dev/null 2>&1 || missing="$missing iproute2"
+command -v top >/dev/null 2>&1 || missing="$missing procps"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -25,11 +25,12 @@ def test_a_store_that_is_always_slower_than_a_scrape_waits_is_shown_late_and_not
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = Services.of(make_settings(tmp_path, monkeypatch, {}), FixedClock(NOW))
-    whole = from_state.collect
+    whole, read = from_state.collect, threading.Event()
 
     def slow(*given: Any) -> Any:
         found = whole(*given)
         time.sleep(0.6)
+        read.set()
         return found
 
     def scrape() -> str:
@@ -48,7 +49,8 @@ def test_a_store_that_is_always_slower_than_a_scrape_waits_is_shown_late_and_not
     monkeypatch.setattr(collector, "WAIT_S", 0.3)
     second = beat(1)
     assert first in scrape()
-    time.sleep(0.6)
+    assert read.wait(60)
+    time.sleep(0.2)
     beat(2)
     late = scrape()
     assert second in late
