@@ -83,3 +83,20 @@ def test_a_refresh_takes_neither_the_focus_nor_what_is_typed(tmp_path: Path) -> 
         browser.ask("(a => { a.focus(); window.old = a; })(document.querySelector('#live a[href$=\".parquet\"]')); 0")
         until(browser, "!window.old.isConnected")
         assert browser.ask("document.activeElement.getAttribute('href')") == "/download/components.parquet"
+
+
+def test_a_reader_pauses_the_refresh_until_the_button_is_pressed_again(tmp_path: Path) -> None:
+    """S-801, WCAG 2.2.2: on the next page of the tab, too; a refresh by hand still works."""
+    with opened(tmp_path) as (browser, _, _stop):
+        pressed = "document.querySelector('[data-pause]').getAttribute('aria-pressed')"
+        until(browser, f"{COUNT} >= 1")
+        assert browser.ask(pressed) == "false"
+        browser.ask("document.querySelector('[data-pause]').click(); 0")
+        browser.open("/self")
+        assert browser.ask(pressed) == "true"
+        time.sleep(4)
+        assert browser.ask(COUNT) == 0
+        browser.ask("document.querySelector('[data-refresh-now]').click(); 0")
+        until(browser, f"{COUNT} == 1")
+        browser.ask("document.querySelector('[data-pause]').click(); 0")
+        until(browser, f"{COUNT} >= 2")

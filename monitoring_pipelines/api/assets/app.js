@@ -6,16 +6,18 @@
 
   // -- refreshing ------------------------------------------------------------------------------------------------
   // The part with id "live" is fetched again every data-refresh seconds, never while the page is hidden or a dialog is
-  // open. On an error the last good values stay, greyed, with the reason.
-  let due = 0;
+  // open, or the reader has paused it (in this tab, until pressed again). On an error the last good values stay, greyed, with the reason.
+  let due = 0, paused = sessionStorage.getItem("paused") === "1";
+  const showPaused = () => document.querySelector("[data-pause]")?.setAttribute("aria-pressed", String(paused));
+  const pause = () => { paused = !paused; sessionStorage.setItem("paused", paused ? "1" : "0"); showPaused(); };
   const choosing = () => document.activeElement?.matches("#live select"); // its list would close
   const live = () => document.getElementById("live");
   const schedule = () => { const l = live(); due = l && l.dataset.refresh ? Date.now() + 1000 * Number(l.dataset.refresh) : 0; };
   const refresh = () => { if (live()) { schedule(); htmx.trigger(live(), "refresh"); } };
   setInterval(() => {
-    if (due && Date.now() >= due && !document.hidden && !document.querySelector("dialog[open]") && !choosing()) { refresh(); }
+    if (due && Date.now() >= due && !paused && !document.hidden && !document.querySelector("dialog[open]") && !choosing()) { refresh(); }
   }, 500);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && due && Date.now() >= due) { refresh(); } });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && !paused && due && Date.now() >= due) { refresh(); } });
   document.addEventListener("htmx:beforeSwap", (event) => { held = event.detail.target === live() ? hold() : null; });
   document.addEventListener("htmx:afterSwap", () => { schedule(); drawAll(); if (held) { giveBack(held); held = null; } });
   // What a reader holds outlives the swap: focus and what is typed there, opened details, how far a table is pushed aside.
@@ -161,10 +163,11 @@
     } else if (box.closest("form[data-auto]")) { box.form.requestSubmit(); }
   });
   document.addEventListener("click", (event) => {
-    const target = event.target.closest("[data-action],[data-refresh-now],[data-close]");
+    const target = event.target.closest("[data-action],[data-refresh-now],[data-pause],[data-close]");
     if (!target) { return; }
     if (target.dataset.close !== undefined) { target.closest("dialog").close(); }
     if (target.dataset.refreshNow !== undefined) { refresh(); }
+    if (target.dataset.pause !== undefined) { pause(); }
     if (target.dataset.action) { act(target); }
   });
 
@@ -249,5 +252,5 @@
     if (nav) { nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2; }
   };
 
-  document.addEventListener("DOMContentLoaded", () => { signIn(); showHere(); schedule(); drawAll(); showPicks(); });
+  document.addEventListener("DOMContentLoaded", () => { signIn(); showHere(); showPaused(); schedule(); drawAll(); showPicks(); });
 })();

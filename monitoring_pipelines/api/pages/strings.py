@@ -25,6 +25,7 @@ COMMON: dict[str, tuple[str, str]] = {
     "theme.dark": ("深色", "Dark"),
     "common.updated": ("最后更新", "Last updated"),
     "common.refresh": ("刷新", "Refresh"),
+    "common.pause": ("暂停刷新", "Pause"),
     "common.stale": ("⚠ 数据已过期", "⚠ Data is stale"),
     "common.nothing_published": (
         "尚无已发布的数据。首次采集完成后此处会显示内容。",
