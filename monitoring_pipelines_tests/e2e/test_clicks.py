@@ -71,7 +71,7 @@ class Reader:
 
 FIND = (
     "words => [...document.querySelectorAll('dialog[open] button, main a, main button, nav a')].find(e => "
-    "!e.disabled && e.textContent.trim().includes(words) && e.getClientRects().length)"
+    "!e.disabled && e.ariaDisabled !== 'true' && e.textContent.trim().includes(words) && e.getClientRects().length)"
 )
 
 

@@ -198,7 +198,7 @@ def test_a_dialog_keeps_the_focus_closes_with_escape_and_gives_it_back(demo: Ser
     browser.size(1280)
     browser.open("/consistency")
     assert browser.ask("Boolean(document.querySelector('button[data-action]'))"), browser.ask("document.title")
-    browser.ask("document.querySelector('button[data-action]:not(:disabled)').focus(); 0")
+    browser.ask("document.querySelector('button[data-action]:not([aria-disabled=true])').focus(); 0")
     press(browser, "Enter")
     assert browser.ask("document.querySelector('dialog').open")
     for _ in range(8):
@@ -209,6 +209,20 @@ def test_a_dialog_keeps_the_focus_closes_with_escape_and_gives_it_back(demo: Ser
     press(browser, "Escape")
     assert not browser.ask("document.querySelector('dialog').open")
     assert browser.ask("document.activeElement.matches('button[data-action]')")
+
+
+def test_a_button_that_is_not_for_now_can_be_reached_and_says_why(demo: Served, browser: Browser) -> None:
+    """S-814: with the keyboard or a finger there is no title to see; pressing it changes nothing."""
+    browser.size(1280)
+    browser.language("en")
+    browser.open("/scheduler-monitoring?scope=mapped")
+    browser.ask("document.querySelector('button[aria-disabled=true]').focus(); 0")
+    why = browser.ask("document.activeElement.title")
+    press(browser, "Enter")
+    assert until(browser, f"document.getElementById('said').textContent === {why!r}")
+    assert len(why) > 10
+    assert not browser.ask("document.querySelector('dialog').open")
+    assert browser.ask("document.activeElement.matches('button[aria-disabled=true]')")
 
 
 def test_tabs_filters_and_boxes_obey_the_keyboard(demo: Served, browser: Browser) -> None:

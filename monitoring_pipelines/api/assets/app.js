@@ -168,7 +168,7 @@
     if (target.dataset.close !== undefined) { target.closest("dialog").close(); }
     if (target.dataset.refreshNow !== undefined) { refresh(); }
     if (target.dataset.pause !== undefined) { pause(); }
-    if (target.dataset.action) { act(target); }
+    if (target.dataset.action) { if (target.ariaDisabled === "true") { say(target.title); } else { act(target); } } // why not
   });
 
   // -- picking several rows --------------------------------------------------------------------------------------
