@@ -175,10 +175,13 @@ def test_targets_of_make_run_what_is_tested(tmp_path: Path) -> None:
     """``make demo`` and ``make test`` are made of steps; those that write documents are the scripts that tests compare with."""
     named = {line for name in (*DOCUMENTS, "README.zh-CN.md") for line in lines_of(name) if line.startswith("make ")}
     steps = {}
+    # As at a prompt: below another make, as in `make test`, it would take that one's options and say where it is.
+    clean = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
     for line in named:
         done = subprocess.run(
             ["make", "-n", *shlex.split(line)[1:], f"STAMP={tmp_path}/none"],
             cwd=ROOT,
+            env=clean,
             capture_output=True,
             text=True,
             check=False,
