@@ -136,7 +136,7 @@ def check(
     """
 
     def is_stored() -> bool:
-        return stored.load(services.state, run_id) is not None
+        return stored.progress_of(services.state, run_id) is not None
 
     answer = start(
         services, "check", services.settings.api.sync_check_timeout_s if wait else _AT_ONCE_S, is_stored,

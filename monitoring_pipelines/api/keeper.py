@@ -34,6 +34,7 @@ def keeping(services: Services) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(timeout=5)
+        gc.unfreeze()  # a process that goes on without its server gets the memory back
 
 
 def _watch(services: Services, stop: threading.Event) -> None:
