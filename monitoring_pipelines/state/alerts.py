@@ -93,18 +93,8 @@ def list_alerts(
     order = paging.order_by(ALERT_ORDERS, sort, table.c.active_at.desc(), table.c.alert_id.desc())
     if remember is None or (sort is None and not text):
         return _page(state, table.c.alert_id, where, order, page, page_size)
-    asked = (
-        tuple(states),
-        tuple(severities),
-        tuple(types),
-        family,
-        tuple(source_ids),
-        open_only,
-        start,
-        end,
-        text,
-        sort,
-    )
+    chosen = (states, severities, types, source_ids)
+    asked = (*map(tuple, chosen), family, open_only, start, end, text, sort)
     return _remembered(state, table.c.alert_id, where, order, page, page_size, remember, asked)
 
 

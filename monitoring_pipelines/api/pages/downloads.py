@@ -19,16 +19,16 @@ from monitoring_pipelines.api.pages.checks import RunTypes, Statuses
 from monitoring_pipelines.api.pages.consistency import Figure
 from monitoring_pipelines.api.pages.endpoints import RANGES
 from monitoring_pipelines.api.pages.files import Kind, file_of, saved
-from monitoring_pipelines.api.pages.notifications import ChannelParam, MessageKind, MessageState, shown_messages
+from monitoring_pipelines.api.pages.notifications import ChannelParam, shown_messages
 from monitoring_pipelines.api.pages.partitions import Shown as ShownPartitions
 from monitoring_pipelines.api.pages.partitions import range_of
-from monitoring_pipelines.api.pages.repair import PlanState, masked
+from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
 from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
-from monitoring_pipelines.api.routes.alerts import MessageSort, SearchParam, SortParam
+from monitoring_pipelines.api.routes.alerts import MessageKind, MessageSort, MessageState, SearchParam, SortParam
 from monitoring_pipelines.api.routes.checks import SortParam as RunSort
 from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
@@ -39,7 +39,7 @@ from monitoring_pipelines.api.routes.completeness import MissingSort, task_rows
 from monitoring_pipelines.api.routes.endpoints import COLUMNS as ENDPOINT_COLUMNS
 from monitoring_pipelines.api.routes.endpoints import SortParam as EndpointSort
 from monitoring_pipelines.api.routes.endpoints import endpoint_rows, owner
-from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, PlanSort, found_run, whole_plan
+from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, PlanSort, PlanState, found_run, whole_plan
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
 from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
@@ -251,8 +251,8 @@ def anomalies(request: Request, kind: Kind) -> Response:
 
 @router.get("/notifications.{kind}")
 def notifications(
-    request: Request, kind: Kind, channel: ChannelParam = None, state: MessageState = "",
-    about: Annotated[MessageKind, Query(alias="kind")] = "", sort: MessageSort = None,
+    request: Request, kind: Kind, channel: ChannelParam = None, state: Literal[MessageState, ""] = "",
+    about: Annotated[Literal[MessageKind, ""], Query(alias="kind")] = "", sort: MessageSort = None,
 ) -> Response:  # fmt: skip
     """Messages of the list."""
     rows, total = shown_messages(services_of(request), channel, state, about, sort, 1, MOST_ROWS)
@@ -261,7 +261,7 @@ def notifications(
 
 @router.get("/plans.{kind}")
 def plans(
-    request: Request, kind: Kind, source: SourceParam = None, state: PlanState = "", sort: PlanSort = None
+    request: Request, kind: Kind, source: SourceParam = None, state: Literal[PlanState, ""] = "", sort: PlanSort = None
 ) -> Response:  # fmt: skip
     """Repair plans, newest first unless sorted otherwise."""
     states = [state] if state else []

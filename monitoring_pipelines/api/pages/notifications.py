@@ -5,14 +5,14 @@ What belongs here: the list. What does not: messages about one alert, which its 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam
-from monitoring_pipelines.api.routes.alerts import MessageSort
+from monitoring_pipelines.api.routes.alerts import MessageKind, MessageSort, MessageState
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.state import alerts as stored
 
@@ -21,8 +21,6 @@ STRINGS = {
 }
 router = APIRouter(include_in_schema=False)
 ChannelParam = Annotated[str | None, Query(max_length=191)]
-MessageState = Literal["", "pending", "sent", "failed", "abandoned", "suppressed"]
-MessageKind = Literal["", "firing", "repeat", "severity_up", "resolved", "test", "digest"]
 
 
 def shown_messages(
@@ -37,8 +35,8 @@ def shown_messages(
 
 @router.get("/alerts/notifications")
 def listed(
-    request: Request, page: PageParam, channel: ChannelParam = None, state: MessageState = "", kind: MessageKind = "",
-    sort: MessageSort = None,
+    request: Request, page: PageParam, channel: ChannelParam = None, state: Literal[MessageState, ""] = "",
+    kind: Literal[MessageKind, ""] = "", sort: MessageSort = None,
 ) -> Response:  # fmt: skip
     """The list, newest first unless sorted otherwise."""
     view = View(request)
@@ -47,5 +45,6 @@ def listed(
     return render(
         request, "notifications.html", title=view.t("alerts.messages"), as_of=view.now, view=view, page=page.wrap(rows, total),
         channel=channel, channels=[one.id for one in services.settings.channels], state=state, kind=kind,
+        states=get_args(MessageState), kinds=get_args(MessageKind),
         query={"channel": channel, "state": state, "kind": kind, "sort": sort}, sort=sort,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from monitoring_pipelines.api.routes.repair import (
     JournalSort,
     ObjectId,
     PlanSort,
+    PlanState,
     found_run,
     whole_plan,
 )
@@ -213,13 +214,10 @@ CLASS_KINDS = {name: number for number, name in enumerate(("eligible", "already_
                "remote_not_ready", "remote_failed", "remote_not_found"))}  # fmt: skip
 
 
-PlanState = Literal["", "building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected",
-                    "partially_applied", "rolled_back"]  # fmt: skip
-
-
 @router.get("")
 def listed(
-    request: Request, page: PageParam, source: SourceParam = None, state: PlanState = "", sort: PlanSort = None
+    request: Request, page: PageParam, source: SourceParam = None, state: Literal[PlanState, ""] = "",
+    sort: PlanSort = None,
 ) -> Response:  # fmt: skip
     """All plans, newest first unless sorted otherwise."""
     view = View(request)

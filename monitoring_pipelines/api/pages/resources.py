@@ -229,14 +229,8 @@ def ingest(request: Request, source: SourceParam = None) -> Response:
     except LakeMissing:
         rows = []
     firing, _ = view.stored(
-        partial(
-            stored.list_alerts,
-            services.state,
-            open_only=True,
-            family="ingest.",
-            source_ids=chosen,
-            sort="-severity",
-            page_size=200,
+        lambda: stored.list_alerts(
+            services.state, open_only=True, family="ingest.", source_ids=chosen, sort="-severity", page_size=200
         ),
         ([], 0),
     )

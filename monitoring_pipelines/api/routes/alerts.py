@@ -36,6 +36,8 @@ SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]
 SearchParam = Annotated[
     str | None, Query(max_length=200, description="Part of message, name, type, source, id or labels, any case")
 ]
+MessageState = Literal["pending", "sent", "failed", "abandoned", "suppressed"]
+MessageKind = Literal["firing", "repeat", "severity_up", "resolved", "test", "digest"]
 MessageSort = Annotated[str | None, sort_by(stored.NOTIFICATION_ORDERS)]
 STATES = (*alert_rows.OPEN_STATES, "resolved")
 
@@ -183,8 +185,8 @@ def notifications(
     request: Request,
     page: PageParam,
     channel: Annotated[str | None, Query(max_length=191)] = None,
-    state: Literal["pending", "sent", "failed", "abandoned", "suppressed"] | None = None,
-    kind: Literal["firing", "repeat", "severity_up", "resolved", "test", "digest"] | None = None,
+    state: MessageState | None = None,
+    kind: MessageKind | None = None,
     sort: MessageSort = None,
 ) -> Response:
     """Messages, newest first unless sorted otherwise, each with its state and reason."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
@@ -40,8 +40,9 @@ PlanSort = Annotated[str | None, sort_by(stored.PLAN_ORDERS)]
 ItemSort = Annotated[str | None, sort_by(stored.ITEM_ORDERS)]
 JournalSort = Annotated[str | None, sort_by(stored.JOURNAL_ORDERS)]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
-PLAN_STATES = ("building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partially_applied",
-               "rolled_back")  # fmt: skip
+PlanState = Literal["building", "ready", "approved", "applied", "paused", "aborted", "stale", "rejected", "partially_applied",
+                    "rolled_back"]  # fmt: skip
+PLAN_STATES = get_args(PlanState)
 
 
 @router.get("/plans", responses=responses("v1", data="RepairPlans"))
