@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,38 +11,15 @@ from pathlib import Path
 import pytest
 
 from monitoring_pipelines.alerts import alertmanager
-
-BINARY = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+from monitoring_pipelines_tests.support.prometheus_server import alertmanager as started
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[str]:
-    if BINARY is None:
-        if os.environ.get("ALLOW_SKIP") == "1":
-            pytest.skip("prometheus-alertmanager is not installed")
-        pytest.fail("prometheus-alertmanager is not installed: scripts/install_test_tools.sh", pytrace=False)
     config = tmp_path / "alertmanager.yml"
     config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [BINARY, f"--config.file={config}", f"--storage.path={tmp_path / 'am'}", f"--web.listen-address={address}",
-               "--cluster.listen-address="]  # fmt: skip
-    with (tmp_path / "am.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://{address}/-/ready", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        else:
-            pytest.fail((tmp_path / "am.log").read_text())
+    with started(tmp_path, config) as address:
         yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def known(url: str) -> list[dict]:
