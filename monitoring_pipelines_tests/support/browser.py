@@ -46,6 +46,7 @@ class Browser:
     received: int = 0
     _number: int = 0
     #: Documents that have loaded, by the id of their loader.
+    _begun: list[str] = field(default_factory=list)
     _loaded: set[str] = field(default_factory=set)
 
     @classmethod
@@ -99,7 +100,9 @@ class Browser:
 
     def _event(self, event: dict[str, Any]) -> None:
         method, params = event.get("method"), event.get("params", {})
-        if method == "Page.lifecycleEvent" and params["name"] == "load":
+        if method == "Page.lifecycleEvent" and params["name"] == "init":
+            self._begun.append(params["loaderId"])
+        elif method == "Page.lifecycleEvent" and params["name"] == "load":
             self._loaded.add(params["loaderId"])
         elif method == "Runtime.exceptionThrown":
             self.problems.append(
@@ -119,10 +122,13 @@ class Browser:
             self.received += int(params["encodedDataLength"])
 
     def open(self, path: str) -> None:
-        """Go to a page and wait until it has loaded."""
-        # A page that was still loading may end after this one was asked for: its end is not ours.
+        """Go to a page and wait until it, or what it leads on to by itself, has loaded."""
+        # A page that was still loading may end after this one was asked for: its end is not ours. One that leads on
+        # before it has loaded, as the sign-in does, never ends; the next does.
         loader = self.call("Page.navigate", url=self.home + path)["loaderId"]
-        while loader not in self._loaded:
+        deadline = time.monotonic() + 60
+        while loader not in self._begun or self._loaded.isdisjoint(self._begun[self._begun.index(loader) :]):
+            assert time.monotonic() < deadline, f"{path} has not loaded"
             self._event(json.loads(self.socket.recv(timeout=60)))
 
     def size(self, width: int, height: int = 900) -> None:
