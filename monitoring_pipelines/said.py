@@ -401,9 +401,8 @@ def _said(text: str, language: str) -> str | None:
         return f"{_REFUSED[word][place]} ({word})" if place else f"{_REFUSED[word][place]}（{word}）"
     if place:
         return None
-    for form, chinese in _forms():
-        match = form.fullmatch(text)
-        if match:
+    for words, form, chinese in _forms():
+        if words in text and (match := form.fullmatch(text)):
             return chinese.format(*(said(part, language) for part in match.groups()))
     placed = _PLACED.fullmatch(text)
     if placed:
@@ -417,11 +416,16 @@ def _said(text: str, language: str) -> str | None:
 
 
 @lru_cache(1)
-def _forms() -> list[tuple[re.Pattern[str], str]]:
-    """Patterns and what they become: those that begin with a word come first, and of these the longest, so that no general
-    one wins over a special one."""
+def _forms() -> list[tuple[str, re.Pattern[str], str]]:
+    """Words a sentence must have, its pattern and what it becomes: those that begin with a word come first, and of these the
+    longest, so that no general one wins over a special one.
+
+    Looking for the words first tells most texts in a twentieth of the time: pages ask for every value they show.
+    """
     found = []
     for form, chinese in sorted(_ZH.items(), key=lambda pair: (pair[0].startswith("{"), -len(pair[0]))):
-        pattern = "".join(_GAPS.get(part) or re.escape(part) for part in re.split(r"(\{n?\})", form))
-        found.append((re.compile(pattern, re.DOTALL), chinese))
+        parts = re.split(r"(\{n?\})", form)
+        pattern = "".join(_GAPS.get(part) or re.escape(part) for part in parts)
+        words = max((part for part in parts if part not in _GAPS), key=len)
+        found.append((words, re.compile(pattern, re.DOTALL), chinese))
     return found

@@ -257,7 +257,7 @@ def _environment() -> PageEnvironment:
     env.tests["drawable"] = lambda spec: any(value is not None for line in spec["series"] for value in line["values"])
     env.filters["part"] = lambda text: quote(str(text), safe="")
     env.filters["breaks"] = lambda text: Markup(re.sub(r"[_./-](?=.)", r"\g<0><wbr>", str(escape(text))))  # noqa: S704 - escaped
-    env.filters["json"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False)
+    env.filters["json"] = lambda value: to_json(value).decode()
     env.filters["pretty"] = lambda value: json.dumps(json.loads(to_json(value)), ensure_ascii=False, indent=2)
     return env
 

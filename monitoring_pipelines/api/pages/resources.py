@@ -145,7 +145,9 @@ def resources(
                     look.lake.version, ("samples", *named, range_), partial(_samples, look, *named, start, end)
                 )
                 unseen = timeline.blind(look, start, end)
-                charts = _charts(view, found, unseen)
+                charts = services.recall(
+                    look.lake.version, ("charts", *named, range_, view.language), partial(_charts, view, found, unseen)
+                )
                 rates = [
                     row for row in processes.ingest(look, [chosen["source_id"]])
                     if row["process_id"] == chosen["process_id"]
@@ -184,7 +186,7 @@ def _tone(levels: list[dict[str, Any]], value: Any) -> str:
 
 
 def _charts(view: View, rows: list[dict[str, Any]], unseen: list[Span]) -> list[tuple[str, dict[str, Any], str]]:
-    x, blind = [row["at"] for row in rows], spans_of(unseen)
+    common = chart([row["at"] for row in rows], [], view.zone, blind=spans_of(unseen))
 
     def values(name: str, scale: float = 1.0) -> list[float | None]:
         return [None if row[name] is None else float(row[name]) / scale for row in rows]
@@ -196,7 +198,7 @@ def _charts(view: View, rows: list[dict[str, Any]], unseen: list[Span]) -> list[
             f"{label} {view.number(next((v for v in reversed(found) if v is not None), None))}"
             for label, found, _ in parts
         )
-        return view.t(title), chart(x, parts, view.zone, blind=blind, **more), text
+        return view.t(title), common | chart([], parts, view.zone, **more) | {"x": common["x"]}, text
 
     return [
         line("resources.memory_trend", [("RSS", values("rss_bytes", 1024**3), "--s1"),
