@@ -21,12 +21,12 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
 
 from monitoring_pipelines import __version__
 from monitoring_pipelines.alerts.watch import watching
 from monitoring_pipelines.api.access import Access, Gate
 from monitoring_pipelines.api.answers import ApiError, answered, error_response
+from monitoring_pipelines.api.compression import Compression
 from monitoring_pipelines.api.keeper import keeping
 from monitoring_pipelines.api.pages import PAGES
 from monitoring_pipelines.api.pages.base import STATIC
@@ -92,8 +92,7 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     app.openapi = lambda: _document(app, services)  # type: ignore[method-assign]
     gate = Gate(settings)
     app.state.gate = gate
-    # Level 1: the rest would hold up everybody else for a few per cent.
-    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=1)
+    app.add_middleware(Compression)
     app.add_middleware(Remembered, services=services)
     app.add_middleware(Access, gate=gate, clock=clock)
     return app
