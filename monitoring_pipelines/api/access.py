@@ -11,7 +11,7 @@ import hmac
 import logging
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -35,7 +35,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _INCLUDES = {"viewer": {"viewer"}, "operator": {"viewer", "operator"}, "admin": {"viewer", "operator", "admin"}}
 COOKIE = "mp_session"
 #: Reachable without a token although tokens are configured (S-003).
-_OPEN = ("/health/live", "/api/v1/health/live")
+_OPEN = ("/health/live", "/api/v1/health/live", "/login")
 _OPEN_PREFIXES = ("/static/",)
 
 
@@ -91,6 +91,11 @@ class Gate:
         """Whether a Host header names this server (S-005)."""
         name = host_name(host)
         return any(name == host_name(allowed) for allowed in self.settings.api.allowed_hosts)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is answered without a token although tokens are configured (S-003)."""
+    return path in _OPEN or path.startswith(_OPEN_PREFIXES)
 
 
 def host_name(text: str) -> str:
@@ -149,7 +154,7 @@ class Access:
         principal = self._gate.principal(_secret_of(headers))
         if principal is not None:
             scope["state"]["principal"] = principal
-        elif path not in _OPEN and not path.startswith(_OPEN_PREFIXES) and path != "/login":
+        elif not is_open(path):
             raise ApiError(401, "a token is needed", "unauthorized", {"WWW-Authenticate": "Bearer"})
 
 
@@ -221,14 +226,35 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
-def needs(role: str) -> Any:
-    """A dependency that answers 403 without ``role``."""
+@dataclass(frozen=True)
+class Needs:
+    """A dependency that answers 403 without ``role``.
 
-    def check(request: Request) -> Principal:
+    Args:
+        role: What everybody needs who asks.
+        at_times: What some of the bodies need besides; the route asks for it with ``require``.
+    """
+
+    role: str
+    at_times: str | None = None
+
+    def __call__(self, request: Request) -> Principal:
+        """Who asks.
+
+        Raises:
+            ApiError: 403 without the role.
+        """
         principal = principal_of(request)
-        if role not in principal.roles:
-            hint = "this needs an admin token" if role == "admin" else f"this needs the role {role}"
-            raise ApiError(403, hint, "forbidden")
+        require(principal, self.role)
         return principal
 
-    return check
+
+def require(principal: Principal, role: str) -> None:
+    """Answer 403 unless ``principal`` has the role (S-003).
+
+    Raises:
+        ApiError: 403.
+    """
+    if role not in principal.roles:
+        hint = "this needs an admin token" if role == "admin" else f"this needs the role {role}"
+        raise ApiError(403, hint, "forbidden")

@@ -1,6 +1,6 @@
 """Building the application: middleware, error handlers, routes.
 
-What belongs here: how the parts are put together. What does not: the parts.
+What belongs here: how the parts are put together. What does not: the parts, and the OpenAPI document (``openapi``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError
@@ -28,6 +27,7 @@ from monitoring_pipelines.api.access import Access, Gate
 from monitoring_pipelines.api.answers import ApiError, answered, error_response
 from monitoring_pipelines.api.compression import Compression
 from monitoring_pipelines.api.keeper import keeping
+from monitoring_pipelines.api.openapi import document_of
 from monitoring_pipelines.api.pages import PAGES
 from monitoring_pipelines.api.pages.base import STATIC
 from monitoring_pipelines.api.refusals import record_refusal
@@ -84,52 +84,19 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     app.add_exception_handler(DataError, _data_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    for name in ROUTES:
-        app.include_router(importlib.import_module(f"monitoring_pipelines.api.routes.{name}").router)
+    routers = [importlib.import_module(f"monitoring_pipelines.api.routes.{name}").router for name in ROUTES]
+    for router in routers:
+        app.include_router(router)
     for name in PAGES:
         app.include_router(importlib.import_module(f"monitoring_pipelines.api.pages.{name}").router)
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
-    app.openapi = lambda: _document(app, services)  # type: ignore[method-assign]
     gate = Gate(settings)
     app.state.gate = gate
+    app.openapi = lambda: document_of(app, routers, services, gate)  # type: ignore[method-assign]
     app.add_middleware(Compression)
     app.add_middleware(Remembered, services=services)
     app.add_middleware(Access, gate=gate, clock=clock)
     return app
-
-
-def _document(app: FastAPI, services: Services) -> dict[str, Any]:
-    """The OpenAPI document, with the configured sources as the values of ``source`` and their words as those of ``status``."""
-    if app.openapi_schema is None:
-        from monitoring_pipelines.api.routes.tasks import STATUS_TEXT
-        from monitoring_pipelines.api.shapes import components
-        from monitoring_pipelines.published.tasks import mapped_words
-
-        # Not re.escape: what it does to blanks and dashes is no pattern of JSON Schema.
-        own = (re.sub(r"([^\w\s-])", r"\\\1", one) for one in mapped_words(services.settings))
-        word = f"({'|'.join(own)})"
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        known = {"type": "string", "enum": [*services.source_ids, "_self"]}
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)  # FastAPI's own; here it is 400
-                success = operation["responses"].get("200", {}).get("content", {})
-                if "text/plain" in success:
-                    success.pop("application/json", None)  # FastAPI's too
-                for parameter in operation.get("parameters", ()):
-                    if parameter["name"] == "source":
-                        parameter["schema"] = known
-                    elif parameter.get("description") == STATUS_TEXT:
-                        parameter["schema"] = {"type": "string", "maxLength": 500, "pattern": f"^{word}(,{word})*$"}
-        shapes: dict[str, Any] = document["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            shapes.pop(name, None)
-        for model in shapes.values():
-            if "source" in model.get("properties", {}):
-                model["properties"]["source"] = {"type": "string", "enum": services.source_ids}
-        shapes |= components()
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 def _request_id(request: Request) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.alerts import actions
 from monitoring_pipelines.api import alert_rows
-from monitoring_pipelines.api.access import Principal, needs
+from monitoring_pipelines.api.access import Needs, Principal
 from monitoring_pipelines.api.answers import bad, conflict, missing, responses, v1
 from monitoring_pipelines.api.params import (
     Flag,
@@ -30,7 +30,7 @@ from monitoring_pipelines.errors import Refused, UsageError
 from monitoring_pipelines.state import alerts as stored
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["alerts"])
-Operator = Annotated[Principal, Depends(needs("operator"))]
+Operator = Annotated[Principal, Depends(Needs("operator"))]
 AlertId = Annotated[str, Path(min_length=1, max_length=40)]
 SortParam = Annotated[str | None, sort_by(stored.ALERT_ORDERS)]
 SearchParam = Annotated[

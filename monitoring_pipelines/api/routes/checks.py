@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api import children
-from monitoring_pipelines.api.access import Principal, needs
+from monitoring_pipelines.api.access import Needs, Principal
 from monitoring_pipelines.api.answers import ApiError, bad, missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.params import WHOLE, AsyncParam, PageParam, SourceParam, chosen_sources, sort_by
 from monitoring_pipelines.api.services import Services, audit, services_of
@@ -101,7 +101,7 @@ class CheckBody(BaseModel):
 
 @router.post("/runs", responses=responses("v1", 404, 409, data="CheckReport", accepted="CheckStarted"))
 def start(
-    request: Request, body: CheckBody, _who: Annotated[Principal, Depends(needs("operator"))],
+    request: Request, body: CheckBody, _who: Annotated[Principal, Depends(Needs("operator"))],
     at_once: AsyncParam = False,
 ) -> Response:  # fmt: skip
     """Run a check now: its result, or 202 and its id with ``async`` or after ``api.sync_check_timeout_s``."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.alerts.testing import send_test
 from monitoring_pipelines.api import alert_rows, health, summaries
-from monitoring_pipelines.api.access import Principal, needs
+from monitoring_pipelines.api.access import Needs, Principal
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses, to_json
 from monitoring_pipelines.api.params import WHOLE, AsyncParam, Integer, SourceParam, bounded, chosen_sources
 from monitoring_pipelines.api.routes.checks import run as run_check
@@ -32,8 +32,8 @@ from monitoring_pipelines.state import alerts as stored_alerts
 from monitoring_pipelines.state import checks as stored
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/monitoring", tags=["compatible paths"])
-Operator = Annotated[Principal, Depends(needs("operator"))]
-Admin = Annotated[Principal, Depends(needs("admin"))]
+Operator = Annotated[Principal, Depends(Needs("operator"))]
+Admin = Annotated[Principal, Depends(Needs("admin"))]
 _LEVEL_OF_SEVERITY: dict[str, Level] = {"critical": "CRITICAL", "high": "ERROR", "medium": "WARNING"}
 
 

@@ -10,8 +10,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring_pipelines.api import children
-from monitoring_pipelines.api.access import Principal, needs
-from monitoring_pipelines.api.answers import ApiError, bad, conflict, missing, responses, v1
+from monitoring_pipelines.api.access import Needs, Principal, require
+from monitoring_pipelines.api.answers import bad, conflict, missing, responses, v1
 from monitoring_pipelines.api.params import (
     WHOLE,
     AsyncParam,
@@ -33,8 +33,10 @@ from monitoring_pipelines.state.alerts import find_alert
 from monitoring_pipelines.state.ids import new_id
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/repair", tags=["repair"])
-Operator = Annotated[Principal, Depends(needs("operator"))]
-Admin = Annotated[Principal, Depends(needs("admin"))]
+Operator = Annotated[Principal, Depends(Needs("operator"))]
+Admin = Annotated[Principal, Depends(Needs("admin"))]
+#: A dry run needs an operator, rolling back an admin (S-002).
+Reverter = Annotated[Principal, Depends(Needs("operator", at_times="admin"))]
 _BEGUN = responses("v1", 404, 409, accepted="RepairRunStarted")
 PlanSort = Annotated[str | None, sort_by(stored.PLAN_ORDERS)]
 ItemSort = Annotated[str | None, sort_by(stored.ITEM_ORDERS)]
@@ -268,12 +270,12 @@ class RollbackBody(BaseModel):
 
 
 @router.post("/runs/{run_id}/rollback", status_code=202, responses=_BEGUN)
-def rollback(request: Request, run_id: ObjectId, who: Operator, body: RollbackBody | None = None) -> Response:
+def rollback(request: Request, run_id: ObjectId, who: Reverter, body: RollbackBody | None = None) -> Response:
     """Remove what a run inserted: 202 and the id of the rollback run. Only a dry run needs no admin token."""
     services = services_of(request)
     wanted = body or RollbackBody()
-    if not wanted.dry_run and "admin" not in who.roles:
-        raise ApiError(403, "this needs an admin token", "forbidden")
+    if not wanted.dry_run:
+        require(who, "admin")
     found_run(services, run_id)
     return _begin(
         request, services, "rollback", who, run_id=run_id, dry_run=wanted.dry_run, task_ids=wanted.task_ids or None
