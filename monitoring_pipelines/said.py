@@ -252,6 +252,7 @@ _ZH = {
     "this path has no such parameter; there are {}": "此地址没有这个参数；可用 {}",
     "this path has no such parameter; there are none here": "此地址没有参数",
     "it is given more than once": "只能给一次",
+    "{} is given more than once": "{} 给了不止一次",
     "an RFC 3339 time or a date is needed, for example {}": "需要 RFC 3339 时间或日期，例如 {}",
     "too far in the past": "太早",
     "too far in the future": "太晚",

@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from monitoring_pipelines.api.access import COOKIE, Gate, Needs, is_open
+from monitoring_pipelines.api.params import OR_SELF
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, FastAPI
@@ -63,8 +64,10 @@ def document_of(app: FastAPI, routers: Sequence[APIRouter], services: Services, 
         for name in ("HTTPValidationError", "ValidationError"):
             shapes.pop(name, None)
         for model in shapes.values():
-            if "source" in model.get("properties", {}):
-                model["properties"]["source"] = {"type": "string", "enum": services.source_ids}
+            fields = model.get("properties", {})
+            if "source" in fields:
+                or_self = fields["source"].get("description") == OR_SELF
+                fields["source"] = known if or_self else {"type": "string", "enum": services.source_ids}
         shapes |= components()
         app.openapi_schema = document
     return app.openapi_schema

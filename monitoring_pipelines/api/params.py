@@ -6,13 +6,14 @@ What belongs here: reading parameters strictly. What does not: bodies (each rout
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from monitoring_pipelines.api.answers import bad
 from monitoring_pipelines.api.services import Services, services_of
@@ -55,6 +56,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _once_each(value: list[str]) -> list[str]:
+    name, times = Counter(value).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{name[:40]!r} is given more than once")
+    return value
+
+
+#: For lists of texts of a body that hold at least one; its field says ``uniqueItems`` too.
+NO_TWICE = AfterValidator(_once_each)
 #: For integers of a body, behind their bounds: JSON and its schemas make no difference between 24 and 24.0.
 WHOLE = BeforeValidator(_whole)
 Integer = Annotated[int, BeforeValidator(_strict_integer)]
@@ -65,6 +75,8 @@ Day = Annotated[date, BeforeValidator(_strict_day)]
 Instant = Annotated[
     str | None, Query(json_schema_extra=_INSTANT, description="RFC 3339 time or date; without offset it is UTC")
 ]
+#: Of a ``source`` of a body that may be the product itself.
+OR_SELF = "One source, or _self for the product itself; needed where several have the key"
 SourceParam = Annotated[str | None, Query(max_length=32, description="Only this source; default: all")]
 
 
@@ -211,6 +223,8 @@ def words(value: str | None, name: str, known: Sequence[str]) -> list[str] | Non
 
 
 __all__ = [
+    "NO_TWICE",
+    "OR_SELF",
     "WHOLE",
     "AsyncParam",
     "Day",

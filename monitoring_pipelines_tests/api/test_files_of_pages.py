@@ -65,7 +65,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         ("/tasks?show=failed", "task_key", r'<td class="key"><a href="/tasks/([^?"]+)', ("created_at", "-created_at")),
         ("/endpoints?q=e-", "endpoint", r'<td class="key"><a href="/endpoints/([^?"]+)',
          ("endpoint", "-endpoint", "-tasks_submitted", "tasks_submitted")),
-        ("/scheduler-monitoring?scope=mapped&q=j-", "job_id", r'data-pick="([^"]+)"',
+        ("/scheduler-monitoring?scope=mapped&q=j-", "job_id", r'data-pick="\w+/([^"]+)"',
          ("id", "-id", "-failure_count", "failure_count")),
     ],
     ids=["tasks", "endpoints", "jobs"],

@@ -552,7 +552,7 @@ def test_a_search_for_jobs_looks_at_each_of_their_columns_alone(serve: Serve) ->
         ("x", []),
     ):
         page = client.get("/scheduler-monitoring", lang="en", q=wanted).text
-        assert re.findall(r'data-pick="([^"]+)"', page) == found, wanted
+        assert re.findall(r'data-pick="\w+/([^"]+)"', page) == found, wanted
         csv = client.get("/download/jobs.csv", q=wanted).text
         assert [line.split(",")[1] for line in csv.splitlines()[1:]] == found, wanted
 

@@ -141,3 +141,28 @@ def test_several_jobs_are_switched_at_once_and_each_says_what_became_of_it(
     assert [line[0] for line in said] == (["✗", "✗"] if action == "Trigger" else ["✓", "✓"])
     if action == "Trigger":
         assert all("Dagster" in line for line in said)
+
+
+def test_jobs_of_several_sources_are_asked_for_source_by_source(demo: Served, tmp_path: Path) -> None:
+    """S-104: what is picked on one page may be in sources that do not know of each other."""
+    with Browser.started(tmp_path, demo.url) as browser:
+        reader = Reader.at_home(browser, demo)
+        browser.open("/scheduler-monitoring?scope=all&page_size=500")
+        own, other = (
+            browser.ask(f"document.querySelector('[data-pick]{which}').dataset.pick")
+            for which in ('[data-pick^="_self/"]', ':not([data-pick^="_self/"])')
+        )
+        for pick in (own, other):
+            browser.ask(f"document.querySelector('[data-pick=' + CSS.escape({pick!r}) + ']').click()")
+        reader.until("document.querySelector('[data-picked-count]').textContent === '2'")
+        browser.ask(
+            "[...document.querySelectorAll('[data-picked] button')].find(b => b.textContent === 'Enable').click()"
+        )
+        reader.confirm()
+        reader.until("/[✓✗]/.test(document.getElementById('said').textContent)")
+        said = sorted(browser.ask("document.getElementById('said').textContent").splitlines())
+        assert not browser.problems
+    (source, _, job), (elsewhere, _, theirs) = own.partition("/"), other.partition("/")
+    assert said[0] == f"✓ {job} ({source})"
+    assert said[1].startswith(f"✗ {theirs} ({elsewhere}): ")
+    assert "switched there" in said[1]

@@ -172,8 +172,13 @@
   });
 
   // -- picking several rows --------------------------------------------------------------------------------------
-  // <input type="checkbox" data-pick="id">; what is picked survives a refresh, the bar [data-picked] shows while any is.
+  // <input type="checkbox" data-pick="source/id">; what is picked survives a refresh, the bar [data-picked] shows while any is.
   const picks = new Set();
+  const picksBySource = () => {
+    const found = {};
+    for (const pick of picks) { const at = pick.indexOf("/"); (found[pick.slice(0, at)] ||= []).push(pick.slice(at + 1)); }
+    return Object.entries(found);
+  };
   const showPicks = () => {
     const boxes = [...document.querySelectorAll("[data-pick]")], bar = document.querySelector("[data-picked]");
     for (const box of boxes) { box.checked = picks.has(box.dataset.pick); }
@@ -192,7 +197,8 @@
 
   // -- actions ---------------------------------------------------------------------------------------------------
   // <button data-action="POST /api/v1/…" data-confirm="…" data-body='{}' data-note="note" data-type-in="word">
-  // asks in a dialog, sends JSON, says what came of it, and refreshes. data-picks="name": what is picked is sent as name.
+  // asks in a dialog, sends JSON, says what came of it, and refreshes. data-picks="name": what is picked is sent as name,
+  // in a request per source.
   // data-goto and data-link have {names} of the answer: where to go, or what to offer beside the word that it is done.
   const say = (text, good, link) => {
     const s = document.getElementById("said");
@@ -216,21 +222,28 @@
     const [method, url] = button.dataset.action.split(" ");
     const body = button.dataset.body ? JSON.parse(button.dataset.body) : {};
     if (button.dataset.note) { body[button.dataset.note] = note; }
-    if (button.dataset.picks) { body[button.dataset.picks] = [...picks]; }
+    const many = button.dataset.picks, bodies = many ? picksBySource().map(([source, ids]) => ({ ...body, source, [many]: ids })) : [body];
     button.disabled = true;
     say(root.dataset.working);
     try {
       const options = { method, headers: { "Content-Type": "application/json", "Accept-Language": root.lang } };
-      if (method !== "DELETE") { options.body = JSON.stringify(body); }
-      const answer = await fetch(url, options);
-      const found = await answer.json().catch(() => ({}));
+      const each = [];
+      let answer, found;
+      for (const one of bodies) {
+        if (method !== "DELETE") { options.body = JSON.stringify(one); }
+        answer = await fetch(url, options);
+        found = await answer.json().catch(() => ({}));
+        if (!answer.ok) { break; }
+        if (many && found.data) { each.push(...found.data.results); }
+      }
       const filled = (text) => (text || "").replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent((found.data || {})[name] || ""));
       const place = filled(button.dataset.goto), link = filled(button.dataset.link);
       if (answer.ok && place && !place.endsWith("/")) { location.assign(place); return; }
-      const each = answer.ok && found.data && found.data.results;
-      if (button.dataset.picks && each) {
+      if (each.length) {
         picks.clear(); showPicks();
-        say(each.map((r) => (r.success ? "✓ " : "✗ ") + r.job_id + (r.success ? "" : ": " + r.message)).join("\n"), each.every((r) => r.success));
+        const lines = each.map((r) => (r.success ? "✓ " : "✗ ") + r.job_id + (bodies.length > 1 ? " (" + r.source_id + ")" : "") + (r.success ? "" : ": " + r.message));
+        if (!answer.ok) { lines.push("✗ " + answer.status + " " + (found.message || "")); }
+        say(lines.join("\n"), answer.ok && each.every((r) => r.success));
       } else { say((answer.ok ? button.dataset.done || "✓" : "✗ " + answer.status) + " " + (answer.ok ? "" : found.message || found.error || ""), answer.ok, answer.ok && !link.endsWith("/") && link); }
     } catch (error) { say("✗ " + error.message, false); }
     button.disabled = false;

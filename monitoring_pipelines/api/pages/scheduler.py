@@ -26,8 +26,8 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
     matching,
     overview_of,
     searched,
-    why_not_startable,
 )
+from monitoring_pipelines.api.routes.job_actions import why_not_startable
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.metrics.delivery import Gateway, channel_counters, gateways, mapped_gateways
 from monitoring_pipelines.published import jobs, timeline
@@ -192,7 +192,7 @@ def listed(
         overview=totals, heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
         why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
-        categories=categories,
+        categories=categories, many=len(chosen_scope(services, scope)) > 1,
         sender=next(iter(jobs.of_id(rows, "send_alert_notifications", chosen_scope(services, scope))), None),
         query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",

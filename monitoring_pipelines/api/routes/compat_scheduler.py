@@ -9,15 +9,20 @@ from itertools import compress, repeat
 from operator import contains
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
 
-from monitoring_pipelines.api.access import Needs, Principal, principal_of, require
-from monitoring_pipelines.api.answers import ApiError, answered, conflict, missing, packed, responses, v1, v1_body
-from monitoring_pipelines.api.dagster_client import DagsterClient
-from monitoring_pipelines.api.params import Flag, PageParam, SourceParam, one_source, ordered, sort_by
-from monitoring_pipelines.api.services import Services, audit, services_of
+from monitoring_pipelines.api.answers import missing, packed, responses, v1, v1_body
+from monitoring_pipelines.api.params import (
+    Flag,
+    PageParam,
+    SourceParam,
+    chosen_sources,
+    one_source,
+    ordered,
+    sort_by,
+)
+from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.metrics.delivery import channel_counters
 from monitoring_pipelines.published import jobs
@@ -44,9 +49,6 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 }  # fmt: skip
 SortParam = Annotated[str | None, sort_by(COLUMNS)]
 RunSort = Annotated[str | None, sort_by(jobs.RUN_ORDERS)]
-Operator = Annotated[Principal, Depends(Needs("operator"))]
-#: Triggering needs an operator, switching jobs an admin (S-426).
-Switcher = Annotated[Principal, Depends(Needs("operator", at_times="admin"))]
 
 
 def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
@@ -248,18 +250,10 @@ def _shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in _METRICS} for row in rows]
 
 
-@router.post("/jobs/{job_id:path}/trigger", responses=responses("v1", 404, 409, data="JobStarted"))
-def trigger(request: Request, job_id: JobId, _who: Operator, source: SourceParam = None) -> Response:
-    """Run a job once now; its schedule stays as it is."""
-    services = services_of(request)
-    row = find_job(services, job_id, source)
-    run_id = start_job(services, row, principal_of(request).name)
-    audit(request, "job.trigger", job_id, {"run_id": run_id})
-    return v1(request, {"job_id": job_id, "run_id": run_id})
-
-
 def find_job(services: Services, job_id: str, source: str | None = None) -> Mapping[str, Any]:
-    """The job of this id; 404 when unknown, 400 when several sources have it."""
+    """The job of this id; 404 when unknown, 400 when several sources have it or there is no such source."""
+    if source is not None:
+        chosen_sources(services, source)
     with services.published.look() as look:
         rows = jobs.of_id(job_rows(services, look, "all"), job_id, chosen_scope(services, "all"))
     rows = [row for row in rows if source is None or row["source_id"] == source]
@@ -267,125 +261,6 @@ def find_job(services: Services, job_id: str, source: str | None = None) -> Mapp
     if name is None:
         raise missing("unknown job")
     return next(row for row in rows if row["source_id"] == name)
-
-
-def why_not_startable(services: Services, row: Mapping[str, Any]) -> str | None:
-    """The reason word why a job cannot be started now (S-425); None when it can."""
-    if row["source_id"] != jobs.SELF and services.settings.source(row["source_id"]).trigger_hook is None:
-        return "not_triggerable"
-    if row["enabled"] is False:
-        return "disabled"
-    if row["source_id"] != jobs.SELF:
-        return "running" if row["running_count"] else None
-    own = product_jobs(services.settings).get(row["job_id"])
-    return f"needs_{own.scope}" if own is not None and own.scope in ("plan", "source") else None
-
-
-#: Dagster's own tag for the partition of a run.
-PARTITION_TAG = "dagster/partition"
-_WHY = {
-    "not_triggerable": "jobs of a mapped scheduler are started there; its source has no trigger_hook",
-    "disabled": "the job is disabled",
-    "running": "the job is running",
-    "needs_plan": "the job works on a repair plan: it is started from the plan's page, or in Dagster with its id",
-    "needs_source": "the job loads one new source: a sensor starts it when one is added",
-}
-
-
-def start_job(services: Services, row: Mapping[str, Any], actor: str) -> str | None:
-    """Start a job once: the product's through Dagster, a mapped one through its source's hook (S-425).
-
-    Returns:
-        The id of the run; None when the hook did not say one.
-
-    Raises:
-        ApiError: 409 when it is off, running, or has no hook; 503 without Dagster or when the hook refuses.
-    """
-    why = why_not_startable(services, row)
-    if why is not None:
-        raise conflict(_WHY[why], why)
-    if row["source_id"] != jobs.SELF:
-        return _call_hook(services, row, actor)
-    if services.dagster_url is None:
-        raise ApiError(503, "this server was started without the address of Dagster", "dagster_unavailable")
-    client = DagsterClient(services.dagster_url)
-    running = client.running(row["job_id"])
-    if running is not None:
-        raise conflict("the job is running", "running")
-    tags = {"trigger": "manual", "actor": actor}
-    own = product_jobs(services.settings).get(row["job_id"])
-    partition = own.partition(services.clock.now()) if own else None
-    return client.launch(row["job_id"], tags | ({PARTITION_TAG: partition} if partition else {}))
-
-
-def _call_hook(services: Services, row: Mapping[str, Any], actor: str) -> str | None:
-    """Ask the source's own scheduler; what the hook answers beyond a run id is not shown."""
-    import json
-
-    from monitoring_pipelines.alerts.channels.http import post_json
-
-    source = services.settings.source(row["source_id"])
-    url, hook = source.trigger_url(), source.trigger_hook
-    if url is None or hook is None:
-        raise conflict(_WHY["not_triggerable"], "not_triggerable")
-    answer = post_json(url, {"job_id": row["job_id"], "source": source.id, "actor": actor}, hook.timeout_s)
-    if answer.error is not None or answer.status is None:
-        log.warning("trigger hook of %s: %s", source.id, answer.error)
-        raise ApiError(503, f"the trigger hook of {source.id} does not answer", "hook_unavailable")
-    if answer.status == 409:
-        raise conflict("the scheduler refuses to start the job now", "running")
-    if not 200 <= answer.status < 300:
-        raise ApiError(503, f"the trigger hook of {source.id} answered {answer.status}", "hook_failed")
-    try:
-        said = json.loads(answer.body)
-    except ValueError:
-        return None
-    run_id = said.get("run_id") if isinstance(said, dict) else None
-    return str(run_id)[:255] if run_id is not None else None
-
-
-class BatchBody(BaseModel):
-    """What to do with which jobs."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    action: Literal["enable", "disable", "trigger"]
-    job_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(min_length=1, max_length=1000)]
-
-
-@router.post("/jobs/batch", responses=responses("v1", 404, 409, data="JobsChanged"))
-def batch(request: Request, body: BatchBody, who: Switcher) -> Response:
-    """Enable, disable or trigger several jobs; a result per id. Enabling and disabling need an admin token."""
-    services = services_of(request)
-    if body.action != "trigger":
-        require(who, "admin")
-    results = [_one_of_batch(services, job_id, body.action, who.name) for job_id in body.job_ids]
-    audit(request, f"job.{body.action}", ",".join(body.job_ids), {"results": results})
-    done = sum(result["success"] for result in results)
-    shown = [
-        one | {"message": answered(request.headers, one["message"])} if "message" in one else one for one in results
-    ]
-    return v1(request, {"action": body.action, "results": shown, "succeeded": done, "failed": len(results) - done})
-
-
-def _one_of_batch(services: Services, job_id: str, action: str, actor: str) -> dict[str, Any]:
-    try:
-        row = find_job(services, job_id)
-        if action == "trigger":
-            return {"job_id": job_id, "success": True, "run_id": start_job(services, row, actor)}
-        if row["source_id"] != jobs.SELF:
-            raise conflict("jobs of a mapped scheduler are switched there", "not_triggerable")
-        with services.state.begin() as con:
-            self_jobs.switch(con, [job_id], action == "enable", actor, services.clock.now())
-    except ApiError as error:
-        return {
-            "job_id": job_id,
-            "success": False,
-            "status": error.status,
-            "message": error.message,
-            "reason": error.reason,
-        }
-    return {"job_id": job_id, "success": True}
 
 
 @router.get("/jobs/{job_id:path}/runs", responses=responses("v1", 404, data="JobRuns"))

@@ -116,8 +116,11 @@ SHAPES = {
     "JobStarted": obj({"job_id": TEXT, "run_id": null(TEXT)}),
     "JobsChanged": obj({
         "action": one_of(("enable", "disable", "trigger")), **alike(INT, "succeeded failed"), "results": listed({"anyOf": [
-            obj({"job_id": TEXT, "success": {"const": True}, "run_id": null(TEXT)}, ("run_id",)),
-            obj({"job_id": TEXT, "success": {"const": False}, "status": INT, "message": TEXT, "reason": null(TEXT)}),
+            obj({"job_id": TEXT, "source_id": TEXT, "success": {"const": True}, "run_id": null(TEXT)}, ("run_id",)),
+            obj({
+                "job_id": TEXT, "source_id": null(TEXT), "success": {"const": False}, "status": INT, "message": TEXT,
+                "reason": null(TEXT),
+            }),
         ]}),
     }),
     "SchedulerServices": obj({"total": INT, "services": listed(obj({"service": TEXT, "jobs": INT, "enabled": INT}))}),
