@@ -47,6 +47,10 @@ _LABELS = type_coerce(tables.alert.c.labels, Text)
 NOTIFICATION_ORDERS: paging.Orders = {
     name: tables.notification.c[name] for name in ("created_at", "channel", "kind", "state", "attempts")
 }
+#: What silences can be ordered by.
+SILENCE_ORDERS: paging.Orders = {
+    name: tables.silence.c[name] for name in ("created_at", "starts_at", "ends_at", "creator")
+}
 #: Rows removed in one transaction.
 BATCH = 2000
 
@@ -176,9 +180,10 @@ def list_notifications(
 
 
 def list_silences(
-    state: StateStore, now: datetime, *, active: bool | None = None, page: int = 1, page_size: int = 50
-) -> tuple[list[Row], int]:
-    """One page of silences, newest first (S-242).
+    state: StateStore, now: datetime, *, active: bool | None = None, page: int = 1, page_size: int = 50,
+    sort: str | None = None,
+) -> tuple[list[Row], int]:  # fmt: skip
+    """One page of silences, newest first unless ``sort`` says otherwise, and the number of all matches (S-242).
 
     Args:
         state: The state store.
@@ -186,11 +191,12 @@ def list_silences(
         active: True: in force or still to come; False: over; None: all.
         page: From 1.
         page_size: Rows per page.
+        sort: A key of ``SILENCE_ORDERS``, with ``-`` before it descending; equal ones newest first.
     """
     table = tables.silence
     over = or_(table.c.deleted_at.is_not(None), table.c.ends_at <= now)
     where = [] if active is None else [~over if active else over]
-    order = (table.c.created_at.desc(), table.c.silence_id.desc())
+    order = paging.order_by(SILENCE_ORDERS, sort, table.c.created_at.desc(), table.c.silence_id.desc())
     return _page(state, table.c.silence_id, where, order, page, page_size)
 
 

@@ -18,6 +18,7 @@ from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding, 
 from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import counters, paging
 from monitoring_pipelines.state.ids import new_id
+from monitoring_pipelines.state.rows import dicts
 from monitoring_pipelines.state.store import StateStore, upsert
 from monitoring_pipelines.state.tables import (
     check_result,
@@ -38,6 +39,10 @@ RUN_ORDERS: paging.Orders = {
     name: check_run.c[name] for name in ("scheduled_at", "type", "status", "window_hours", "total_alerts")
 }
 _GRAVITY = case({word: n for n, word in enumerate(SEVERITIES)}, value=finding.c.severity)
+#: What the findings of a run can be ordered by; severities by their gravity.
+FINDING_ORDERS: paging.Orders = {"severity": _GRAVITY} | {
+    name: finding.c[name] for name in ("source_id", "check_id", "alert_type", "created_at")
+}
 #: Statuses of results that say something about the data.
 _ANSWERS = ("passed", "findings", "insufficient_data", "not_applicable")
 
@@ -129,18 +134,11 @@ def due_times(con: Connection, run_type: RunType, since: datetime) -> set[dateti
     return set(con.execute(wanted).scalars())
 
 
-def load(state: StateStore, run_id: str, *, most: int | None = None, skip: int = 0) -> CheckRun | None:
-    """A run with its outcomes and findings; None if there is none.
-
-    Args:
-        state: The state store.
-        run_id: The run.
-        most: Only so many findings, the gravest; None: all.
-        skip: Without the gravest of these, for further pages.
-    """
+def load(state: StateStore, run_id: str, *, findings: bool = True) -> CheckRun | None:
+    """A run with its outcomes and, unless they are read page by page (``findings_page``), its findings; None if there is none."""
     with state.read() as con:
         row = con.execute(select(check_run).where(check_run.c.run_id == run_id)).first()
-        return None if row is None else _with_outcomes(con, row, most, skip)
+        return None if row is None else _with_outcomes(con, row, findings=findings)
 
 
 def progress_of(state: StateStore, run_id: str) -> tuple[RunStatus, datetime | None, datetime | None] | None:
@@ -196,16 +194,26 @@ def counts_of(state: StateStore, run_ids: Sequence[str]) -> dict[str, dict[str, 
 
 
 def findings_page(
-    state: StateStore, *, run_id: str | None = None, alert_type: str | None = None, source_id: str | None = None,
-    number: int = 1, size: int = 50,
+    state: StateStore, run_id: str, *, severity: str | None = None, source_id: str | None = None, number: int = 1,
+    size: int = 50, sort: str | None = None,
 ) -> tuple[list[Finding], int]:  # fmt: skip
-    """(findings, those of the newest run first; number of all matches)."""
-    pairs = ((finding.c.run_id, run_id), (finding.c.alert_type, alert_type), (finding.c.source_id, source_id))
+    """(findings of a run, the gravest first; number of all matches).
+
+    Args:
+        state: The state store.
+        run_id: The run.
+        severity: Only findings of this one.
+        source_id: Only findings of this source.
+        number: Page, from 1.
+        size: Rows per page.
+        sort: A key of ``FINDING_ORDERS``, with ``-`` before it descending; equal ones the gravest first, then as they were found.
+    """
+    pairs = ((finding.c.run_id, run_id), (finding.c.severity, severity), (finding.c.source_id, source_id))
     where = [column == value for column, value in pairs if value is not None]
+    order = paging.order_by(FINDING_ORDERS, sort, _GRAVITY.desc(), finding.c.seq)
     with state.read() as con:
-        total = con.execute(select(func.count()).select_from(finding).where(*where)).scalar_one()
-        newest = select(finding).where(*where).order_by(finding.c.run_id.desc(), finding.c.seq)
-        return [_finding(row) for row in con.execute(newest.limit(size).offset((number - 1) * size))], total
+        rows = paging.cut(con, finding.c.seq, where, order, size, (number - 1) * size)
+        return [_finding(row) for row in rows], paging.count(con, finding.c.seq, where)
 
 
 def runs_by_source(state: StateStore, start: datetime, end: datetime) -> list[dict[str, Any]]:
@@ -274,7 +282,7 @@ def believed(
         if row is None:
             return None
         mine = and_(finding.c.run_id == row.run_id, finding.c.source_id == source_id, finding.c.check_id == check_id)
-        found = [_finding(one) for one in con.execute(select(finding).where(mine).order_by(finding.c.seq))]
+        found = [_finding(one) for one in dicts(con, select(finding).where(mine).order_by(finding.c.seq))]
         return Believed(_outcome(row, found), row.run_id, row.run_type, row.started_at, row.ended_at)
 
 
@@ -365,12 +373,11 @@ def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield rows[at : at + BATCH]
 
 
-def _with_outcomes(con: Connection, row: Row[Any], most: int | None = None, skip: int = 0) -> CheckRun:
-    order = (finding.c.seq,) if most is None else (_GRAVITY.desc(), finding.c.seq)
-    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(*order).limit(most).offset(skip)
+def _with_outcomes(con: Connection, row: Row[Any], *, findings: bool = True) -> CheckRun:
+    mine = select(finding).where(finding.c.run_id == row.run_id).order_by(finding.c.seq)
     by_check: dict[tuple[str, str], list[Finding]] = {}
-    for one in con.execute(mine):
-        by_check.setdefault((one.source_id, one.check_id), []).append(_finding(one))
+    for one in dicts(con, mine) if findings else ():
+        by_check.setdefault((one["source_id"], one["check_id"]), []).append(_finding(one))
     results = list(con.execute(select(check_result).where(check_result.c.run_id == row.run_id)))
     results.sort(key=lambda result: (result.source_id, registry.position(result.check_id), result.check_id))
     outcomes = [_outcome(result, by_check.get((result.source_id, result.check_id), [])) for result in results]
@@ -392,8 +399,8 @@ def _outcome(row: Row[Any], findings: Sequence[Finding]) -> CheckOutcome:
     return CheckOutcome(**known, metrics=values["metrics"] or {}, findings=tuple(findings))
 
 
-def _finding(row: Row[Any]) -> Finding:
+def _finding(row: Mapping[str, Any]) -> Finding:
     return Finding(
-        row.source_id, row.check_id, row.alert_type, row.severity, row.message or "", row.created_at,
-        row.details or {}, tuple(row.task_ids or ()), row.labels or {},
+        row["source_id"], row["check_id"], row["alert_type"], row["severity"], row["message"] or "", row["created_at"],
+        row["details"] or {}, tuple(row["task_ids"] or ()), row["labels"] or {},
     )  # fmt: skip

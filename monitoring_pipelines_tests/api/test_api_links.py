@@ -59,11 +59,12 @@ PAGES: dict[str, dict[str, Any]] = {
         for hours, show in ((24, "missing"), (72, "missing"), (72, "with_output"), (72, "duplicates"))
     },
     "/checks?source=shop&type=quick&status=issues_detected&sort=-total_alerts": {"/api/v1/checks/runs": PAGER},
-    "/checks/R1": {"/api/v1/checks/runs/R1": None},
+    "/checks/R1?sort=check_id": {"/api/v1/checks/runs/R1": None, "/api/v1/checks/runs/R1/findings": PAGER},
     "/alerts?source=shop&show=firing&severity=high&type=missing_task_outputs&q=MISSING&sort=since": {
         "/api/v1/alerts": PAGER, "/api/v1/silences": head("Silences"), "/api/v1/notifications": head("Notifications"),
     },
     "/alerts/notifications?channel=ops&state=sent&kind=firing&sort=-attempts": {"/api/v1/notifications": PAGER},
+    "/alerts/silences?show=active&sort=-creator": {"/api/v1/silences": PAGER},
     "/alerts/A1": {"/api/v1/alerts/A1": None},
     "/repair?source=depot&sort=-created_by": {"/api/v1/repair/plans": PAGER},
     "/repair/plans/P1?class=eligible&sort=-task_key": {"/api/v1/repair/plans/P1": None, "/api/v1/repair/plans/P1/items": PAGER},

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
 from monitoring_pipelines.state import StateStore
 from monitoring_pipelines.state import tables as t
@@ -74,6 +74,25 @@ def journal() -> list[Row]:
         {"journal_id": f"J{n:03}", "run_id": "R1", "source_id": "shop", "op": ("insert", "delete")[n % 2], "target_table": word(n),
          "pk": {"id": n}, "task_key": f"t{n * 31 % ROWS:02}", "natural_key": f"n{n}", "actor": "li",
          "at": NOW - timedelta(minutes=n % 9), "state": ("intent", "committed", "void")[n % 3]}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+def silences() -> list[Row]:
+    """All of them in force or to come."""
+    return [
+        {"silence_id": f"S{n:03}", "matchers": [{"name": "type", "op": "=", "value": f"x{n}"}], "creator": word(n),
+         "created_at": NOW - timedelta(minutes=n // 4), "starts_at": NOW + timedelta(minutes=n % 9 - 4),
+         "ends_at": NOW + timedelta(hours=1 + n % 5)}
+        for n in range(ROWS)
+    ]  # fmt: skip
+
+
+def findings() -> list[Row]:
+    """What a run found, in the order in which it did; severities so that their words are in the order of their gravity too."""
+    return [
+        {"run_id": "C001", "seq": n, "source_id": ("shop", "depot")[n % 3 == 0], "check_id": word(n), "alert_type": word(n + 1),
+         "severity": ("low", "medium")[n % 4 == 1], "message": f"finding {n}", "created_at": NOW + timedelta(seconds=n % 9)}
         for n in range(ROWS)
     ]  # fmt: skip
 
@@ -159,6 +178,14 @@ LISTS = {
         ("scheduled_at", "type", "status", "window_hours", "total_alerts"), ("-scheduled_at", "-run_id"), {"type": "quick"},
         r'href="/checks/(C\d+)"',
     ),
+    "silences": Listed(
+        "/api/v1/silences", "/alerts/silences", silences, "silence_id", ("created_at", "starts_at", "ends_at", "creator"),
+        ("-created_at", "-silence_id"), shown=r"/api/v1/silences/(S\d+)",
+    ),
+    "findings of a check run": Listed(
+        "/api/v1/checks/runs/C001/findings", "/checks/C001", findings, "message",
+        ("severity", "source_id", "check_id", "created_at", "alert_type"), ("-severity", "seq"),
+    ),
     "plans": Listed(
         "/api/v1/repair/plans", "/repair", plans, "plan_id", ("source_id", "created_by", "state", "created_at"), ("-plan_id",),
         {"source": "shop"}, r'href="/repair/plans/(\w+)"',
@@ -197,6 +224,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         with StateStore.of(client.settings).begin() as con:
             con.execute(insert(t.notification), notifications())
             con.execute(insert(t.check_run), check_runs())
+            con.execute(insert(t.silence), silences())
+            con.execute(insert(t.finding), findings())
+            con.execute(
+                insert(t.finding), [row | {"run_id": "C002", "message": "of another run"} for row in findings()]
+            )
             con.execute(insert(t.repair_plan), plans())
             con.execute(insert(t.repair_item), items())
             con.execute(insert(t.repair_item), [row | {"plan_id": "Q001", "task_key": "other"} for row in items()])
@@ -305,3 +337,46 @@ def test_only_the_list_of_lost_tasks_can_be_ordered_on_its_page(client: Client) 
             assert (refused.status_code, "sort: only tasks without output" in refused.text) == (400, True)
     page = client.get("/consistency", sort="endpoint").text
     assert not re.search(r"show=(with_output|settling|duplicates)[^\"]*sort=", page)
+
+
+def test_silences_that_are_over_are_on_their_page_and_not_among_those_in_force(client: Client) -> None:
+    """S-242, S-804: page, file and API agree, and what is over cannot be ended once more."""
+    over = {"silence_id": "GONE", "matchers": [{"name": "type", "op": "=", "value": "x"}], "creator": "li",
+            "created_at": NOW - timedelta(days=1), "starts_at": NOW - timedelta(days=1), "ends_at": NOW}  # fmt: skip
+    with StateStore.of(client.settings).begin() as con:
+        con.execute(insert(t.silence), over)
+    try:
+        for show, active, n in (("active", "true", ROWS), ("over", "false", 1), ("all", None, ROWS + 1)):
+            page = client.get("/alerts/silences", show=show, page_size=200, lang="en").text
+            assert page.count("<tr>") == 1 + n
+            assert len(re.findall(r'data-action="DELETE /api/v1/silences/', page)) == min(n, ROWS) * (show != "over")
+            links = [html.unescape(link) for link in re.findall(r'href="(/(?:api/v1|download)/silences[^"]*)"', page)]
+            assert len(client.get(next(link for link in links if "csv" in link)).text.splitlines()) == 1 + n
+            asked = next(link for link in links if link.startswith("/api"))
+            assert client.get(asked).json()["data"]["total"] == n
+            assert dict(parse_qsl(urlsplit(asked).query)).get("active") == active
+        alerts = client.get("/alerts", lang="en").text
+        assert "These are the newest 20." in alerts
+        assert alerts.count('href="/alerts/silences"') == 2
+        assert client.get("/alerts/silences", show="nothing").status_code == 400
+    finally:
+        with StateStore.of(client.settings).begin() as con:
+            con.execute(delete(t.silence).where(t.silence.c.silence_id == "GONE"))
+
+
+def test_findings_of_one_source_or_severity(client: Client) -> None:
+    """S-233: as stored, with a true total; of an unknown run there are none to list."""
+    path = "/api/v1/checks/runs/C001/findings"
+    for query, wanted in (
+        ({"source": "depot"}, [row for row in findings() if row["source_id"] == "depot"]),
+        ({"severity": "medium", "source": "shop"},
+         [row for row in findings() if (row["severity"], row["source_id"]) == ("medium", "shop")]),
+        ({"severity": "critical"}, []),
+    ):  # fmt: skip
+        found = data(client, path, page_size=500, sort="created_at", **query)
+        assert {row["message"] for row in found["items"]} == {row["message"] for row in wanted}
+        assert found["total"] == len(wanted)
+    assert client.get("/api/v1/checks/runs/none/findings").status_code == 404
+    assert client.get("/download/findings.csv", run="none").status_code == 404
+    for query in ({"source": "shp"}, {"severity": "grave"}, {"severity": ""}):
+        assert client.get(path, **query).status_code == 400

@@ -109,7 +109,7 @@ def test_every_link_of_every_page_answers(repaired: Served, language: str) -> No
 def test_no_text_of_a_page_is_left_in_the_other_language(repaired: Served) -> None:
     """An English page has Chinese letters only where data has them: names of jobs, and messages marked as such."""
     for path in ("/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/repair", "/resources", "/ingest",
-                 "/self", "/partitions", "/alerts/notifications", "/nothing-here"):  # fmt: skip
+                 "/self", "/partitions", "/alerts/notifications", "/alerts/silences", "/nothing-here"):  # fmt: skip
         text = repaired.get(path, "en").text
         body = re.sub(r'<(\w+)[^>]*lang="zh-CN"[^>]*>.*?</\1>', "", text[text.index("<main") :])
         assert not re.findall(r"[\u4e00-\u9fff]{2,}", body), path

@@ -19,8 +19,8 @@ from monitoring_pipelines_tests.e2e.conftest import Served
 from monitoring_pipelines_tests.support.browser import Browser
 
 LISTS = (
-    "/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/alerts/notifications", "/repair",
-    "/scheduler-monitoring?scope=all", "/scheduler-monitoring?tab=heatmap&scope=all", "/resources", "/ingest",
+    "/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/alerts/notifications", "/alerts/silences",
+    "/repair",    "/scheduler-monitoring?scope=all", "/scheduler-monitoring?tab=heatmap&scope=all", "/resources", "/ingest",
     "/self", "/partitions", "/runbooks", "/login", "/nothing-here",
 )  # fmt: skip
 LANGUAGES, THEMES, WIDTHS = ("zh-CN", "en"), ("light", "dark"), (1400, 390)
@@ -36,6 +36,8 @@ def paths_of(served: Served) -> list[str]:
     endpoint = f"/endpoints/{endpoints[0]['endpoint']}?source=waverless&range=6h"
     job = served.get("/api/v1/scheduler/metrics").json()["data"]["metrics"][0]
     by_type = {row["type"]: row["alert_id"] for row in alerts}
+    matchers = [{"name": "type", "value": "nothing.of.this.name"}, {"name": "source", "op": "!=", "value": "tktool"}]
+    served.post("/api/v1/silences", {"matchers": matchers, "ends_at": "2999-01-01", "comment": "planned work"})
     return [
         *LISTS, "/runbooks/missing_outputs", *(f"/alerts/{id_}" for id_ in list(by_type.values())[:4]), "/alerts?show=all",
         *(f"{endpoint}&tab={tab}" for tab in ("charts", "workers", "tasks", "timeline", "rows")),

@@ -132,7 +132,7 @@ def test_ten_thousand_findings_are_stored_and_written_in_order(own):
     run = world.run("quick")
     assert len(run.findings) == 10_000
     assert stored.load(world.state, run.run_id).findings == run.findings
-    found, total = stored.findings_page(world.state, run_id=run.run_id, number=200, size=50)
+    found, total = stored.findings_page(world.state, run.run_id, number=200, size=50)
     assert (total, len(found), found[-1].task_ids) == (10_000, 50, ("t9999",))
     line = (world.settings.logs_path / "monitoring_results" / "monitoring_20260203.jsonl").read_text("utf-8")
     assert line.count('"alert_type":"many"') == 10_000

@@ -17,6 +17,7 @@ from monitoring_pipelines.api.pages import alert_text
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.pages.repair import PLAN_HOURS, PLAN_TONES, why_no_plan
 from monitoring_pipelines.api.pages.runbooks import page_of
+from monitoring_pipelines.api.pages.silences import shown_silences
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
 from monitoring_pipelines.api.routes.alerts import SearchParam, SortParam
 from monitoring_pipelines.api.services import Services, services_of
@@ -140,7 +141,7 @@ def listed(
     services = services_of(request)
     rows, total = shown_alerts(services, source, show, severity, type, q, sort, page.number, page.size)
     messages, message_total = stored.list_notifications(services.state, page_size=20)
-    silences, silence_total = stored.list_silences(services.state, view.now, active=True)
+    silences, silence_total = shown_silences(services, "active", None, 1, 20)
     return render(
         request, "alerts.html", title=view.t("alerts.title"), as_of=view.now, view=view, page=page.wrap(rows, total),
         show=show, severity=severity, source=source, tones=TONES, type=type, messages=messages, silences=silences,

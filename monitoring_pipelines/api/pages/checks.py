@@ -14,9 +14,8 @@ from monitoring_pipelines.api.answers import missing
 from monitoring_pipelines.api.pages import runbooks
 from monitoring_pipelines.api.pages.base import View, render
 from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
-from monitoring_pipelines.api.routes.checks import RunId, SortParam, brief, whole
+from monitoring_pipelines.api.routes.checks import FindingSort, RunId, SortParam, brief, found_by, whole
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import checks as stored
 
 STRINGS = {
@@ -94,13 +93,14 @@ def listed(
 
 
 @router.get("/{run_id}")
-def one(request: Request, run_id: RunId, page: PageParam) -> Response:
-    """One run with a page of its findings, the gravest first."""
+def one(request: Request, run_id: RunId, page: PageParam, sort: FindingSort = None) -> Response:
+    """One run with a page of its findings, the gravest first unless sorted otherwise."""
     view = View(request)
     services = services_of(request)
-    found = stored.load(services.state, run_id, most=page.size, skip=page.offset)
+    found = stored.load(services.state, run_id, findings=False)
     if found is None:
         raise missing("unknown check run")
+    findings, total = found_by(services, run_id, None, None, sort, page.number, page.size)
     data = whole(services, found)
     counts = stored.counts_of(services.state, [run_id])
     run = brief(found, counts.get(run_id, {}))
@@ -108,7 +108,7 @@ def one(request: Request, run_id: RunId, page: PageParam) -> Response:
     return render(
         request, "check.html", title=title, as_of=view.now, view=view, refresh="tasks" if run["status"] == "running" else None,
         run=run, results=sorted(data["check_results"], key=_urgency),
-        page=page.wrap(sorted(data["findings"], key=lambda f: -rank(f["severity"])), run["total_alerts"]), query={},
+        page=page.wrap(findings, total), query={"sort": sort}, sort=sort,
         tones=RUN_TONES, result_tones=RESULT_TONES, flat=flat, runbooks=runbooks.names(),
     )  # fmt: skip
 

@@ -25,12 +25,20 @@ from monitoring_pipelines.api.pages.partitions import range_of
 from monitoring_pipelines.api.pages.repair import masked
 from monitoring_pipelines.api.pages.resources import RANGES as SAMPLE_RANGES
 from monitoring_pipelines.api.pages.scheduler import matching
+from monitoring_pipelines.api.pages.silences import ShowSilences, shown_silences
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
 from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
-from monitoring_pipelines.api.routes.alerts import MessageKind, MessageSort, MessageState, SearchParam, SortParam
+from monitoring_pipelines.api.routes.alerts import (
+    MessageKind,
+    MessageSort,
+    MessageState,
+    SearchParam,
+    SilenceSort,
+    SortParam,
+)
+from monitoring_pipelines.api.routes.checks import FindingSeverity, FindingSort, brief, found_by
 from monitoring_pipelines.api.routes.checks import SortParam as RunSort
-from monitoring_pipelines.api.routes.checks import brief
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
 from monitoring_pipelines.api.routes.compat_scheduler import RunSort as JobRunSort
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
@@ -259,6 +267,24 @@ def notifications(
     return file_of("notifications", kind, [alert_rows.message(row) for row in rows], total)
 
 
+@router.get("/silences.{kind}")
+def silences(request: Request, kind: Kind, show: ShowSilences = "active", sort: SilenceSort = None) -> Response:
+    """Silences of the list."""
+    rows, total = shown_silences(services_of(request), show, sort, 1, MOST_ROWS)
+    return file_of("silences", kind, rows, total)
+
+
+@router.get("/findings.{kind}")
+def findings(
+    request: Request, kind: Kind, run: Id, severity: FindingSeverity = None, source: SourceParam = None,
+    sort: FindingSort = None,
+) -> Response:  # fmt: skip
+    """What a check run found, the gravest first unless sorted otherwise."""
+    services = services_of(request)
+    rows, total = found_by(services, run, severity, source, sort, 1, MOST_ROWS)
+    return file_of("findings", kind, rows, total)
+
+
 @router.get("/plans.{kind}")
 def plans(
     request: Request, kind: Kind, source: SourceParam = None, state: Literal[PlanState, ""] = "", sort: PlanSort = None
@@ -274,15 +300,14 @@ def plans(
 @router.get("/plan_items.{kind}")
 def plan_items(
     request: Request, kind: Kind, plan: Id,
-    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None, sort: ItemSort = None,
+    item_class: Annotated[Literal[(*CLASSES, "")], Query(alias="class")] = "", sort: ItemSort = None,  # type: ignore[valid-type]
 ) -> Response:  # fmt: skip
     """Tasks of a plan with their proposed rows; links without their query (R-103)."""
     services = services_of(request)
     whole_plan(services, plan)
-    chosen = item_class if item_class in CLASSES else None
     with services.state.read() as con:
-        rows = stored_repair.get_items(con, plan, chosen, MOST_ROWS, 0, sort)
-        total = stored_repair.count_items(con, plan, chosen)
+        rows = stored_repair.get_items(con, plan, item_class or None, MOST_ROWS, 0, sort)
+        total = stored_repair.count_items(con, plan, item_class or None)
     return file_of("plan_items", kind, [masked(row) for row in rows], total)
 
 

@@ -38,6 +38,7 @@ SearchParam = Annotated[
 ]
 MessageState = Literal["pending", "sent", "failed", "abandoned", "suppressed"]
 MessageKind = Literal["firing", "repeat", "severity_up", "resolved", "test", "digest"]
+SilenceSort = Annotated[str | None, sort_by(stored.SILENCE_ORDERS)]
 MessageSort = Annotated[str | None, sort_by(stored.NOTIFICATION_ORDERS)]
 STATES = (*alert_rows.OPEN_STATES, "resolved")
 
@@ -141,11 +142,16 @@ class SilenceBody(BaseModel):
 
 
 @router.get("/silences", responses=responses("v1", data="Silences"))
-def silences(request: Request, page: PageParam, active: Flag | None = None) -> Response:
-    """Silences, newest first."""
+def silences(
+    request: Request,
+    page: PageParam,
+    active: Annotated[Flag | None, Query(description="true: in force or to come; false: over; default: all")] = None,
+    sort: SilenceSort = None,
+) -> Response:
+    """Silences, newest first unless sorted otherwise."""
     services = services_of(request)
     rows, total = stored.list_silences(
-        services.state, services.clock.now(), active=active, page=page.number, page_size=page.size
+        services.state, services.clock.now(), active=active, page=page.number, page_size=page.size, sort=sort
     )
     return v1(request, page.wrap(rows, total))
 

@@ -22,6 +22,8 @@ from monitoring_pipelines.state.ids import new_id
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/checks", tags=["checks"])
 RunId = Annotated[str, Path(min_length=1, max_length=40)]
 SortParam = Annotated[str | None, sort_by(stored.RUN_ORDERS)]
+FindingSort = Annotated[str | None, sort_by(stored.FINDING_ORDERS)]
+FindingSeverity = Literal["info", "low", "medium", "high", "critical"] | None
 RunType = Literal["quick", "full", "deep"]
 
 
@@ -87,6 +89,30 @@ def whole(services: Services, run: CheckRun) -> dict[str, Any]:
         findings += own
     counts = stored.severity_counts(run.findings)
     return {"check_run": brief(run, counts), "check_results": results, "findings": findings}
+
+
+@router.get("/runs/{run_id}/findings", responses=responses("v1", 404, data="Findings"))
+def findings(
+    request: Request, run_id: RunId, page: PageParam, severity: FindingSeverity = None, source: SourceParam = None,
+    sort: FindingSort = None,
+) -> Response:  # fmt: skip
+    """What a run found, the gravest first unless sorted otherwise."""
+    services = services_of(request)
+    return v1(request, page.wrap(*found_by(services, run_id, severity, source, sort, page.number, page.size)))
+
+
+def found_by(
+    services: Services, run_id: str, severity: str | None, source: str | None, sort: str | None, page: int, size: int
+) -> tuple[list[dict[str, Any]], int]:
+    """A page of what a run found, and how many there are; 404 when the run is unknown."""
+    if source is not None:
+        chosen_sources(services, source)
+    if stored.progress_of(services.state, run_id) is None:
+        raise missing("unknown check run")
+    rows, total = stored.findings_page(
+        services.state, run_id, severity=severity, source_id=source, number=page, size=size, sort=sort
+    )
+    return [finding_dict(services.settings, found) for found in rows], total
 
 
 class CheckBody(BaseModel):

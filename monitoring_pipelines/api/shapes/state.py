@@ -62,6 +62,7 @@ SHAPES = {
     "AlertsAsFindings": obj({"alerts": listed(ref("AlertAsFinding")), "total": INT}),
     "CheckRun": obj(_RUN),
     "CheckRuns": paged(ref("CheckRun")),
+    "Findings": paged(ref("Finding")),
     "CheckResult": obj(_OUTCOME),
     "WholeCheckRun": obj({
         "check_run": ref("CheckRun"), "check_results": listed(ref("CheckResult")), "findings": listed(ref("Finding"))
