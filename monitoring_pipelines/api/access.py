@@ -10,13 +10,13 @@ import hashlib
 import hmac
 import logging
 from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import Response
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitoring_pipelines.api.answers import ApiError, answered, error_response
@@ -170,9 +170,8 @@ def _secret_of(headers: Headers) -> str | None:
     scheme, _, secret = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret.strip():
         return secret.strip()
-    cookie: SimpleCookie = SimpleCookie()
-    cookie.load(headers.get("cookie", ""))
-    return cookie[COOKIE].value if COOKIE in cookie else None
+    # Not SimpleCookie: it refuses all cookies where another site of the same host has set one with an odd name.
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE)
 
 
 def _with_id(send: Send, request_id: str) -> Send:

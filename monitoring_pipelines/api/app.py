@@ -154,7 +154,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
             place = place[1:] or ["body"]
         text = str(problem["msg"]).removeprefix("Value error, ")
         if problem["type"] == "json_invalid":
-            place, text = ["body"], "it is not valid JSON"
+            why = str(problem.get("ctx", {}).get("error", ""))
+            place, text = ["body"], why if why.endswith(_STRICT) else "it is not valid JSON"
         elif problem["type"] == "string_pattern_mismatch":
             text = _choice(problem["ctx"]["pattern"]) or text
         parts.append(f"{'.'.join(place)[:80]}: {text[:200]}")
@@ -168,6 +169,8 @@ async def _data_error(request: Request, error: Exception) -> Response:
     return _answer(request, 400, "a value is too long or has characters that cannot be stored", "bad_request")
 
 
+#: Ends of what ``strict`` has against a body that is JSON otherwise.
+_STRICT = ("is given more than once", "is no number")
 #: A choice of words: with - before it (``sort_by``), alone, or several (``list_of``).
 _WORDS = re.compile(r"\^(-\?)?\(([\w|]+)\)(\(,\(\2\)\)\*)?\$")
 

@@ -1,10 +1,11 @@
-"""A route that refuses query parameters it does not know, before anything else is done with the request (S-102).
+"""A route that refuses query parameters it does not know and bodies that say something twice (S-102).
 
-What belongs here: names of parameters. What does not: their values (``params``).
+What belongs here: names of parameters and of fields. What does not: their values (``params``, the model of each body).
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,30 @@ if TYPE_CHECKING:
     from fastapi.dependencies.models import Dependant
 
 
+class _StrictRequest(Request):
+    """A request whose body says each thing once: of a field given twice others would take either."""
+
+    async def json(self) -> Any:
+        """The body.
+
+        Raises:
+            JSONDecodeError: It is no JSON, names a field twice, or has a number that is none.
+        """
+        return json.loads(await self.body(), object_pairs_hook=_once, parse_constant=_no_number)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise json.JSONDecodeError(f"{name[:40]!r} is given more than once", "", 0)
+    return found
+
+
+def _no_number(word: str) -> Any:
+    raise json.JSONDecodeError(f"{word} is no number", "", 0)
+
+
 class StrictRoute(APIRoute):
     """A route of the JSON API: a parameter it does not declare, or one given twice, is a 400 that names it.
 
@@ -30,6 +55,8 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler behind the check; the names are looked up once, when the application is built."""
         inner = super().get_route_handler()
+        if self.body_field is not None:
+            inner = _reading_strictly(inner)
         if not self.path.startswith("/api/"):
             return inner
         known = frozenset(_names(self.dependant))
@@ -40,6 +67,15 @@ class StrictRoute(APIRoute):
             return await inner(request)
 
         return handler
+
+
+def _reading_strictly(
+    inner: Callable[[Request], Coroutine[Any, Any, Response]],
+) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    async def handler(request: Request) -> Response:
+        return await inner(_StrictRequest(request.scope, request.receive))
+
+    return handler
 
 
 def _names(dependant: Dependant) -> Iterator[str]:

@@ -202,6 +202,7 @@ def check_runs(
 ) -> Response:  # fmt: skip
     """Check runs, newest first unless sorted otherwise."""
     services = services_of(request)
+    chosen_sources(services, source or None)
     runs, total = stored_checks.page(
         services.state,
         run_type=type or None,
@@ -290,6 +291,7 @@ def plans(
     request: Request, kind: Kind, source: SourceParam = None, state: Literal[PlanState, ""] = "", sort: PlanSort = None
 ) -> Response:  # fmt: skip
     """Repair plans, newest first unless sorted otherwise."""
+    chosen_sources(services_of(request), source or None)
     states = [state] if state else []
     with services_of(request).state.read() as con:
         rows = stored_repair.list_plans(con, source or None, states, MOST_ROWS, sort=sort)

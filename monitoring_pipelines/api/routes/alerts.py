@@ -62,7 +62,7 @@ def listed(
     first, last = window(start, end, services.clock.now())
     rows, total = stored.list_alerts(
         services.state, states=words(state, "state", STATES) or (), severities=[severity] if severity else (),
-        types=[type] if type else (), source_ids=chosen_sources(services, source) if source else (), open_only=open,
+        types=() if type is None else [type], source_ids=() if source is None else chosen_sources(services, source), open_only=open,
         start=first, end=last, text=q, page=page.number, page_size=page.size, sort=sort, remember=services.of_state,
     )  # fmt: skip
     return v1(request, page.wrap([alert_rows.shown(row) for row in rows], total))

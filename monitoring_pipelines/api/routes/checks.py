@@ -134,12 +134,23 @@ def start(
     services = services_of(request)
     if body.type == "deep" and body.hours_back is not None:
         raise bad("hours_back: not for deep checks")
-    if body.source is not None:
-        chosen_sources(services, body.source)
+    checked_source(services, body.source)
     started = run(request, body.type, body.hours_back, body.source, wait=not at_once)
     if started.run is None:
         return v1(request, {"run_id": started.run_id, "status": "running"}, status=202)
     return v1(request, run_dict(services.settings, started.run))
+
+
+def checked_source(services: Services, source: str | None) -> None:
+    """Refuse a source that cannot be checked.
+
+    Raises:
+        ApiError: 400 for an unknown name, and for the product itself.
+    """
+    if source is not None:
+        chosen_sources(services, source)
+    if source == "_self":
+        raise bad("source: the product itself has no data to check")
 
 
 def run(

@@ -18,6 +18,7 @@ from monitoring_pipelines.api import alert_rows, health, summaries
 from monitoring_pipelines.api.access import Needs, Principal
 from monitoring_pipelines.api.answers import ApiError, bad, monitoring, responses, to_json
 from monitoring_pipelines.api.params import WHOLE, AsyncParam, Integer, SourceParam, bounded, chosen_sources
+from monitoring_pipelines.api.routes.checks import checked_source
 from monitoring_pipelines.api.routes.checks import run as run_check
 from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
@@ -155,8 +156,7 @@ def check(
     wanted = body or ConsistencyBody()
     if wanted.type == "deep" and wanted.hours_back is not None:
         raise bad("hours_back: not for deep checks")
-    if wanted.source is not None:
-        chosen_sources(services, wanted.source)
+    checked_source(services, wanted.source)
     started = run_check(request, wanted.type, wanted.hours_back, wanted.source, wait=not at_once)
     if started.run is None:
         return monitoring(request, {"run_id": started.run_id, "status": "running"}, status=202)
