@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 #: Modules of ``api.routes``; each has ``router``.
 ROUTES = (
     "health", "sources", "endpoints", "tasks", "completeness", "checks", "partitions", "alerts", "processes", "repair",
-    "compat_tasks", "compat_monitoring", "compat_scheduler", "job_actions", "metrics",
+    "compat_tasks", "compat_monitoring", "compat_scheduler", "job_actions", "job_runs", "metrics",
 )  # fmt: skip
 #: Requests that are answered at the same time.
 THREADS = 16

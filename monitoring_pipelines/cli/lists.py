@@ -138,12 +138,13 @@ def jobs(job: str | None = None, *, scope: str = "auto", limit: Whole = 20, ctx:
 
 
 def _one_job(ctx: Context, look: Any, job: str, limit: int, names: list[str]) -> int:
+    from monitoring_pipelines.published import job_runs
     from monitoring_pipelines.published import jobs as published_jobs
 
     found = [row for row in published_jobs.figures(look, names) if row["job_id"] == job]
     if not found:
         raise UsageError(f"no job {job!r}", "`mp jobs --scope all` lists them")
-    runs, total = published_jobs.runs(look, found[0]["source_id"], job, 0, limit)
+    runs, total = job_runs.runs(look, [(found[0]["source_id"], job)], 0, limit)
 
     def text() -> str:
         headers = ["started", "ended", "ms", "outcome", "trigger", "error"]

@@ -1,6 +1,7 @@
-"""Questions about jobs: current figures, runs, overview, failure heat map (M-501 to M-505).
+"""Questions about jobs: current figures, overview, failure heat map (M-501 to M-505).
 
-What belongs here: answering from ``raw.job``, ``core.job_figure`` and ``raw.job_run``. What does not: starting jobs.
+What belongs here: answering from ``raw.job``, ``core.job_figure`` and counts of ``raw.job_run``. What does not: lists of runs
+(``job_runs``), starting jobs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.published.endpoints import ratio
+from monitoring_pipelines.published.job_runs import FAILED, LONGEST_RUN
 from monitoring_pipelines.published.reader import Look
 
 if TYPE_CHECKING:
@@ -192,9 +194,9 @@ def heatmap(look: Look, jobs: Sequence[Mapping[str, Any]], now: datetime) -> lis
     failing: dict[str, list[dict[str, Any]]] = {name: [] for name in counts}
     if look.has("raw.job_run"):
         rows = look.tuples(
-            f"SELECT source_id, job_id, count(*) FROM {look.table('raw.job_run', now - 8 * DAY)} "
-            "WHERE outcome IN ('failure', 'timeout') AND ended_at >= $start AND ended_at < $now GROUP BY ALL",
-            {"start": now - DAY, "now": now},
+            f"SELECT source_id, job_id, count(*) FROM {look.table('raw.job_run', now - DAY - LONGEST_RUN)} "
+            "WHERE list_contains($failed, outcome) AND ended_at >= $start AND ended_at < $now GROUP BY ALL",
+            {"start": now - DAY, "now": now, "failed": list(FAILED)},
         )
         for source, job, n in rows:
             if (source, job) in categories:
@@ -216,38 +218,6 @@ def _colour(intensity: float) -> str | None:
     if intensity > 40:
         return "amber"
     return "yellow" if intensity > 0 else None
-
-
-#: What the runs of a job can be ordered by (S-804).
-RUN_ORDERS = {name: name for name in ("scheduled_at", "started_at", "ended_at", "outcome", "trigger")} | {
-    "duration_ms": "coalesce(duration_ms, date_diff('microsecond', started_at, ended_at) / 1000)"
-}
-
-
-def runs(
-    look: Look, source_id: str, job_id: str, offset: int, limit: int, sort: str | None = None
-) -> tuple[list[dict[str, Any]], int]:
-    """Runs of a job, newest first unless ``sort`` (of ``RUN_ORDERS``) says otherwise, and how many there are (S-427)."""
-    if not look.has("raw.job_run"):
-        return [], 0
-    found = f"FROM {look.table('raw.job_run')} WHERE source_id = $source AND job_id = $job"
-    values = {"source": source_id, "job": job_id}
-    order = "coalesce(started_at, scheduled_at, ended_at, first_seen_at) DESC, run_key DESC"
-    if sort is not None:
-        direction = "DESC" if sort.startswith("-") else "ASC"
-        order = f"{RUN_ORDERS[sort.removeprefix('-')]} {direction} NULLS LAST, {order}"
-    rows = look.rows(
-        "SELECT run_key, scheduled_at, started_at, ended_at, duration_ms, outcome, error_message, attempt, trigger, "
-        f"count(*) OVER () AS total {found} ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
-        values,
-    )
-    if not rows:  # a page after the last one
-        return [], int(look.value(f"SELECT count(*) {found}", values) or 0)
-    total = max(row.pop("total") for row in rows)
-    for row in rows:
-        if row["duration_ms"] is None and row["started_at"] and row["ended_at"]:
-            row["duration_ms"] = (row["ended_at"] - row["started_at"]) / timedelta(milliseconds=1)
-    return rows, total
 
 
 def next_due(schedule: str | None, now: datetime, zone: str) -> datetime | None:

@@ -73,6 +73,10 @@ PAGES: dict[str, dict[str, Any]] = {
         f"{JOBS}/metrics": PAGER, f"{JOBS}/metrics/prometheus": None,
     },
     "/scheduler-monitoring/jobs/sum_a?source=sched&sort=-duration_ms": {f"{JOBS}/jobs/sum_a/runs": PAGER},
+    "/scheduler-monitoring/jobs/sum_a?source=sched&outcome=success&from=2026-02-10&to=2026-02-11": {
+        f"{JOBS}/jobs/sum_a/runs": PAGER
+    },
+    "/scheduler-monitoring/runs?scope=all&category=billing&outcome=success&from=2026-02-10": {f"{JOBS}/runs": PAGER},
     **{
         f"/resources?source=shop&process=collector&range={hours}h": {
             "/api/v1/processes/collector/samples": head("Samples"), "/api/v1/targets": head("Targets"),

@@ -168,6 +168,27 @@ def test_every_figure_of_a_card_leads_to_its_rows(repaired: Served) -> None:
     assert not left, "\n".join(map(str, sorted(left)))
 
 
+def total_of(page: str) -> int:
+    """How many rows a list says it has, in English; 0 when it says that it has none."""
+    found = re.findall(r"([\d,]+) in all", page)
+    return int(found[-1].replace(",", "")) if found else 0
+
+
+def test_each_number_of_the_heat_map_leads_to_exactly_the_runs_it_counts(repaired: Served) -> None:
+    """M-505, S-804: of a category and of each job named in it, in the same 24 hours."""
+    page = repaired.get("/scheduler-monitoring?scope=all&tab=heatmap").text
+    heat = page[page.index('<div class="grid heat">') :]
+    linked = re.findall(r'<a href="([^"]*outcome=[^"]*)">([\d,]+)</a>', heat)
+    cells = repaired.get("/api/v1/scheduler/metrics?scope=all").json()["data"]["heatmap"]
+    wanted = [cell["failures"] for cell in cells if cell["failures"]]
+    assert sorted(wanted + [job["failures"] for cell in cells for job in cell["jobs"][:5]]) == sorted(
+        int(n.replace(",", "")) for _, n in linked
+    )
+    assert wanted
+    for link, n in linked:
+        assert total_of(repaired.get(unescape(link)).text) == int(n.replace(",", "")), link
+
+
 class Texts(HTMLParser):
     """What a reader reads or hears of a page: texts and labels, without commands, code and stored details."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 #: Modules below ``api.pages`` with ``router`` and ``STRINGS``.
 PAGES = (
-    "login", "overview", "endpoints", "tasks", "consistency", "notifications", "silences", "alerts", "scheduler", "repair",
-    "resources", "self", "checks", "partitions", "downloads", "runbooks", "problems",
+    "login", "overview", "endpoints", "tasks", "consistency", "notifications", "silences", "alerts", "scheduler", "job_runs",
+    "repair", "resources", "self", "checks", "partitions", "downloads", "runbooks", "problems",
 )  # fmt: skip
 #: Path → key of its title among the strings, in the order of the navigation.
 NAVIGATION = (

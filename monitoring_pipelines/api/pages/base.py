@@ -188,9 +188,9 @@ class View:
         return f"{instant.isoformat()}Z"
 
     def url(self, path: str, **query: Any) -> str:
-        """A link with only the parameters that have a value."""
+        """A link with only the parameters that have a value; ``path`` may have some already."""
         found = {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}
-        return f"{path}?{urlencode(found)}" if found else path
+        return f"{path}{'&' if '?' in path else '?'}{urlencode(found)}" if found else path
 
     def dagster(self, path: str) -> str | None:
         """A link into the Dagster UI; None when its address is not known."""

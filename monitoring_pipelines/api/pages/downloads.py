@@ -40,20 +40,28 @@ from monitoring_pipelines.api.routes.alerts import (
 from monitoring_pipelines.api.routes.checks import FindingSeverity, FindingSort, brief, found_by
 from monitoring_pipelines.api.routes.checks import SortParam as RunSort
 from monitoring_pipelines.api.routes.compat_scheduler import COLUMNS as JOB_COLUMNS
-from monitoring_pipelines.api.routes.compat_scheduler import RunSort as JobRunSort
 from monitoring_pipelines.api.routes.compat_scheduler import Scope, find_job, job_rows
 from monitoring_pipelines.api.routes.compat_scheduler import SortParam as JobSort
 from monitoring_pipelines.api.routes.completeness import MissingSort, task_rows
 from monitoring_pipelines.api.routes.endpoints import COLUMNS as ENDPOINT_COLUMNS
 from monitoring_pipelines.api.routes.endpoints import SortParam as EndpointSort
 from monitoring_pipelines.api.routes.endpoints import endpoint_rows, owner
+from monitoring_pipelines.api.routes.job_runs import (
+    CategoryParam,
+    FromParam,
+    OutcomeParam,
+    ToParam,
+    keys_of,
+    run_filter,
+)
+from monitoring_pipelines.api.routes.job_runs import RunSort as JobRunSort
 from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, PlanSort, PlanState, found_run, whole_plan
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
 from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of, self_state
 from monitoring_pipelines.compensation.model import CLASSES
-from monitoring_pipelines.published import endpoints, jobs, processes, tasks
+from monitoring_pipelines.published import endpoints, job_runs, processes, tasks
 from monitoring_pipelines.state import checks as stored_checks
 from monitoring_pipelines.state import repair as stored_repair
 
@@ -159,13 +167,27 @@ def listed_jobs(
 @router.get("/job_runs.{kind}")
 def runs_of_job(
     request: Request, kind: Kind, job: Annotated[str, Query(min_length=1, max_length=255)], source: SourceParam = None,
-    sort: JobRunSort = None,
+    outcome: OutcomeParam = None, start: FromParam = None, end: ToParam = None, sort: JobRunSort = None,
 ) -> Response:  # fmt: skip
     """The runs of one job."""
     services = services_of(request)
+    wanted = run_filter(services, outcome, start, end)
     row = find_job(services, job, source or None)
     with services.published.look() as look:
-        rows, total = jobs.runs(look, row["source_id"], job, 0, MOST_ROWS, sort)
+        rows, total = job_runs.runs(look, [(row["source_id"], job)], 0, MOST_ROWS, sort, wanted)
+    return file_of("job_runs", kind, rows, total)
+
+
+@router.get("/runs.{kind}")
+def runs_of_jobs(
+    request: Request, kind: Kind, scope: Scope | None = None, category: CategoryParam = None, outcome: OutcomeParam = None,
+    start: FromParam = None, end: ToParam = None, sort: JobRunSort = None,
+) -> Response:  # fmt: skip
+    """The runs of all jobs of a scope or category."""
+    services = services_of(request)
+    wanted = run_filter(services, outcome, start, end)
+    with services.published.look() as look:
+        rows, total = job_runs.runs(look, keys_of(services, look, scope, category), 0, MOST_ROWS, sort, wanted)
     return file_of("job_runs", kind, rows, total)
 
 

@@ -1,4 +1,7 @@
-"""Scheduler monitoring and one job: figures, search, failure heat map, delivery, run history (S-815, S-816)."""
+"""Scheduler monitoring: figures, search, failure heat map, delivery (S-815).
+
+What belongs here: jobs. What does not: their runs (``job_runs``).
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
-from monitoring_pipelines.api.params import PageParam, SourceParam, ordered
+from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.params import PageParam, ordered
 from monitoring_pipelines.api.routes.compat_scheduler import (
     COLUMNS,
-    JobId,
-    RunSort,
     Scope,
     SortParam,
     chosen_scope,
-    find_job,
     heatmap,
     is_running,
     job_rows,
@@ -30,8 +30,8 @@ from monitoring_pipelines.api.routes.compat_scheduler import (
 from monitoring_pipelines.api.routes.job_actions import why_not_startable
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.metrics.delivery import Gateway, channel_counters, gateways, mapped_gateways
-from monitoring_pipelines.published import jobs, timeline
-from monitoring_pipelines.published.reader import Look
+from monitoring_pipelines.published import jobs
+from monitoring_pipelines.published.job_runs import FAILED
 from monitoring_pipelines.self_jobs import product_jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
@@ -145,8 +145,6 @@ STRINGS = {
     "jobstatus.running": ("运行中", "Running"),
     "jobstatus.never": ("从未运行", "Never ran"),
 }
-#: Runs in the chart of a job.
-CHARTED = 200
 router = APIRouter(include_in_schema=False, prefix="/scheduler-monitoring")
 TONES = {"success": "good", "failure": "bad", "timeout": "bad", "running": "warning", "missed": "warning"}
 #: Colour of a heat-map cell (M-505) → class; the number stands in the cell as well.
@@ -170,6 +168,7 @@ def listed(
     as_of, channels, totals = None, {}, dict.fromkeys(jobs.overview([]))
     latency: dict[str, Gateway] = {}
     runs_now: bool | None = None
+    end = services.moment()
     try:
         with services.published.look() as look:
             as_of = look.as_of
@@ -177,7 +176,7 @@ def listed(
             texts, categories = services.newest(
                 ("job texts", scope, view.language), look.stamp(jobs.TABLES), partial(searched, rows)
             )
-            heat = heatmap(services, look, scope)
+            heat = heatmap(services, look, scope, end)
             totals = overview_of(services, look, scope)
             runs_now = view.stored(partial(is_running, services, look), None)
             attempts = partial(channel_counters, services.state, look)
@@ -193,6 +192,7 @@ def listed(
         why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=categories, many=len(chosen_scope(services, scope)) > 1,
+        failed={"outcome": ",".join(FAILED), "from": view.utc(end - jobs.DAY), "to": view.utc(end)},
         sender=next(iter(jobs.of_id(rows, "send_alert_notifications", chosen_scope(services, scope))), None),
         query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
@@ -234,35 +234,3 @@ def why_not(view: View, row: Mapping[str, Any]) -> str | None:
     if word is not None:
         return view.t(f"jobs.why_{word}")
     return None if view.may("operator") else view.t("common.forbidden", role="operator")
-
-
-@router.get("/jobs/{job_id:path}")
-def one(request: Request, job_id: JobId, page: PageParam, source: SourceParam = None, sort: RunSort = None) -> Response:
-    """One job and its runs."""
-    view = View(request)
-    services = services_of(request)
-    row = called(view, [find_job(services, job_id, source or None)])[0]
-    with services.published.look() as look:
-        newest, total = jobs.runs(look, row["source_id"], job_id, 0, CHARTED)
-        found = newest[page.offset : page.offset + page.size]
-        if sort is not None or page.offset + page.size > CHARTED < total:
-            found, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size, sort)
-        spec = durations(view, look, row, newest)
-        as_of = look.as_of
-    return render(
-        request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
-        tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, query={"source": row["source_id"], "sort": sort},
-        why=lambda one: why_not(view, one),
-    )  # fmt: skip
-
-
-def durations(view: View, look: Look, job: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Durations of the newest runs over time, with the SLA as a line; None without runs."""
-    known = [row for row in reversed(rows) if row["ended_at"] is not None and row["duration_ms"] is not None]
-    if not known:
-        return None
-    series = [(view.t("jobs.duration"), [float(row["duration_ms"]) for row in known], "--s1")]
-    if job["sla_seconds"]:
-        series.append((view.t("jobs.sla"), [1000 * float(job["sla_seconds"])] * len(known), "--s3"))
-    unseen = timeline.blind(look, known[0]["ended_at"], view.services.moment())
-    return chart([row["ended_at"] for row in known], series, view.zone, unit="ms", blind=spans_of(unseen))

@@ -15,8 +15,6 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.answers import missing, packed, responses, v1, v1_body
 from monitoring_pipelines.api.params import (
     Flag,
-    PageParam,
-    SourceParam,
     chosen_sources,
     one_source,
     ordered,
@@ -48,7 +46,6 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     )
 }  # fmt: skip
 SortParam = Annotated[str | None, sort_by(COLUMNS)]
-RunSort = Annotated[str | None, sort_by(jobs.RUN_ORDERS)]
 
 
 def chosen_scope(services: Services, scope: Scope | None) -> list[str]:
@@ -104,9 +101,8 @@ def _job_rows(services: Services, look: Look, names: list[str], minute: datetime
     return rows
 
 
-def heatmap(services: Services, look: Look, scope: Scope | None) -> list[dict[str, Any]]:
-    """M-505 of the scope's jobs."""
-    end = services.moment()
+def heatmap(services: Services, look: Look, scope: Scope | None, end: datetime) -> list[dict[str, Any]]:
+    """M-505 of the scope's jobs, of the 24 hours before ``end``."""
     return services.newest(
         ("heat map", scope), (*look.stamp((*jobs.TABLES, "raw.job_run")), end),
         lambda: jobs.heatmap(look, job_rows(services, look, scope), end),
@@ -242,7 +238,7 @@ def _metrics(
             {"channel": channel, "success_count": ok, "failure_count": failed}
             for channel, (ok, failed) in channels.items()
         ],
-        "overview": overview_of(services, look, scope), "heatmap": heatmap(services, look, scope),
+        "overview": overview_of(services, look, scope), "heatmap": heatmap(services, look, scope, services.moment()),
     }  # fmt: skip
 
 
@@ -261,18 +257,6 @@ def find_job(services: Services, job_id: str, source: str | None = None) -> Mapp
     if name is None:
         raise missing("unknown job")
     return next(row for row in rows if row["source_id"] == name)
-
-
-@router.get("/jobs/{job_id:path}/runs", responses=responses("v1", 404, data="JobRuns"))
-def runs(
-    request: Request, job_id: JobId, page: PageParam, source: SourceParam = None, sort: RunSort = None
-) -> Response:
-    """The runs of a job, newest first unless sorted otherwise."""
-    services = services_of(request)
-    row = find_job(services, job_id, source)
-    with services.published.look() as look:
-        rows, total = jobs.runs(look, row["source_id"], job_id, page.offset, page.size, sort)
-        return v1(request, page.wrap(rows, total, source_id=row["source_id"]), as_of=look.as_of, look=look)
 
 
 @router.get("/services/list", responses=responses("v1", data="SchedulerServices"))

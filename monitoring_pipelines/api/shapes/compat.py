@@ -42,6 +42,10 @@ _METRICS = {
 }  # fmt: skip
 _REASON = obj({"status": _LEVEL, "reason": TEXT})
 _JOB = {"source_id": TEXT, **nulls(TEXT, "owner category")}
+_JOB_RUN = {
+    "source_id": TEXT, "job_id": TEXT, "run_key": TEXT, **nulls(TIME, "scheduled_at started_at ended_at"),
+    "duration_ms": null(NUM), "attempt": null(INT), **nulls(TEXT, "outcome error_message trigger"),
+}  # fmt: skip
 _MS = "last avg lifetime_avg total p50 p95 p99 min max"
 
 SHAPES = {
@@ -109,10 +113,8 @@ SHAPES = {
             "jobs": listed(obj({"source_id": TEXT, "job_id": TEXT, "failures": INT})),
         })),
     }),
-    "JobRuns": paged(obj({
-        "run_key": TEXT, **nulls(TIME, "scheduled_at started_at ended_at"), "duration_ms": null(NUM), "attempt": null(INT),
-        **nulls(TEXT, "outcome error_message trigger"),
-    }), source_id=TEXT),
+    "JobRuns": paged(obj(_JOB_RUN), source_id=TEXT),
+    "RunsOfJobs": paged(obj(_JOB_RUN)),
     "JobStarted": obj({"job_id": TEXT, "run_id": null(TEXT)}),
     "JobsChanged": obj({
         "action": one_of(("enable", "disable", "trigger")), **alike(INT, "succeeded failed"), "results": listed({"anyOf": [
