@@ -133,7 +133,7 @@ def _outcomes(
         return runs.evaluate(pipe, state.store, selected, window=(start, end)), None
     run = runs.execute(
         pipe, state.store, run_type, due_at=due_of(context.run), trigger=trigger_of(context.run),
-        hours_back=hours_back, say=context.log.info,
+        hours_back=hours_back, say=context.log.info, dagster_run_id=context.run.run_id,
     )  # fmt: skip
     context.log.info(f"{run_type} check {run.run_id}: {run.status}, {len(run.findings)} findings")
     # Rules of the alert tick are no part of the run, but this is when their marks in the UI are renewed.

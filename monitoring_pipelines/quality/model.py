@@ -74,6 +74,8 @@ class CheckRun:
     error: str | None = None
     #: Source → reason, for sources that could not be read (C-025).
     failed_sources: dict[str, str] = field(default_factory=dict)
+    #: The run of Dagster that made it; None when none did.
+    dagster_run_id: str | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -67,6 +67,7 @@ def execute(
     sources: Iterable[str] | None = None,
     say: Say | None = None,
     run_id: str | None = None,
+    dagster_run_id: str | None = None,
 ) -> CheckRun:
     """Run the checks of a type over all sources and store what they found.
 
@@ -80,6 +81,7 @@ def execute(
         sources: Only these; None: all enabled ones.
         say: Called with a line of progress now and then.
         run_id: Id of the run, given by whoever wants to know it before the run is stored; None: a new one.
+        dagster_run_id: The run of Dagster that makes it, for the link from its page.
 
     Returns:
         The stored run. A scheduled run that would overlap another of its type has status ``skipped`` (C-021).
@@ -105,6 +107,7 @@ def execute(
         window_to - timedelta(hours=hours),
         window_to,
         hours,
+        dagster_run_id=dagster_run_id,
     )
     wanted = _wanted(pipe, sources)
     try:
@@ -121,7 +124,16 @@ def execute(
     except LockTimeout as error:
         if trigger in ("schedule", "catchup"):
             reason = f"another {run_type} check was still running"
-            return stored.record_unexecuted(state, run_type, "skipped", window_to, now, trigger=trigger, reason=reason)
+            return stored.record_unexecuted(
+                state,
+                run_type,
+                "skipped",
+                window_to,
+                now,
+                trigger=trigger,
+                reason=reason,
+                dagster_run_id=dagster_run_id,
+            )
         raise CheckRunning(f"a {run_type} check is already running ({error.holder})") from error
     _write_files(pipe, run)
     return run

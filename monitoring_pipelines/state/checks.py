@@ -99,13 +99,13 @@ def finish(state: StateStore, run: CheckRun) -> None:
 
 def record_unexecuted(
     state: StateStore, run_type: RunType, status: RunStatus, scheduled_at: datetime, now: datetime, *,
-    trigger: str = "schedule", count: int = 1, reason: str | None = None,
+    trigger: str = "schedule", count: int = 1, reason: str | None = None, dagster_run_id: str | None = None,
 ) -> CheckRun:  # fmt: skip
     """Store a due run that was not executed: ``skipped`` or ``missed`` (C-021 to C-023).
 
     The same due time is recorded once. ``count`` > 1: one row for several due times, ``scheduled_at`` is the newest.
     """
-    run = CheckRun(new_id(now), run_type, trigger, status, scheduled_at, error=reason)
+    run = CheckRun(new_id(now), run_type, trigger, status, scheduled_at, error=reason, dagster_run_id=dagster_run_id)
     with state.begin() as con:
         same = and_(check_run.c.type == run_type, check_run.c.scheduled_at == scheduled_at,
                     check_run.c.trigger == trigger)  # fmt: skip
@@ -353,6 +353,7 @@ def _run_row(run: CheckRun) -> dict[str, Any]:
         },
         "total_alerts": len(run.findings), "alerts_by_severity": severity_counts(run.findings),
         "duration_ms": None if lasted is None else lasted / timedelta(milliseconds=1), "count": 1, "error": run.error,
+        "dagster_run_id": run.dagster_run_id,
     }  # fmt: skip
 
 
@@ -386,7 +387,7 @@ def _with_outcomes(con: Connection, row: Row[Any], *, findings: bool = True) -> 
 
 def _run(values: Mapping[str, Any]) -> CheckRun:
     names = ("run_id", "type", "trigger", "status", "scheduled_at", "started_at", "ended_at", "window_from",
-             "window_to", "window_hours", "error")  # fmt: skip
+             "window_to", "window_hours", "error", "dagster_run_id")  # fmt: skip
     sources = values["sources"] or {}
     return CheckRun(**{name: values[name] for name in names}, failed_sources=sources.get("failed", {}))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSIONS = Path(__file__).parent / "migrations"
 #: Newest revision; a test compares it with the files, so that opening a current store loads no Alembic.
-HEAD = "0004"
+HEAD = "0005"
 _LOCK_NAME = "mp_state_migration"
 _LOCK_NUMBER = 7_305_811_437
 

@@ -49,6 +49,8 @@ check_run = Table(
     _text("error"),
     #: When the alert engine took the run in; NULL: it has not yet (A-002).
     Column("alerted_at", Instant),
+    #: The run of Dagster that made it; NULL: the API, the command line or nobody did.
+    Column("dagster_run_id", Key),
     Index("ix_check_run_alerted_at", "alerted_at"),
     Index("ix_check_run_type_scheduled_at", "type", "scheduled_at"),
     Index("ix_check_run_scheduled_at", "scheduled_at"),

@@ -59,6 +59,7 @@ def test_quick_check_runs_without_configuration_and_is_stored(site, instance):
         "issues_detected",
         NOW,
     )
+    assert saved.dagster_run_id == result.run_id
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,14 @@ def test_repeating_a_scheduled_run_replaces_its_result(site, instance):
     second = metadata(evaluations(run(site, instance, QUICK, tags=SCHEDULED))["outputs_complete"])
     assert first["check_run"] == second["check_run"]
     assert stored.page(site.state)[1] == 1
+
+
+def test_a_check_run_that_was_made_again_belongs_to_the_run_that_made_it_last(site, instance):
+    """S-703: its page leads to the run of Dagster whose result is stored."""
+    site.tasks(40, 33, NOW - timedelta(minutes=10))
+    results = [run(site, instance, QUICK, tags=SCHEDULED) for _ in range(2)]
+    ((kept,), _) = stored.page(site.state)
+    assert kept.dagster_run_id == results[1].run_id != results[0].run_id
 
 
 def test_checks_whose_inputs_are_not_mapped_do_not_exist(tmp_path, instance):

@@ -50,7 +50,7 @@ def listed(
 def brief(run: CheckRun, counts: dict[str, int]) -> dict[str, Any]:
     """A run as a line of a list."""
     names = ("run_id", "type", "trigger", "status", "scheduled_at", "started_at", "ended_at", "window_from",
-             "window_to", "window_hours", "error", "failed_sources")  # fmt: skip
+             "window_to", "window_hours", "error", "failed_sources", "dagster_run_id")  # fmt: skip
     shown = {name: getattr(run, name) for name in names}
     return shown | {"alerts_by_severity": counts, "total_alerts": sum(counts.values())}
 

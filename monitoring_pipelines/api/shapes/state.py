@@ -39,7 +39,7 @@ _OUTCOME = {
 }  # fmt: skip
 _RUN = {
     **alike(TEXT, "run_id type trigger status"), "scheduled_at": TIME,
-    **nulls(TIME, "started_at ended_at window_from window_to"), "window_hours": null(INT), "error": null(TEXT),
+    **nulls(TIME, "started_at ended_at window_from window_to"), "window_hours": null(INT), **nulls(TEXT, "error dagster_run_id"),
     "failed_sources": by_name(TEXT), "alerts_by_severity": by_name(INT), "total_alerts": INT,
 }  # fmt: skip
 
