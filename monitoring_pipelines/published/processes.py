@@ -20,6 +20,7 @@ from monitoring_pipelines.severity import rounded
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config.schema import Settings
+    from monitoring_pipelines.published.process_health import ProcessHealth
     from monitoring_pipelines.state import StateStore
 
 SAMPLES, PROBES, COUNTERS = "raw.process_sample", "raw.probe_result", "raw.ingest_counter"
@@ -81,7 +82,11 @@ def _known(look: Look, settings: Settings) -> list[dict[str, Any]]:
             found.setdefault((row["source_id"], row["process_id"]), []).append(_shaped(row))
         since = (look.as_of or datetime.max) - DAY
         return [
-            rows[0] | {"trends": _trends([row for row in reversed(rows) if row["at"] >= since], settings)}
+            rows[0]
+            | {
+                "trends": _trends([row for row in reversed(rows) if row["at"] >= since], settings),
+                "instants": [row["at"] for row in rows],
+            }
             for _, rows in sorted(found.items())
         ]
 
@@ -90,13 +95,39 @@ def _known(look: Look, settings: Settings) -> list[dict[str, Any]]:
 
 def newest(look: Look, settings: Settings, sources: Sequence[str]) -> list[dict[str, Any]]:
     """The newest sample of every process, with the class of each figure's trend (C-450)."""
-    return [dict(row) for row in _known(look, settings) if row["source_id"] in sources]
+    return [_without_instants(row) for row in _known(look, settings) if row["source_id"] in sources]
+
+
+def _without_instants(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "instants"}
+
+
+def healths(
+    look: Look, settings: Settings, targets_known: Sequence[dict[str, Any]], now: datetime
+) -> dict[tuple[str, str], ProcessHealth]:
+    """(source, process) → how it is (C-484).
+
+    Args:
+        look: The published files.
+        settings: Rules and intervals.
+        targets_known: As ``targets`` has them.
+        now: The present instant, naive UTC.
+    """
+    from monitoring_pipelines.published.process_health import health_of
+
+    limits, read_at = thresholds(settings), look.manifest.sources
+    return {
+        (row["source_id"], row["process_id"]): health_of(
+            row, settings, limits, targets_known, read_at.get(row["source_id"], {}).get("as_of") or look.as_of, now
+        )
+        for row in _known(look, settings)
+    }
 
 
 def of_process(look: Look, settings: Settings, sources: Sequence[str], process_id: str) -> dict[str, dict[str, Any]]:
     """The newest sample of this process, by source."""
     found = {row["source_id"]: row for row in _known(look, settings) if row["process_id"] == process_id}
-    return {source: dict(found[source]) for source in sources if source in found}
+    return {source: _without_instants(found[source]) for source in sources if source in found}
 
 
 def samples(

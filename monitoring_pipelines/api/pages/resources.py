@@ -15,6 +15,7 @@ from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.params import SourceParam, chosen_sources
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.published import processes, timeline
+from monitoring_pipelines.published.process_health import RULES, ProcessHealth, level_of
 from monitoring_pipelines.published.workers import Span
 from monitoring_pipelines.severity import rank
 from monitoring_pipelines.state import alerts as stored
@@ -45,6 +46,7 @@ STRINGS = {
     "resources.objects": ("对象", "Objects"),
     "resources.trend": ("趋势", "Trend"),
     "resources.sampled": ("采样于 {at}", "sampled {at}"),
+    "resources.no_sample": ("没有当前采样", "no current sample"),
     "resources.of": ("上限 {n}", "of {n}"),
     "resources.rate_note": ("条/秒 · 5 分钟速率，全部序列", "5-minute rate, all series"),
     "resources.per_sample": ("/ 次采样", "a sample"),
@@ -96,14 +98,14 @@ RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(h
           "30d": timedelta(days=30)}  # fmt: skip
 #: Points of a chart.
 POINTS = 400
-#: A process whose newest sample is older is shown as unknown, seconds.
-FRESH_S = 180
 TREND_TONES = {"rapidly_increasing": "bad", "slowly_increasing": "warning"}
-#: Tile → figure of a sample and the rule whose thresholds colour it (C-452).
+STATUS_TONES = {"unhealthy": "bad", "degraded": "warning", "unknown": "unknown"}
+#: Part of a process's state → what the page calls it.
+_PARTS = {"sample": "resources.no_sample", "rss_bytes": "resources.memory", "conns": "resources.conns",
+          "fd_usage_pct": "resources.fds", "target": "resources.target"}  # fmt: skip
 #: Figures of a sample that the page lists, and how many of its samples.
 SAMPLED = ("rss_bytes", "vms_bytes", "cpu_pct", "fds", "conns", "threads", "objects", "uptime_s")
 SAMPLES_SHOWN = 20
-_RULE = {"rss_bytes": "resource.memory", "conns": "resource.connections", "fd_usage_pct": "resource.fds"}
 
 
 @router.get("/resources")
@@ -117,7 +119,7 @@ def resources(
     known: list[dict[str, Any]] = []
     charts: list[tuple[str, dict[str, Any], str]] = []
     unseen: list[Span] = []
-    chosen, as_of, limits = None, None, processes.thresholds(services.settings)
+    chosen, as_of, limits, how = None, None, processes.thresholds(services.settings), ProcessHealth("unknown")
     rates: list[dict[str, Any]] = []
     newest: list[dict[str, Any]] = []
     targets: list[dict[str, Any]] = []
@@ -136,6 +138,7 @@ def resources(
             if chosen is not None:
                 end = chosen["at"] + timedelta(microseconds=1)
                 named = chosen["source_id"], chosen["process_id"]
+                how = processes.healths(look, services.settings, targets, view.now)[named]
                 start = end - RANGES[range_]
                 api = view.url(
                     f"/api/v1/processes/{quote(chosen['process_id'], safe='')}/samples", source=chosen["source_id"],
@@ -158,8 +161,9 @@ def resources(
         request, "resources.html", title=view.t("resources.title"), as_of=as_of, view=view, refresh="charts", known=known,
         chosen=chosen, charts=charts, ranges=tuple(RANGES), range=range_, source=source, trend_tones=TREND_TONES,
         has_blind=bool(unseen), targets=targets, samples=newest, sample_total=total, sampled=SAMPLED, api=api,
-        fresh=chosen is not None and (view.now - chosen["at"]).total_seconds() <= FRESH_S,
-        tone=lambda name: _tone(limits.get(_RULE[name], []), chosen[name] if chosen else None),
+        how=how, how_tone=STATUS_TONES.get(how.state, ""),
+        because=", ".join(view.t(_PARTS[name]) for name in how.because),
+        tone=lambda name: _tone(level_of(limits.get(RULES[name], []), chosen[name] if chosen else None)),
         rate=sum(row["rate_per_s"] for row in rates if row["rate_per_s"] is not None) if rates else None,
     )  # fmt: skip
 
@@ -172,17 +176,11 @@ def _samples(look: Look, source_id: str, process_id: str, start: datetime, end: 
     )
 
 
-def _tone(levels: list[dict[str, Any]], value: Any) -> str:
-    """Class of a tile: the worst level whose threshold the value reaches; none where it is not measured."""
-    if value is None:
+def _tone(severity: str | None) -> str:
+    """Class of a tile whose value reached a level of this severity."""
+    if severity is None:
         return ""
-    reached = [
-        level for level in levels if value > level["threshold"] or (level["op"] == ">=" and value == level["threshold"])
-    ]
-    worst = max((rank(level["severity"]) for level in reached), default=None)
-    if worst is None:
-        return ""
-    return "bad" if worst >= rank("high") else "warning"
+    return "bad" if rank(severity) >= rank("high") else "warning"
 
 
 def _charts(view: View, rows: list[dict[str, Any]], unseen: list[Span]) -> list[tuple[str, dict[str, Any], str]]:

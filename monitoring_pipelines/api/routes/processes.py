@@ -21,10 +21,18 @@ _LONGEST = timedelta(days=31)
 
 @router.get("/processes", responses=responses("v1", data="Processes"))
 def listed(request: Request, source: SourceParam = None) -> Response:
-    """Processes with their newest sample and the trend of each figure."""
+    """Processes with their newest sample, the trend of each figure, and how they are: unknown without samples, else the worst
+    of their targets and of the thresholds their figures reach.
+    """
     services = services_of(request)
     with services.published.look() as look:
-        rows = processes.newest(look, services.settings, _with_self(chosen_sources(services, source), source))
+        chosen, now = _with_self(chosen_sources(services, source), source), services.clock.now()
+        known = processes.targets(look, services.state, services.settings, now, chosen)
+        found = processes.healths(look, services.settings, known, now)
+        rows = [
+            row | {"health_state": found[row["source_id"], row["process_id"]].state}
+            for row in processes.newest(look, services.settings, chosen)
+        ]
         return v1(request, {"items": rows, "total": len(rows)}, as_of=look.as_of)
 
 

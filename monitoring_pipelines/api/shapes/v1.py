@@ -143,7 +143,7 @@ SHAPES = {
             "change_point": null(obj({"date": DATE, "before": NUM, "after": NUM, "direction": one_of(("down", "up"))})),
         })),
     }),
-    "Processes": obj({"items": listed(obj(_SAMPLE | {"trends": by_name(_TREND)})), "total": INT}),
+    "Processes": obj({"items": listed(obj(_SAMPLE | {"trends": by_name(_TREND), "health_state": HEALTH})), "total": INT}),
     "Samples": paged(
         obj(_SAMPLE), source_id=TEXT, process_id=TEXT, trends=by_name(_TREND), thresholds=by_name(listed(obj({
             "severity": TEXT, "label": TEXT, "threshold": null(NUM), "op": TEXT, "unit": TEXT,
