@@ -209,11 +209,11 @@ def test_a_source_with_a_grave_alert_is_not_called_healthy_on_the_first_page(sho
     client, world = shop
     world.task("t1")
     world.publish()
-    assert "shop Healthy" in text_of(client, "/")
+    assert "shop Health Healthy" in text_of(client, "/")
     fire(client.settings, client.clock.now(), "tasks.timeouts", "high")
     text = text_of(client, "/")
-    assert "shop Grave alerts" in text
-    assert "shop Healthy" not in text
+    assert "shop Health Grave alerts" in text
+    assert "Health Healthy" not in text
 
 
 def test_an_alert_leads_to_the_rows_of_its_own_source(shop: tuple[Client, World]) -> None:

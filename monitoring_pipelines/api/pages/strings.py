@@ -36,7 +36,6 @@ COMMON: dict[str, tuple[str, str]] = {
         "The refresh failed; these are the last good values.",
     ),
     "common.just_now": ("刚刚", "just now"),
-    "common.age": ("数据时间", "Data of"),
     "common.ago": ("{span}前", "{span} ago"),
     "common.source": ("数据源", "Source"),
     "common.all": ("全部", "All"),
