@@ -89,6 +89,8 @@ _WORD_DIGITS = 18
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 #: The warehouse is held so long for older days, seconds.
 SLICE_S = 0.4
+#: Anomalies that are named of each kind, entity and day.
+ANOMALY_EXAMPLES = 5
 #: Small tables that are published whole with every manifest: what readers need to say how fresh and complete data is.
 _ALWAYS = {
     "meta.source_state": "SELECT * FROM meta.source_state ORDER BY source_id",
@@ -113,7 +115,10 @@ _ALWAYS = {
     ),
     "meta.anomaly_summary": (
         'SELECT source_id, kind, entity, CAST("at" AS DATE) AS "day", CAST(sum(count) AS BIGINT) AS n, '
-        'min("at") AS first_at, max("at") AS last_at FROM raw.anomaly GROUP BY ALL '
+        'min("at") AS first_at, max("at") AS last_at, '
+        # The newest of each, so that a reader sees which rows they are; in this order whatever order they are read in.
+        f"max({{'seen_at': first_seen_at, 'key': \"key\", 'detail': detail}}, {ANOMALY_EXAMPLES}) AS examples "
+        "FROM raw.anomaly GROUP BY ALL "
         'ORDER BY source_id, kind, entity, "day"'
     ),
     counters.TABLE: f"SELECT * FROM {counters.TABLE} ORDER BY counter, source_id, labels",

@@ -189,6 +189,19 @@ def test_each_number_of_the_heat_map_leads_to_exactly_the_runs_it_counts(repaire
         assert total_of(repaired.get(unescape(link)).text) == int(n.replace(",", "")), link
 
 
+def test_each_number_of_anomalies_leads_to_the_days_it_is_the_sum_of(repaired: Served) -> None:
+    """S-820: each day names its newest ones."""
+    page = repaired.get("/self").text
+    linked = re.findall(r'<a href="(/self/anomalies[^"]*)">([\d,]+)</a>', page)
+    assert len(linked) == len(repaired.get("/api/v1/self").json()["data"]["anomalies"]) > 0
+    for link, n in linked:
+        listed = repaired.get(f"{unescape(link)}&page_size=500").text
+        assert f"({n} in all)" in listed, link
+        counts = re.findall(r'<td class="n">([\d,]+)</td>', listed)
+        assert sum(int(one.replace(",", "")) for one in counts) == int(n.replace(",", "")), link
+        assert listed.count("<div>") >= len(counts), link
+
+
 def test_the_next_page_of_a_list_below_others_is_shown_where_the_list_stands(repaired: Served) -> None:
     """A pager of a lower list leads to the list's own place, which the page has; else every page turned is a scroll down."""
     runs = repaired.get("/api/v1/checks/runs?sort=-total_alerts").json()["data"]["items"]

@@ -22,7 +22,7 @@ LISTS = (
     "/", "/endpoints", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/alerts/notifications", "/alerts/silences",
     "/repair", "/scheduler-monitoring?scope=all", "/scheduler-monitoring?tab=heatmap&scope=all",
     "/scheduler-monitoring/runs?scope=all&outcome=failure,timeout", "/resources", "/ingest",
-    "/self", "/partitions", "/runbooks", "/login", "/nothing-here",
+    "/self", "/self/anomalies", "/partitions", "/runbooks", "/login", "/nothing-here",
 )  # fmt: skip
 LANGUAGES, THEMES, WIDTHS = ("zh-CN", "en"), ("light", "dark"), (1400, 390)
 

@@ -62,6 +62,7 @@ from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of, self_state
 from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.published import endpoints, job_runs, processes, tasks
+from monitoring_pipelines.published.anomalies import of_days
 from monitoring_pipelines.state import checks as stored_checks
 from monitoring_pipelines.state import repair as stored_repair
 
@@ -278,6 +279,18 @@ def anomalies(request: Request, kind: Kind) -> Response:
     """Anomalies of the data by source and kind."""
     rows = self_state(services_of(request))["anomalies"]
     return file_of("anomalies", kind, rows, len(rows))
+
+
+@router.get("/anomaly_days.{kind}")
+def anomaly_days(
+    request: Request, kind: Kind, source: SourceParam = None, about: Annotated[Text, Query(alias="kind")] = None
+) -> Response:
+    """Anomalies by kind, table and day, with the keys of the newest."""
+    services = services_of(request)
+    with services.published.look() as look:
+        rows, total, _ = of_days(look, chosen_sources(services, source or None), about or None, 0, MOST_ROWS)
+    flat = [row | {"examples": ", ".join(str(one["key"]) for one in row["examples"])} for row in rows]
+    return file_of("anomaly_days", kind, flat, total)
 
 
 @router.get("/notifications.{kind}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api import health, summaries
 from monitoring_pipelines.api.pages.base import View, render
+from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.routes.sources import KindParam
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.published import jobs
+from monitoring_pipelines.published import anomalies, jobs
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 STRINGS = {
@@ -39,6 +43,12 @@ STRINGS = {
     "self.kind": ("种类", "Kind"),
     "self.count": ("数量", "Count"),
     "self.no_anomalies": ("没有异常", "No anomalies"),
+    "self.anomalies_listed": ("异常，按天（共 {n} 个）", "Anomalies by day ({n} in all)"),
+    "self.day": ("日期（UTC）", "Day (UTC)"),
+    "self.entity": ("数据表", "Data"),
+    "self.between": ("首个与最后", "First and last"),
+    "self.newest": ("最新的几个", "The newest ones"),
+    "self.undated": ("没有时间", "without a time"),
     "self.features_off": ("不适用的功能", "Features that are not applicable"),
     "anomaly.late_terminal_event": ("结束事件晚到", "Final event came late"),
     "anomaly.duplicate_event": ("重复的事件", "Event twice"),
@@ -101,4 +111,24 @@ def page(request: Request) -> Response:
     return render(
         request, "self.html", title=view.t("self.title"), as_of=data["as_of"], view=view, data=data,
         components=health.component_states(services, view.now), ticks=ticks, tick=TICK,
+    )  # fmt: skip
+
+
+@router.get("/self/anomalies")
+def listed_anomalies(request: Request, page: PageParam, source: SourceParam = None, kind: KindParam = None) -> Response:
+    """Anomalies by day with the newest of each, of a source and kind or of all."""
+    view = View(request)
+    services = services_of(request)
+    rows: list[dict[str, Any]] = []
+    total, count, as_of = 0, 0, None
+    try:
+        with services.published.look() as look:
+            as_of = look.as_of
+            chosen = chosen_sources(services, source or None)
+            rows, total, count = anomalies.of_days(look, chosen, kind or None, page.offset, page.size)
+    except LakeMissing:
+        rows = []
+    return render(
+        request, "anomalies.html", title=view.t("self.anomalies_listed", n=view.number(count)), as_of=as_of, view=view,
+        page=page.wrap(rows, total), source=source, kind=kind, query={"source": source, "kind": kind},
     )  # fmt: skip

@@ -84,6 +84,10 @@ SHAPES = {
     }),
     "Source": obj(_SOURCE),
     "Sources": listed(ref("Source")),
+    "Anomalies": paged(obj({
+        **alike(TEXT, "source_id kind entity"), "day": null(DATE), "count": INT, **nulls(TIME, "first_at last_at"),
+        "examples": listed(obj({"key": null(TEXT), "detail": null(TEXT)})),
+    }), count=INT),
     "Completion": obj(COMPLETION),
     "SourceTile": obj(_SOURCE | {"completion": null(obj(COMPLETION | {"health": HEALTH}))} | _DAY),
     "ProductTile": obj({"id": one_of(("_self",)), "health": HEALTH, "completion": null(ref("Completion"))}),
