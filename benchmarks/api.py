@@ -2,9 +2,11 @@
 
     python -m benchmarks.api                      # small: 200,000 tasks, 40 requests a path
     python -m benchmarks.api 10000000 --requests 320 --keep FOLDER
+    python -m benchmarks.api 10000000 --requests 320 --keep FOLDER --every 60 --backfill
 
 The server is a process of its own; a second one publishes 300 new tasks every two seconds (``--every``), thirty times as
-often as the schedule, and gives way as runs of ``mp up`` do. ``{n}`` in a path is another number in every request, so that
+often as the schedule, and gives way as runs of ``mp up`` do. With ``--backfill`` hours of another store are backfilled all the
+while, through the domain code and through Dagster, and give way too. ``{n}`` in a path is another number in every request, so that
 answers remembered from an earlier one hardly help: with more than a hundred requests endpoints are asked for again, and
 answers of the same version are remembered. A client keeps its connection, takes gzip as browsers do, and reads answers to their end without looking into them: what
 it costs is taken from the same cores as the server. The peer is the plain question to the same files: one DuckDB statement with count and page over all of them.
@@ -17,11 +19,13 @@ import contextlib
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -215,6 +219,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only paths in whose name this pattern is found")
     parser.add_argument("--every", type=float, default=2, help="seconds between two publications; the schedule has 60")
     parser.add_argument("--quiet", action="store_true", help="no publications meanwhile")
+    parser.add_argument("--backfill", action="store_true", help="backfills of another store meanwhile")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-api-") as scratch:
         folder = Path(given.keep or scratch)
@@ -224,19 +229,39 @@ def main() -> None:
         keys = known_keys(settings)
         url, server = serve(folder)
         settle(psutil.Process(server.pid))
-        ticks = None
-        if not given.quiet:
-            ticks = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks._published", str(folder), "3600", str(given.every)], cwd=ROOT
-            )
-            give_way(ticks.pid)  # as runs do
-        try:
+        with contextlib.ExitStack() as beside:
+            beside.callback(end, server)
+            if not given.quiet:
+                beside.enter_context(running(scratch, "_published", str(folder), "3600", str(given.every)))
+            if given.backfill:
+                beside.enter_context(running(scratch, "backfill", "--days", "30"))
+                time.sleep(30)  # its stores are being built, which is work like the rest
             measure(url, keys, given, server.pid, settings)
-        finally:
-            for process in (ticks, server):
-                if process is not None:
-                    process.terminate()
-                    process.wait(30)
+
+
+@contextlib.contextmanager
+def running(scratch: str, module: str, *arguments: str) -> Iterator[None]:
+    """Another benchmark module beside, with whatever it starts; it gives way as runs do, and is ended with nothing left behind
+    outside ``scratch``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments], cwd=ROOT, start_new_session=True,
+        env=os.environ | {"TMPDIR": scratch}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    give_way(process.pid)
+    try:
+        yield
+        if process.poll() is not None:
+            raise RuntimeError(f"benchmarks.{module} ended before the requests did")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and wait for it."""
+    process.terminate()
+    process.wait(30)
 
 
 def settle(process: psutil.Process) -> None:
@@ -302,6 +327,7 @@ def measure(url: str, keys: list[str], given: argparse.Namespace, pid: int, sett
                      f"{seconds[2] * 1000:.0f}", f"{seconds[-1] * 1000:.0f}", "", "", ""])  # fmt: skip
     print(
         f"{machine()}; load average {os.getloadavg()[0]:.1f}; publications {'off' if given.quiet else f'every {given.every:g} s'}"
+        f"{', backfills beside' if given.backfill else ''}"
     )
     print(table(["answer", "first ms", "p50 ms", "p95 ms", "most ms", "CPU ms of the server", "most MB"], rows))
     most, together = (max(some) for some in zip(*seen_mb, strict=True))

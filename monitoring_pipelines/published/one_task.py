@@ -64,7 +64,8 @@ def find(
     table = look.partition(TASK, sorted({key for _, key in keys}), columns=(*columns, *_LOOKED_UP))
     rows = look.rows(
         f"SELECT {', '.join(columns)} FROM {table} "
-        f"WHERE bucket_at IN ({instants}) AND source_id IN $sources AND task_key = $key",
+        f"WHERE bucket_at IN ({instants}) AND source_id IN $sources AND task_key = $key "
+        f"LIMIT {len({number for _, number in places})}",
         {"key": task_key, "sources": tuple(sources)},
     )
     return sorted(rows, key=lambda row: row["source_id"])
@@ -102,7 +103,8 @@ def _kept(
             nested = [column for column in columns if column in NESTED]
             if nested:
                 table = look.partition(TASK, [key], "file_row_number", nested)
-                row |= look.rows(f"SELECT {', '.join(nested)} FROM {table} WHERE file_row_number = {number}")[0]
+                # With a limit reading ends at the row; without, the rest of its sixteen thousand is unpacked too.
+                row |= look.rows(f"SELECT {', '.join(nested)} FROM {table} WHERE file_row_number = {number} LIMIT 1")[0]
             return {column: row[column] for column in columns}
     return None
 
