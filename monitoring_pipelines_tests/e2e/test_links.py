@@ -248,13 +248,14 @@ class Texts(HTMLParser):
 
 
 def quoted(served: Served) -> set[str]:
-    """Texts of the sources that pages quote: names, owners, categories and errors of jobs."""
+    """What pages quote: names, owners, categories and errors of jobs as their source has them, notes of people."""
     jobs = served.get("/api/v1/scheduler/metrics?scope=mapped").json()["data"]["metrics"]
     data = {str(job[name]) for job in jobs for name in ("job_name", "owner", "category") if job[name]}
     for job in jobs:
         runs = served.get(f"/api/v1/scheduler/jobs/{job['job_id']}/runs?page_size=500&source={job['source_id']}").json()
         data |= {run["error_message"] for run in runs["data"]["items"] if run["error_message"]}
-    return data
+    silences = served.get("/api/v1/silences?page_size=500").json()["data"]["items"]
+    return data | {silence["comment"] for silence in silences if silence["comment"]}
 
 
 def test_a_chinese_reader_meets_no_english_sentence(repaired: Served) -> None:
