@@ -191,6 +191,7 @@ _ZH = {
     "the rules could not be evaluated: {}": "规则无法评估：{}",
     "by alert {}": "被告警 {} 抑制",
     "by silence {}": "被静默规则 {} 覆盖",
+    "{} is no pattern: {}": "{} 不是有效的匹配模式：{}",
     "the severity rose": "级别升高",
     "no longer configured": "不再配置",
     "exercise of {}: nothing is wrong": "{} 的演练：没有任何问题",

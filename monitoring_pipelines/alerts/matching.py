@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from monitoring_pipelines import patterns
 from monitoring_pipelines.errors import UsageError
 
 OPERATORS = ("=", "!=", "=~", "!~")
@@ -32,7 +32,7 @@ class Matcher:
         found = value_of(alert, self.name)
         if self.op in ("=", "!="):
             return (found == self.value) == (self.op == "=")
-        return bool(_pattern(self.value).fullmatch(found)) == (self.op == "=~")
+        return patterns.means(self.value, found) == (self.op == "=~")
 
     def as_dict(self) -> dict[str, str]:
         """The stored form (S-242)."""
@@ -90,10 +90,9 @@ def checked(name: str, op: str, value: str) -> Matcher:
     if op not in OPERATORS:
         raise UsageError(f"unknown operator {op!r}", f"one of {' '.join(OPERATORS)}")
     if op in ("=~", "!~"):
-        try:
-            _pattern(value)
-        except re.error as error:
-            raise UsageError(f"{value!r} is no pattern: {error}") from None
+        problem = patterns.problem_of(value)
+        if problem is not None:
+            raise UsageError(f"{value!r} is no pattern: {problem}")
     return Matcher(name, op, value)
 
 
@@ -103,8 +102,3 @@ def of_rule(conditions: Mapping[str, str]) -> tuple[Matcher, ...]:
         Matcher(name, "=~", value[1:]) if value.startswith("~") else Matcher(name, "=", value)
         for name, value in conditions.items()
     )
-
-
-@lru_cache(maxsize=1000)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text)

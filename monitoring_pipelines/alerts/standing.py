@@ -5,6 +5,7 @@ What belongs here: silences and inhibition. What does not: their messages (``pla
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,10 +15,13 @@ from sqlalchemy import Connection, select
 
 from monitoring_pipelines.alerts.book import Book, Row
 from monitoring_pipelines.alerts.matching import Matcher, matches, of_rule, read_matchers, value_of
+from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.state import tables
 
 if TYPE_CHECKING:
     from monitoring_pipelines.config import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,18 @@ class Silence:
 
 
 def active_silences(con: Connection, now: datetime) -> list[Silence]:
-    """Silences in force at ``now``."""
+    """Silences in force at ``now``; one that cannot be read is none."""
     table = tables.silence
     query = select(table.c.silence_id, table.c.matchers).where(
         table.c.starts_at <= now, table.c.ends_at > now, table.c.deleted_at.is_(None)
     )
-    return [Silence(row.silence_id, tuple(read_matchers(row.matchers))) for row in con.execute(query)]
+    found = []
+    for row in con.execute(query):
+        try:
+            found.append(Silence(row.silence_id, tuple(read_matchers(row.matchers))))
+        except UsageError as error:  # imported, or of an earlier version: better a message too many than none at all
+            log.warning("silence %s holds nothing back: %s", row.silence_id, error.message)
+    return found
 
 
 def silenced_by(alert: Row, silences: Iterable[Silence]) -> str | None:

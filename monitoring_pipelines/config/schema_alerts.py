@@ -8,7 +8,6 @@ What belongs here: checks, thresholds, rules, health, alerts, channels, recovery
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -246,12 +245,12 @@ class InhibitRule(Block):
     @field_validator("source", "target")
     @classmethod
     def _patterns(cls, value: dict[str, str]) -> dict[str, str]:
+        from monitoring_pipelines import patterns
+
         for text in value.values():
-            if text.startswith("~"):
-                try:
-                    re.compile(text[1:])
-                except re.error as error:
-                    raise ValueError(f"{text!r} is no pattern: {error}") from None
+            problem = patterns.problem_of(text[1:]) if text.startswith("~") else None
+            if problem is not None:
+                raise ValueError(f"{text!r} is no pattern: {problem}")
         return value
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from monitoring_pipelines.alerts import actions, routing
 from monitoring_pipelines.alerts.matching import matches, parse_matcher, read_matchers
 from monitoring_pipelines.cli.app import run
+from monitoring_pipelines.config.schema_alerts import InhibitRule
 from monitoring_pipelines.errors import Refused, UsageError
 from monitoring_pipelines.state import alerts as stored
+from monitoring_pipelines.state import tables
 from monitoring_pipelines_tests.alerts.conftest import T0
 
 ALERT = {"type": "target.down", "alertname": "Down", "source_id": "shop", "service": None, "severity": "high",
@@ -44,6 +48,39 @@ def test_matchers_compare_whole_values_and_a_missing_label_is_empty(text, expect
 def test_broken_matchers_are_refused(items):
     with pytest.raises(UsageError):
         read_matchers(items)
+
+
+def test_a_pattern_is_matched_in_time_that_grows_with_the_text_only():
+    alert = ALERT | {"labels": {"target": "a" * 5000 + "!"}}
+    began = time.process_time()
+    for pattern in ("(a+)+$", "(a|aa)+$", "(.*a){20}", "a?" * 200 + "a" * 200):
+        assert not matches(alert, [parse_matcher(f"target=~{pattern}")]), pattern
+    assert time.process_time() - began < 5, "Python's own engine needs longer than the universe is old"
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?=a)a", r"(a)\1", "a{5000}", "\ud800"])
+def test_what_cannot_be_matched_in_such_a_time_is_no_pattern(pattern):
+    with pytest.raises(UsageError, match="is no pattern"):
+        read_matchers([{"name": "type", "op": "=~", "value": pattern}])
+    with pytest.raises(ValueError, match="is no pattern"):
+        InhibitRule(source={"type": "~" + pattern}, target={"type": "x"})
+
+
+def test_a_stored_silence_that_cannot_be_read_holds_back_neither_alerts_nor_other_silences(world):
+    now = world.clock.now()
+    row = {"starts_at": now, "ends_at": now + timedelta(hours=1), "creator": "li", "created_at": now}
+    broken = [[{"name": "type", "op": "=~", "value": "(?=t)target.*"}], [], {"type": "x"}]
+    with world.state.begin() as con:
+        for number, matchers in enumerate(broken):
+            con.execute(insert(tables.silence).values(row | {"silence_id": str(number), "matchers": matchers}))
+    world.says()
+    world.run(20)
+    assert world.alert()["state"] == "firing"
+    actions.create_silence(
+        world.state, [{"name": "type", "op": "=~", "value": "target.*"}], now, now + timedelta(hours=1), "li", None, now
+    )
+    world.run(60)
+    assert world.alert()["state"] == "silenced"
 
 
 def test_silences_need_a_future(world):

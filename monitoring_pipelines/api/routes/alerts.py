@@ -127,7 +127,7 @@ class MatcherBody(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=191)]
     op: Literal["=", "!=", "=~", "!~"] = "="
-    value: Annotated[str, Field(max_length=500)]
+    value: Annotated[str, Field(max_length=500, description="For =~ and !~ a pattern (RE2) of the whole value")]
 
 
 class SilenceBody(BaseModel):
