@@ -143,7 +143,7 @@ class Access:
             raise ApiError(403, "this host name is not served here", "unknown_host")
         if scope["method"] not in SAFE_METHODS:
             origin = headers.get("origin")
-            if origin is not None and not self._gate.knows_host(urlsplit(origin).netloc):
+            if origin is not None and not self._gate.knows_host(_host_of(origin)):
                 raise ApiError(403, "requests from other sites may not change anything", "foreign_origin")
             if headers.get("sec-fetch-site") == "cross-site":
                 raise ApiError(403, "requests from other sites may not change anything", "foreign_origin")
@@ -158,9 +158,16 @@ class Access:
             raise ApiError(401, "a token is needed", "unauthorized", {"WWW-Authenticate": "Bearer"})
 
 
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half an address of IPv6
+        return ""
+
+
 def _check_length(headers: Headers) -> None:
     length = headers.get("content-length", "0")
-    if not length.isdigit():
+    if not length.isdecimal():
         raise ApiError(400, "Content-Length is not a number")
     if int(length) > MAX_BODY_BYTES:
         raise ApiError(413, "the body is larger than 1 MB", "too_large")
