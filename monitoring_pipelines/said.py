@@ -320,6 +320,7 @@ _ZH = {
     "another process is doing this already": "另一进程正在做同样的事",
     "a safety rule does not allow it": "安全规则不允许",
     "the {} could not be run; the log says why": "无法运行 {}，原因见日志",
+    "the configuration is at fault; the log says why": "配置有误，原因见日志",
     "the check was started and has not reported back": "检查已启动，尚无回报",
     "jobs of a mapped scheduler are started there; its source has no trigger_hook":
         "业务任务由它自己的调度器启动；该数据源没有配置 trigger_hook",

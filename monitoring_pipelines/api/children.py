@@ -96,6 +96,9 @@ def refuse(answer: dict[str, Any], what: str) -> None:
     log.info("%s: %s (%s)", what, answer["message"], answer["code"])
     if code in _CONFLICTS:
         raise conflict(f"{what}: {answer['code']}", answer["code"])
+    if answer["code"] == "config":  # its message names files of this machine
+        log.error("%s: %s", what, answer["message"])
+        raise ApiError(503, f"{what}: the configuration is at fault; the log says why", "config")
     if code == 2 and answer["code"] != "nothing_published":
         message = str(answer["message"])
         raise missing(message) if message.startswith("no repair ") else bad(message)

@@ -210,6 +210,19 @@ def test_a_check_leaves_that_it_was_asked_for_and_what_came_of_it(
     assert outcome["detail"] == {"run_id": asked["detail"]["run_id"], "error": "failed"}
 
 
+def test_a_broken_configuration_is_no_mistake_of_the_caller_and_names_no_file(client: Client) -> None:
+    file = client.settings.file
+    assert file is not None
+    file.write_text("version: 1\nsources: [{id: shop, preset: none}]\n", encoding="utf-8")
+    for path, body in (
+        ("/api/v1/checks/runs", {"type": "quick"}),
+        ("/api/v1/repair/plans", {"source": "shop", "hours": 1}),
+    ):
+        answer = client.post(path, body)
+        assert (answer.status_code, answer.json()["reason"]) == (503, "config"), answer.text
+        assert file.name not in answer.text
+
+
 def test_no_writing_route_is_left_out(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     writing = {(method.upper(), path) for path, methods in paths.items() for method in methods if method != "get"}
