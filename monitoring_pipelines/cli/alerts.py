@@ -232,7 +232,7 @@ def history(*, hours: float = 24.0, kind: str | None = None, limit: Whole = 100,
     """
     from monitoring_pipelines.state import alerts as stored
 
-    if hours <= 0 or limit < 1:
+    if not hours > 0 or limit < 1:  # NaN is not above 0 either
         raise UsageError("--hours and --limit must be above 0")
     start = ctx.clock.now() - timedelta(hours=hours)
     rows, total = stored.list_events(_state(ctx), start=start, kind=kind, page_size=limit)

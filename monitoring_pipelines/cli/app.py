@@ -142,6 +142,9 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(_usage(error), as_json)
     except ProductError as error:
         return _fail(error, as_json)
+    except OverflowError as error:  # numbers of options have no bounds, times and stored numbers have
+        wrong = UsageError("a number or time is beyond what can be computed", "give a smaller one", cause=str(error))
+        return _fail(wrong, as_json)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

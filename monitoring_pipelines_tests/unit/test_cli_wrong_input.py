@@ -24,6 +24,9 @@ WRONG = (
     "repair verify NOPE", "repair nope", "compensate --start-date x --end-date y", "demo --days 0", "serve --port 99999999", "up --port 0",
     "load-test --seconds 0", "load-test --clients 100", "load-test --clients 2.5", "demo --seed 1.5", "tasks --page 0", "tasks --limit -1", "alerts list --limit 0",
     "alerts history --limit 0", "repair list --limit 0", "rules backtest endpoint.queue_depth --days 0", "jobs --limit 0", "load-test --token-env NOT_SET", "--source nope status", "nope", "doctor --nope",
+    "alerts silence type=x --for 99999999999d", "alerts history --hours 1e12", "alerts history --hours nan",
+    "alerts list --limit 99999999999999999999", "status --now 0001-01-01T00:00:00+14:00",
+    "aggregate --from 9999-12-31T23:10:00Z --to 9999-12-31T23:30:00Z", "alerts silence type=~(a",
 )  # fmt: skip
 #: Not usage: nobody answers.
 UNREACHABLE = ("load-test --url http://127.0.0.1:9 --seconds 1",)
