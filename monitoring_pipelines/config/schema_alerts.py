@@ -235,7 +235,8 @@ _ROUTES: dict[str, dict[str, Any]] = {
 class InhibitRule(Block):
     """While an alert matching ``source`` fires, those matching ``target`` with equal labels are inhibited (A-307).
 
-    Names are type, alertname, source, service, severity or a label; a value that begins with ``~`` is a pattern.
+    Names are type, alertname, source, service, severity or a label; a value that begins with ``~`` is a pattern (RE2)
+    of the whole value.
     """
 
     source: Annotated[dict[str, Text], Field(min_length=1)]
