@@ -102,9 +102,10 @@ def test_the_job_of_the_named_source_is_meant(client: Client, receiver: Receiver
         ({"source": "wst"}, "source: no source 'wst'; did you mean west?"),
         ({"source": 7}, "source: "), ({"source": ""}, "source: no source ''"),
         ({"job_ids": ["nightly", "other", "nightly"]}, "job_ids: 'nightly' is given more than once"),
+        ({"job_ids": ["nightly", "a\0"]}, "job_ids.1: String should match pattern"),
     ],
 )  # fmt: skip
-def test_a_source_that_is_none_and_a_job_given_twice_are_refused(
+def test_a_source_that_is_none_and_jobs_given_twice_or_not_storable_are_refused(
     client: Client, receiver: Receiver, more: dict[str, Any], words: str
 ) -> None:
     answer = client.post(PATH, {"action": "trigger", "job_ids": ["nightly"], "source": "west"} | more)
