@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from monitoring_pipelines import __version__
 from monitoring_pipelines.alerts.watch import watching
@@ -85,10 +86,10 @@ def build_app(settings: Settings, clock: Clock, dagster_url: str | None = None) 
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     routers = [importlib.import_module(f"monitoring_pipelines.api.routes.{name}").router for name in ROUTES]
-    for router in routers:
+    pages = [importlib.import_module(f"monitoring_pipelines.api.pages.{name}").router for name in PAGES]
+    for router in (*routers, *pages):
         app.include_router(router)
-    for name in PAGES:
-        app.include_router(importlib.import_module(f"monitoring_pipelines.api.pages.{name}").router)
+    app.state.known_routes = [one for part in (app, *routers, *pages) for one in part.routes if isinstance(one, Route)]
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
     gate = Gate(settings)
     app.state.gate = gate
@@ -190,7 +191,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     texts = {404: "there is nothing at this path", 405: "this path does not have that method"}
     message = texts.get(error.status_code, "the request cannot be answered")
-    return _answer(request, error.status_code, message, None, error.headers)
+    allowed = _methods_at(request) if error.status_code == 405 else ""
+    headers = {"Allow": allowed} if allowed else error.headers
+    return _answer(request, error.status_code, message, None, headers)
+
+
+def _methods_at(request: Request) -> str:
+    """All methods of a path: each is a route of its own, and the first that has the path would name its own alone."""
+    here = [route for route in request.app.state.known_routes if route.path_regex.match(request.scope["path"])]
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

@@ -67,7 +67,22 @@ def test_errors_carry_a_request_id_and_use_the_envelope_of_their_path(serve: Ser
     assert set(client.get("/api/task/none/there").json()) == {"error", "request_id"}
     wrong = client.request("DELETE", "/health")
     assert wrong.status_code == 405
-    assert "GET" in wrong.headers["allow"]
+    assert wrong.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v1/silences", "GET, POST"), ("/api/v1/alerts/A/ack", "DELETE, POST"), ("/login", "GET, POST"),
+        ("/api/monitoring/config/thresholds", "GET, PUT"), ("/api/v1/scheduler/jobs/a/b/trigger", "POST"),
+        ("/api/v1/tasks/a/b", "GET"), ("/alerts", "GET"), ("/openapi.json", "GET, HEAD"),
+    ],
+)  # fmt: skip
+def test_a_method_that_a_path_does_not_have_is_answered_with_all_that_it_has(
+    serve: Serve, path: str, methods: str
+) -> None:
+    answer = serve().request("OPTIONS", path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)
 
 
 def test_request_ids_of_errors_are_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
