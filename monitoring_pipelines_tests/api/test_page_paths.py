@@ -38,3 +38,17 @@ def test_heads_pages_and_files_of_a_job_are_of_that_job(serve: Serve) -> None:
             assert answer.status_code == 200, link
             if link.startswith("/scheduler-monitoring/"):
                 assert quote(name, safe="") in html.unescape(answer.text), link
+
+
+def test_every_list_is_there_for_the_product_itself_as_source(serve: Serve) -> None:
+    """``_self`` is a source of jobs, processes and alerts; it has no tasks, which is no fault of the server."""
+    client = serve()
+    rows = World(client.settings, client.clock)
+    rows.source()
+    rows.task("t1")
+    rows.publish()
+    for path in ("/", "/endpoints", "/tasks", "/tasks?show=all", "/consistency", "/checks", "/alerts", "/alerts/notifications",
+                 "/repair", "/resources", "/ingest", "/self/anomalies", "/partitions"):  # fmt: skip
+        answer = client.get(path, source="_self")
+        assert answer.status_code == 200, (path, answer.status_code)
+        assert "t1" not in answer.text.split("<main")[1]

@@ -132,7 +132,8 @@ def listed(
         with services.published.look() as look:
             index, as_of = index_of(services), look.as_of
             found, total = index.list_page(look, wanted, page.offset, page.size, oldest_first=sort == OLDEST_FIRST)
-            cards = [counters(view, look, name) for name in chosen if services.settings.source(name).mapped("task")]
+            able = [name for name in chosen if name != "_self" and services.settings.source(name).mapped("task")]
+            cards = [counters(view, look, name) for name in able]
     except LakeMissing:
         found = []
     return render(
