@@ -68,3 +68,33 @@ def test_a_window_may_begin_with_the_calendar(serve: Serve) -> None:
     world.job_run("a", "failure", 10, source="sched")
     world.publish()
     assert data(client, RUNS, from_="0001-01-01", scope="mapped")["total"] == 1
+
+
+def test_successes_and_failures_of_a_job_lead_to_as_many_runs_or_to_how_many_retention_removed(serve: Serve) -> None:
+    """M-502, S-804: counters are over all time and so are their lists; a timeout is a failure."""
+    client, world = with_world(serve, [SCHED])
+    for job, outcomes in {"a": ("success", "success", "failure", "timeout", "missed"), "b/of it": ("success",)}.items():
+        world.job(job, "billing", source="sched")
+        for n, outcome in enumerate(outcomes):
+            world.job_run(job, outcome, 1000, ago=(1 + 30 * n) * HOUR, source="sched")
+    world.write(
+        (
+            (
+                "INSERT INTO core.job_past (source_id, job_id, success_count, failure_count, timeout_count, missed_count, "
+                "skipped_count, duration_n, total_duration_ms) VALUES ('sched', 'b/of it', 4, 3, 1, 0, 0, 7, 7)"
+            ),
+            {},
+        )
+    )
+    world.publish()
+    page = client.get("/scheduler-monitoring", scope="mapped", lang="en").text
+    linked = [
+        (html.unescape(link), int(n))
+        for link, n in re.findall(r'<a href="([^"]*&amp;outcome=[^"]*#runs)">(\d+)</a>', page)
+    ]
+    assert [n for _, n in linked] == [2, 2, 5, 3]
+    for (link, n), kept in zip(linked, (2, 2, 1, 0), strict=True):
+        listed = client.get(link, lang="en").text
+        assert (f"{kept} in all" if kept else "No run matches") in listed, link
+        removed = [int(one) for one in re.findall(r"(\d+) older ones are counted", listed)]
+        assert sum(removed) == n - kept, link

@@ -189,6 +189,18 @@ def test_each_number_of_the_heat_map_leads_to_exactly_the_runs_it_counts(repaire
         assert total_of(repaired.get(unescape(link)).text) == int(n.replace(",", "")), link
 
 
+def test_successes_and_failures_of_each_job_lead_to_the_runs_they_count(repaired: Served) -> None:
+    """M-502, S-804: also those of the job that sends messages, which is listed with the channels."""
+    page = repaired.get("/scheduler-monitoring?scope=all&page_size=500").text
+    jobs = repaired.get("/api/v1/scheduler/metrics?scope=all").json()["data"]["metrics"]
+    linked = re.findall(r'<a href="([^"]*&amp;outcome=[^"]*#runs)">([\d,]+)</a>', page)
+    assert len(linked) == 2 * len(jobs) + 2
+    chosen = [one for one in linked if "outcome=failure" in one[0] and one[1] != "0"]
+    for link, n in [*chosen, *linked[:8], *linked[-4:]]:
+        assert total_of(repaired.get(unescape(link)).text) == int(n.replace(",", "")), link
+    assert chosen
+
+
 def test_each_number_of_anomalies_leads_to_the_days_it_is_the_sum_of(repaired: Served) -> None:
     """S-820: each day names its newest ones."""
     page = repaired.get("/self").text

@@ -31,6 +31,10 @@ STRINGS = {
     "runs.window": ("结束于 {start} 至 {end}", "Ended {start} to {end}"),
     "runs.none": ("没有符合条件的执行记录", "No run matches"),
     "runs.everything": ("全部执行记录", "All runs"),
+    "runs.gone": (
+        "累计次数还包含 {n} 次更早的执行，其记录已按保留期删除",
+        "{n} older ones are counted as well; retention has removed their rows",
+    ),
 }
 router = APIRouter(include_in_schema=False, prefix="/scheduler-monitoring")
 #: Runs in the chart of a job.
@@ -108,11 +112,22 @@ def one(
     return render(
         request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
         tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, outcome=outcome, outcomes=outcomes(view, outcome),
-        during=window_said(view, wanted), with_jobs=False, sort=sort,
+        during=window_said(view, wanted), with_jobs=False, sort=sort, gone=gone(row, wanted, total),
         no_runs="jobs.no_runs" if wanted == RunFilter() else "runs.none",
         query={"source": row["source_id"], "outcome": outcome, "from": start, "to": end, "sort": sort},
         why=lambda one: why_not(view, one),
     )  # fmt: skip
+
+
+def gone(job: Mapping[str, Any], wanted: RunFilter, total: int) -> int:
+    """Runs in the counters of a job that a list of all of these outcomes no longer has: counters never fall (M-502)."""
+    if wanted.start or wanted.end or not wanted.outcomes or "running" in wanted.outcomes:
+        return 0
+    # A timeout is a failure among the counters, and an outcome of its own among the runs.
+    counted = sum(
+        job[f"{word}_count"] - (job["timeout_count"] if word == "failure" else 0) for word in set(wanted.outcomes)
+    )
+    return max(counted - total, 0)
 
 
 def durations(view: View, look: Look, job: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -192,7 +192,7 @@ def listed(
         why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=categories, many=len(chosen_scope(services, scope)) > 1,
-        failed={"outcome": ",".join(FAILED), "from": view.utc(end - jobs.DAY), "to": view.utc(end)},
+        failures=",".join(FAILED), failed={"outcome": ",".join(FAILED), "from": view.utc(end - jobs.DAY), "to": view.utc(end)},
         sender=next(iter(jobs.of_id(rows, "send_alert_notifications", chosen_scope(services, scope))), None),
         query={"scope": scope, "q": q, "category": category, "tab": tab, "sort": sort}, sort=sort,
         file=f"scheduler_metrics_{view.local(view.now, '%Y-%m-%d')}.txt",
