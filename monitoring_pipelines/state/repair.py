@@ -97,25 +97,26 @@ def add_items(con: Connection, items: Iterable[Mapping[str, Any]]) -> None:
 
 def get_items(
     con: Connection, plan_id: str, item_class: str | None = None, limit: int | None = None, offset: int = 0,
-    sort: str | None = None,
+    sort: str | None = None, run_state: str | None = None,
 ) -> list[Row]:  # fmt: skip
     """Items of a plan in plan order, or as ``sort`` (of ``ITEM_ORDERS``, with ``-`` before it descending) says."""
     item = t.repair_item.c
-    where = _items(plan_id, item_class)
+    where = _items(plan_id, item_class, run_state)
     if sort is not None:
         return paging.cut(con, item.seq, where, paging.order_by(ITEM_ORDERS, sort, item.seq), limit, offset)
     query = select(t.repair_item).where(*where).order_by(item.seq)
     return _rows(con, query if limit is None else query.limit(limit).offset(offset))
 
 
-def _items(plan_id: str, item_class: str | None) -> list[ColumnElement[bool]]:
+def _items(plan_id: str, item_class: str | None, run_state: str | None) -> list[ColumnElement[bool]]:
     item = t.repair_item.c
-    return [item.plan_id == plan_id, *([] if item_class is None else [item["class"] == item_class])]
+    chosen = ((item["class"], item_class), (item.run_state, run_state))
+    return [item.plan_id == plan_id, *(column == value for column, value in chosen if value is not None)]
 
 
-def count_items(con: Connection, plan_id: str, item_class: str | None = None) -> int:
+def count_items(con: Connection, plan_id: str, item_class: str | None = None, run_state: str | None = None) -> int:
     """Number of items."""
-    return paging.count(con, t.repair_item.c.seq, _items(plan_id, item_class))
+    return paging.count(con, t.repair_item.c.seq, _items(plan_id, item_class, run_state))
 
 
 def save_outcomes(con: Connection, plan_id: str, outcomes: Mapping[int, tuple[str, str | None]]) -> None:

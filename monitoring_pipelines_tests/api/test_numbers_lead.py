@@ -15,7 +15,7 @@ from monitoring_pipelines.quality.model import CheckOutcome, CheckRun, Finding
 from monitoring_pipelines.state import StateStore, checks
 from monitoring_pipelines.state import tables as t
 
-from .conftest import SOURCE, Client, Serve, with_world
+from .conftest import SOURCE, Client, Serve, data, with_world
 from .stored import fill
 
 
@@ -57,6 +57,41 @@ def test_classes_of_a_plan_lead_to_their_tasks(serve: Serve) -> None:
     assert [n for _, n in numbers] == [2, 1, 3]
     for link, n in numbers:
         assert total_of(client, link) == n, link
+
+
+def test_counters_of_a_repair_lead_to_lists_of_as_many_and_nowhere_where_none_is(serve: Serve) -> None:
+    """A later run changes what became of the tasks of an earlier one: then no list has as many."""
+    client, _ = with_world(serve, [SOURCE])
+    with_plan(
+        client, ["eligible"] * 5 + ["no_remote_id"], eligible=5, tasks_committed=2, already_present=1, failed=0,
+        not_reached=2, rows_inserted=1, rows_planned=9,
+    )  # fmt: skip
+    state = StateStore.of(client.settings)
+    outcomes = ["deleted", "deleted", "modified_since"]
+    with state.begin() as con:
+        for seq, word in enumerate(("committed", "committed", "already_present", "not_reached", "pending")):
+            con.execute(t.repair_item.update().where(t.repair_item.c.seq == seq).values(run_state=word))
+        run = dict(con.execute(t.repair_run.select()).mappings().one())
+        con.execute(t.repair_run.insert().values(run | {
+            "run_id": "B1", "kind": "rollback", "counters": {"rows_journaled": 3, "deleted": 2, "modified_since": 1,
+            "already_absent": 0, "blocked_by_reference": 0}, "verification": {"selection": {"run_id": "R1"}, "rows": [
+                {"task_key": f"t{n}", "pk": {"id": n}, "natural_key": "k", "outcome": word} for n, word in enumerate(outcomes)
+            ]},
+        }))  # fmt: skip
+    page = client.get("/repair/runs/R1", lang="en").text
+    facts = page[page.index("Counters</h2>") : page.index("</dl>", page.index("Counters</h2>"))]
+    numbers = linked(facts, "#")
+    # Not those that were not reached, of which there are fewer by now, and not the rows that were planned.
+    assert sorted(n for _, n in numbers) == [0, 1, 1, 2, 5]
+    for link, n in numbers:
+        assert total_of(client, "/repair/runs/R1" + link if link[0] == "#" else link) == n, link
+    assert data(client, "/api/v1/repair/plans/P1/items", class_="eligible", run_state="committed")["total"] == 2
+    file = client.get("/download/plan_items.csv", plan="P1", class_="eligible", run_state="committed").text
+    assert len(file.splitlines()) == 3
+    numbers = linked(client.get("/repair/runs/B1", lang="en").text, "#rows")
+    assert sorted(n for _, n in numbers) == [0, 0, 1, 2, 3]
+    for link, n in numbers:
+        assert f"({n})" in client.get(link, lang="en").text, link
 
 
 def with_plan(client: Client, classes: list[str], **counters: Any) -> None:

@@ -55,7 +55,15 @@ from monitoring_pipelines.api.routes.job_runs import (
     run_filter,
 )
 from monitoring_pipelines.api.routes.job_runs import RunSort as JobRunSort
-from monitoring_pipelines.api.routes.repair import ItemSort, JournalSort, PlanSort, PlanState, found_run, whole_plan
+from monitoring_pipelines.api.routes.repair import (
+    ItemSort,
+    ItemState,
+    JournalSort,
+    PlanSort,
+    PlanState,
+    found_run,
+    whole_plan,
+)
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
 from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
@@ -337,14 +345,15 @@ def plans(
 @router.get("/plan_items.{kind}")
 def plan_items(
     request: Request, kind: Kind, plan: Id,
-    item_class: Annotated[Literal[(*CLASSES, "")], Query(alias="class")] = "", sort: ItemSort = None,  # type: ignore[valid-type]
+    item_class: Annotated[Literal[(*CLASSES, "")], Query(alias="class")] = "",  # type: ignore[valid-type]
+    run_state: ItemState | None = None, sort: ItemSort = None,
 ) -> Response:  # fmt: skip
     """Tasks of a plan with their proposed rows; links without their query (R-103)."""
     services = services_of(request)
     whole_plan(services, plan)
     with services.state.read() as con:
-        rows = stored_repair.get_items(con, plan, item_class or None, MOST_ROWS, 0, sort)
-        total = stored_repair.count_items(con, plan, item_class or None)
+        rows = stored_repair.get_items(con, plan, item_class or None, MOST_ROWS, 0, sort, run_state)
+        total = stored_repair.count_items(con, plan, item_class or None, run_state)
     return file_of("plan_items", kind, [masked(row) for row in rows], total)
 
 

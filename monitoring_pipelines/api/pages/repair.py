@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -12,6 +13,7 @@ from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sourc
 from monitoring_pipelines.api.routes.repair import (
     PLAN_STATES,
     ItemSort,
+    ItemState,
     JournalSort,
     ObjectId,
     PlanSort,
@@ -24,6 +26,9 @@ from monitoring_pipelines.compensation.model import CLASSES
 from monitoring_pipelines.compensation.plan import masked_uri
 from monitoring_pipelines.compensation.target import why_not_repairable
 from monitoring_pipelines.state import repair as stored
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 STRINGS = {
     "repair.title": ("修复", "Repair"),
@@ -96,6 +101,7 @@ STRINGS = {
     "repair.values": ("计划写入", "Proposed row"),
     "repair.journal": ("日志", "Journal"),
     "repair.no_journal": ("没有写入任何行", "No row was written"),
+    "repair.no_row": ("没有这样的行", "No row ended so"),
     "repair.op": ("操作", "Operation"),
     "repair.pk": ("主键", "Primary key"),
     "repair.verification": ("验证结果", "Verification"),
@@ -209,6 +215,8 @@ PLAN_TONES = {"ready": "warning", "approved": "warning", "applied": "good", "abo
               "partially_applied": "warning"}  # fmt: skip
 RUN_TONES = {"finished": "good", "failed": "bad", "refused": "bad", "locked": "warning", "paused": "warning"}
 PLAN_HOURS = 72
+#: What a rollback did with a row.
+RowOutcome = Literal["deleted", "modified_since", "already_absent", "blocked_by_reference"]
 #: Class of tasks → number of its colour.
 CLASS_KINDS = {name: number for number, name in enumerate(("eligible", "already_present", "no_remote_id", "remote_no_output",
                "remote_not_ready", "remote_failed", "remote_not_found"))}  # fmt: skip
@@ -247,7 +255,8 @@ def why_no_plan(view: View, source_id: str) -> str | None:
 @router.get("/plans/{plan_id}")
 def plan(
     request: Request, plan_id: ObjectId, page: PageParam,
-    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None, sort: ItemSort = None,
+    item_class: Annotated[str | None, Query(alias="class", max_length=40)] = None, run_state: ItemState | None = None,
+    sort: ItemSort = None,
 ) -> Response:  # fmt: skip
     """One plan."""
     view = View(request)
@@ -255,8 +264,8 @@ def plan(
     found = whole_plan(services, plan_id)
     chosen = item_class if item_class in CLASSES else None
     with services.state.read() as con:
-        items = stored.get_items(con, plan_id, chosen, page.size, page.offset, sort)
-        total = stored.count_items(con, plan_id, chosen)
+        items = stored.get_items(con, plan_id, chosen, page.size, page.offset, sort, run_state)
+        total = stored.count_items(con, plan_id, chosen, run_state)
     counters = found["counters"] or {}
     classes = counters.get("classes") or {}
     known = [(name, classes[name]) for name in CLASSES if classes.get(name)]
@@ -265,7 +274,7 @@ def plan(
         counters=counters, classes=known, adds_up=sum(n for _, n in known) == counters.get("candidates"),
         class_kinds=CLASS_KINDS, refresh="tasks" if found["state"] in ("building", "approved") else "default",
         page=page.wrap([masked(item) for item in items], total), tones=PLAN_TONES, run_tones=RUN_TONES, chosen=chosen,
-        query={"class": chosen, "sort": sort}, sort=sort,
+        run_state=run_state, query={"class": chosen, "run_state": run_state, "sort": sort}, sort=sort,
     )  # fmt: skip
 
 
@@ -280,7 +289,9 @@ def masked(item: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.get("/runs/{run_id}")
-def run(request: Request, run_id: ObjectId, page: PageParam, sort: JournalSort = None) -> Response:
+def run(
+    request: Request, run_id: ObjectId, page: PageParam, outcome: RowOutcome | None = None, sort: JournalSort = None
+) -> Response:
     """One run with its journal."""
     view = View(request)
     services = services_of(request)
@@ -288,6 +299,7 @@ def run(request: Request, run_id: ObjectId, page: PageParam, sort: JournalSort =
     with services.state.read() as con:
         rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset, sort=sort)
         total = stored.count_journal(con, run_id)
+        leads = lists_of(con, found, total)
     alert_id = whole_plan(services, found["plan_id"])["alert_id"] if found["plan_id"] else None
     detail = found["verification"] or {}
     is_rollback = found["kind"] == "rollback"
@@ -295,6 +307,36 @@ def run(request: Request, run_id: ObjectId, page: PageParam, sort: JournalSort =
     return render(
         request, "repair_run.html", title=f"{view.t('repair.run')} {run_id}", as_of=view.now, view=view,
         refresh="tasks" if found["state"] == "running" else "default", run=found, page=page.wrap(rows, total), tones=RUN_TONES,
-        query={"sort": sort}, sort=sort, alert_id=alert_id, outcomes=page.cut(detail.get("rows") or []) if is_rollback else None,
-        undone=undone, verification=None if is_rollback else detail,
+        query={"outcome": outcome, "sort": sort}, sort=sort, alert_id=alert_id, outcome=outcome,
+        outcomes=page.cut(ended_in(detail, outcome)) if is_rollback else None,
+        undone=undone, leads=leads, verification=None if is_rollback else detail,
     )  # fmt: skip
+
+
+def ended_in(detail: dict[str, Any], outcome: RowOutcome | None) -> list[dict[str, Any]]:
+    """Rows of a rollback, all or those of one outcome."""
+    return [row for row in detail.get("rows") or () if outcome is None or row["outcome"] == outcome]
+
+
+#: Counter of a run that writes → state of its tasks among those of the plan that can be repaired.
+_OF_TASKS: dict[str, ItemState | None] = {
+    "eligible": None, "tasks_committed": "committed", "already_present": "already_present", "failed": "failed",
+    "not_reached": "not_reached",
+}  # fmt: skip
+
+
+def lists_of(con: Connection, run: dict[str, Any], journaled: int) -> dict[str, str]:
+    """Counter of a run → the list of what it counts, where one has exactly as many: a later run changes states of tasks."""
+    counters, plan_id = run["counters"] or {}, run["plan_id"]
+    found = {name: "#journal" for name in ("rows_inserted",) if counters.get(name) == journaled}
+    if run["kind"] == "rollback":
+        here, detail = f"/repair/runs/{run['run_id']}", run["verification"] or {}
+        if counters.get("rows_journaled") == len(ended_in(detail, None)):
+            found["rows_journaled"] = f"{here}#rows"
+        equal = (name for name in get_args(RowOutcome) if counters.get(name) == len(ended_in(detail, name)))
+        return found | {name: f"{here}?outcome={name}#rows" for name in equal}
+    for name, state in _OF_TASKS.items() if plan_id else ():
+        if counters.get(name) == stored.count_items(con, plan_id, "eligible", state):
+            chosen = {"class": "eligible"} | ({"run_state": state} if state else {})
+            found[name] = f"/repair/plans/{plan_id}?{urlencode(chosen)}#items"
+    return found

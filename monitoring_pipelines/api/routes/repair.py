@@ -39,6 +39,8 @@ Admin = Annotated[Principal, Depends(Needs("admin"))]
 Reverter = Annotated[Principal, Depends(Needs("operator", at_times="admin"))]
 _BEGUN = responses("v1", 404, 409, accepted="RepairRunStarted")
 PlanSort = Annotated[str | None, sort_by(stored.PLAN_ORDERS)]
+#: What the newest run made of a task of a plan.
+ItemState = Literal["pending", "committed", "already_present", "failed", "not_reached"]
 ItemSort = Annotated[str | None, sort_by(stored.ITEM_ORDERS)]
 JournalSort = Annotated[str | None, sort_by(stored.JOURNAL_ORDERS)]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
@@ -138,14 +140,15 @@ def items(
     plan_id: ObjectId,
     page: PageParam,
     item_class: Annotated[Literal[CLASSES] | None, Query(alias="class")] = None,  # type: ignore[valid-type]
+    run_state: ItemState | None = None,
     sort: ItemSort = None,
 ) -> Response:
     """Tasks of a plan with the rows it proposes, in its order unless sorted otherwise."""
     services = services_of(request)
     whole_plan(services, plan_id)
     with services.state.read() as con:
-        rows = stored.get_items(con, plan_id, item_class, page.size, page.offset, sort)
-        total = stored.count_items(con, plan_id, item_class)
+        rows = stored.get_items(con, plan_id, item_class, page.size, page.offset, sort, run_state)
+        total = stored.count_items(con, plan_id, item_class, run_state)
     return v1(request, page.wrap(rows, total))
 
 
