@@ -75,6 +75,8 @@ Day = Annotated[date, BeforeValidator(_strict_day)]
 Instant = Annotated[
     str | None, Query(json_schema_extra=_INSTANT, description="RFC 3339 time or date; without offset it is UTC")
 ]
+FromParam = Annotated[Instant, Query(alias="from")]
+ToParam = Annotated[Instant, Query(alias="to")]
 #: Of a ``source`` of a body that may be the product itself.
 OR_SELF = "One source, or _self for the product itself; needed where several have the key"
 SourceParam = Annotated[str | None, Query(max_length=32, description="Only this source; default: all")]

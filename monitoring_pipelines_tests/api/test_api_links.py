@@ -48,6 +48,9 @@ PAGES: dict[str, dict[str, Any]] = {
     "/tasks?source=shop&show=failed&output=no&endpoint=e&q=T&sort=created_at": {
         "/api/v1/tasks": PAGER, "/api/v1/task-counters": None,
     },
+    "/tasks?source=shop&show=all&endpoint=e&from=2026-01-01&to=2999-01-01": {
+        "/api/v1/tasks": PAGER, "/api/v1/task-counters": None,
+    },
     "/tasks?source=depot&show=all&output=yes": {"/api/v1/tasks": PAGER, "/api/v1/task-counters": None},
     "/tasks/t0?source=shop": {"/api/v1/tasks/t0": None, "/api/v1/tasks/t0/timeline": head("Timeline")},
     **{

@@ -94,6 +94,26 @@ def test_counters_of_a_repair_lead_to_lists_of_as_many_and_nowhere_where_none_is
         assert f"({n})" in client.get(link, lang="en").text, link
 
 
+def test_the_window_of_the_task_monitor_stays_with_what_is_chosen_and_can_be_taken_away(serve: Serve) -> None:
+    """From inclusive, to exclusive, by creation; the same in the file."""
+    client, world = with_world(serve, [SOURCE])
+    now = client.clock.now()
+    for hours in (1, 2, 3):
+        world.task(f"t{hours}", "succeeded", ago=timedelta(hours=hours))
+    world.publish()
+    during = {"from": f"{now - timedelta(hours=3)}Z", "to": f"{now - timedelta(hours=1)}Z"}
+    page = client.get("/tasks", show="all", lang="en", **during).text
+    assert "2 in all" in page
+    assert page.count('type="hidden" name="from"') == page.count('type="hidden" name="to"') == 1
+    file = next(html.unescape(one) for one in re.findall(r'href="(/download/tasks.csv[^"]*)"', page))
+    assert len(client.get(file).text.splitlines()) == 3
+    away = re.search(r'<a href="([^"]*)">At any time</a>', page)
+    assert away
+    assert "3 in all" in client.get(html.unescape(away[1]), lang="en").text
+    for wrong in ({"from": "soon"}, {"from": "2026-02-03", "to": "2026-02-02"}):
+        assert client.request("GET", "/tasks", params=wrong).status_code == 400, wrong
+
+
 def with_plan(client: Client, classes: list[str], **counters: Any) -> None:
     """The plan P1 with such tasks and its run R1 with such counters; a row of the journal."""
     fill(client.settings, client.clock)

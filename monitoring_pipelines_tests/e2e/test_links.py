@@ -201,6 +201,19 @@ def test_successes_and_failures_of_each_job_lead_to_the_runs_they_count(repaired
     assert chosen
 
 
+def test_submissions_of_each_bucket_of_an_endpoint_lead_to_the_tasks_submitted_in_it(repaired: Served) -> None:
+    """S-811: of minutes, of hours, of the day and hour that have not ended."""
+    seen = 0
+    for source in ("waverless", "tktool"):
+        rows = repaired.get(f"/api/v1/endpoints?source={source}&sort=-tasks_submitted").json()["data"]["items"]
+        for range_ in ("1h", "24h", "30d"):
+            page = repaired.get(f"/endpoints/{rows[0]['endpoint']}?source={source}&range={range_}&tab=rows").text
+            for link, n in re.findall(r'<td class="n"><a href="(/tasks[^"]*)">([\d,]+)</a>', page)[:12]:
+                seen += n != "0"
+                assert total_of(repaired.get(unescape(link)).text) == int(n.replace(",", "")), (range_, link)
+    assert seen > 20
+
+
 def test_each_number_of_anomalies_leads_to_the_days_it_is_the_sum_of(repaired: Served) -> None:
     """S-820: each day names its newest ones."""
     page = repaired.get("/self").text

@@ -187,6 +187,12 @@ class View:
         """An instant as the parameters of the API take it."""
         return f"{instant.isoformat()}Z"
 
+    def span_said(self, key: str, start: datetime | None, end: datetime | None) -> str | None:
+        """A chosen window in words, by the text ``key``; None without one."""
+        if start is None and end is None:
+            return None
+        return self.t(key, start=self.local(start, "%m-%d %H:%M"), end=self.local(end, "%m-%d %H:%M"))
+
     def url(self, path: str, **query: Any) -> str:
         """A link with only the parameters that have a value; ``path`` may have some already."""
         found = {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}

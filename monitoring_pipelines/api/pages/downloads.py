@@ -28,7 +28,7 @@ from monitoring_pipelines.api.pages.scheduler import matching
 from monitoring_pipelines.api.pages.silences import ShowSilences, shown_silences
 from monitoring_pipelines.api.pages.tasks import SHOWN
 from monitoring_pipelines.api.pages.tasks import Show as Shown
-from monitoring_pipelines.api.params import SourceParam, chosen_sources, ordered
+from monitoring_pipelines.api.params import FromParam, SourceParam, ToParam, chosen_sources, ordered, window
 from monitoring_pipelines.api.routes.alerts import (
     MessageKind,
     MessageSort,
@@ -48,9 +48,7 @@ from monitoring_pipelines.api.routes.endpoints import SortParam as EndpointSort
 from monitoring_pipelines.api.routes.endpoints import endpoint_rows, owner
 from monitoring_pipelines.api.routes.job_runs import (
     CategoryParam,
-    FromParam,
     OutcomeParam,
-    ToParam,
     keys_of,
     run_filter,
 )
@@ -101,13 +99,22 @@ def missing(
 def listed_tasks(
     request: Request, kind: Kind, source: SourceParam = None, show: Shown = "active",
     output: Literal["all", "yes", "no"] = "all", endpoint: Annotated[str | None, Query(max_length=255)] = None,
-    q: Annotated[str | None, Query(max_length=200)] = None, sort: TaskSort = None,
+    q: Annotated[str | None, Query(max_length=200)] = None, start: FromParam = None, end: ToParam = None,
+    sort: TaskSort = None,
 ) -> Response:  # fmt: skip
     """The task monitor's list."""
     services = services_of(request)
+    first, last = window(start or None, end or None, services.clock.now())
     has_output = {"yes": True, "no": False}.get(output)
     wanted = tasks.TaskFilter(
-        tuple(chosen_sources(services, source or None)), SHOWN[show], (), endpoint or None, q or None, has_output
+        tuple(chosen_sources(services, source or None)),
+        SHOWN[show],
+        (),
+        endpoint or None,
+        q or None,
+        has_output,
+        first,
+        last,
     )
     with services.published.look() as look:
         rows, total = index_of(services).list_page(look, wanted, 0, MOST_ROWS, oldest_first=sort == OLDEST_FIRST)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -194,8 +195,19 @@ def one(
         endpoint=endpoint, rows=rows, column=endpoints.COLUMN[grain], grain=grain, summary=merged, tab=tab, tabs=TABS,
         latest=latest[-1] if latest else {}, ranges=tuple(RANGES), chosen=range_, most_rows=MOST_ROWS,
         minutes=RANGES[range_].total_seconds() / 60, start=start, end=end, task_tones=TONES,
-        query={"source": name, "range": range_, "tab": tab}, **more,
+        query={"source": name, "range": range_, "tab": tab}, submitted=partial(_submitted, view, name, endpoint, grain, end),
+        **more,
     )  # fmt: skip
+
+
+def _submitted(
+    view: View, source: str, endpoint: str, grain: endpoints.Grain, end: datetime, row: dict[str, Any]
+) -> str:
+    """The tasks that were submitted in a bucket, of which what is after ``end`` is not closed yet; its day is one of UTC."""
+    at = row[endpoints.COLUMN[grain]]
+    begin = at if isinstance(at, datetime) else datetime.combine(at, time.min)
+    until = view.utc(min(begin + endpoints.LENGTH[grain], end))
+    return view.url("/tasks", source=source, show="all", endpoint=endpoint, from_=view.utc(begin), to=until)
 
 
 #: Width of the drawing of lanes, in its own units.

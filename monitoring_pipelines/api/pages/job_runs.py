@@ -13,9 +13,9 @@ from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, chart, render, spans_of
 from monitoring_pipelines.api.pages.scheduler import TONES, called, why_not
-from monitoring_pipelines.api.params import PageParam, SourceParam
+from monitoring_pipelines.api.params import FromParam, PageParam, SourceParam, ToParam
 from monitoring_pipelines.api.routes.compat_scheduler import JobId, Scope, find_job
-from monitoring_pipelines.api.routes.job_runs import CategoryParam, FromParam, RunSort, ToParam, keys_of, run_filter
+from monitoring_pipelines.api.routes.job_runs import CategoryParam, RunSort, keys_of, run_filter
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.entities import JOB_RUN_OUTCOMES
 from monitoring_pipelines.published import jobs, timeline
@@ -55,14 +55,6 @@ def outcomes(view: View, chosen: str) -> list[tuple[str, str]]:
     return list((known if chosen in known else known | {chosen: chosen}).items())
 
 
-def window_said(view: View, wanted: RunFilter) -> str | None:
-    """The chosen window in words; None without one."""
-    if wanted.start is None and wanted.end is None:
-        return None
-    start, end = (view.local(at, "%m-%d %H:%M") for at in (wanted.start, wanted.end))
-    return view.t("runs.window", start=start, end=end)
-
-
 @router.get("/runs")
 def listed(
     request: Request, page: PageParam, scope: Scope | None = None, category: CategoryParam = None,
@@ -84,7 +76,7 @@ def listed(
     return render(
         request, "job_runs.html", title=view.t("runs.title"), as_of=as_of, view=view, page=page.wrap(found, total),
         tones=TONES, scope=scope, category=category, outcome=outcome, outcomes=outcomes(view, outcome),
-        during=window_said(view, wanted), with_jobs=True, no_runs="runs.none", sort=sort,
+        during=view.span_said("runs.window", wanted.start, wanted.end), with_jobs=True, no_runs="runs.none", sort=sort,
         # Jobs without a category are asked for by an empty one.
         bare="?category=" if category == "" else "",
         query={"scope": scope, "category": category, "outcome": outcome, "from": start, "to": end, "sort": sort},
@@ -112,7 +104,7 @@ def one(
     return render(
         request, "job.html", title=row["job_name"], as_of=as_of, view=view, job=row, page=page.wrap(found, total),
         tones=TONES, spec=spec, ours=row["source_id"] == jobs.SELF, outcome=outcome, outcomes=outcomes(view, outcome),
-        during=window_said(view, wanted), with_jobs=False, sort=sort, gone=gone(row, wanted, total),
+        during=view.span_said("runs.window", wanted.start, wanted.end), with_jobs=False, sort=sort, gone=gone(row, wanted, total),
         no_runs="jobs.no_runs" if wanted == RunFilter() else "runs.none",
         query={"source": row["source_id"], "outcome": outcome, "from": start, "to": end, "sort": sort},
         why=lambda one: why_not(view, one),

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.pages.base import View, render
-from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sources
+from monitoring_pipelines.api.params import FromParam, PageParam, SourceParam, ToParam, chosen_sources, window
 from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST, SortParam, TaskKey, found_task, shaped
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import index_of, live_totals, task_totals
@@ -51,6 +51,8 @@ STRINGS = {
     "tasks.output_yes": ("已生成", "Generated"),
     "tasks.output_no": ("未生成", "Not generated"),
     "tasks.outputs": ("输出", "Outputs"),
+    "tasks.window": ("创建于 {start} 至 {end}", "Created {start} to {end}"),
+    "tasks.any_time": ("不限时间", "At any time"),
     "tasks.none_active": ("暂无活跃任务", "No active tasks"),
     "tasks.none": ("没有符合条件的任务", "No task matches"),
     "tasks.attempts": ("执行", "Attempts"),
@@ -117,14 +119,16 @@ def listed(
     request: Request, page: PageParam, source: SourceParam = None,
     show: Show = "active", output: Literal["all", "yes", "no"] = "all",
     endpoint: Annotated[str | None, Query(max_length=255)] = None,
-    q: Annotated[str | None, Query(max_length=200)] = None, sort: SortParam = None,
+    q: Annotated[str | None, Query(max_length=200)] = None, start: FromParam = None, end: ToParam = None,
+    sort: SortParam = None,
 ) -> Response:  # fmt: skip
     """The list; filters and total are the server's, so they survive restarts."""
     view = View(request)
     services = services_of(request)
+    first, last = window(start or None, end or None, services.clock.now())
     chosen = chosen_sources(services, source or None)
     has_output = {"yes": True, "no": False}.get(output)
-    wanted = tasks.TaskFilter(tuple(chosen), SHOWN[show], (), endpoint or None, q or None, has_output)
+    wanted = tasks.TaskFilter(tuple(chosen), SHOWN[show], (), endpoint or None, q or None, has_output, first, last)
     found: list[dict[str, Any]] = []
     total, as_of = 0, None
     cards: list[dict[str, Any]] = []
@@ -140,7 +144,9 @@ def listed(
         request, "tasks.html", title=view.t("tasks.title"), as_of=as_of, view=view, refresh="tasks", tones=TONES,
         page=page.wrap(found, total), cards=cards, source=source, show=show, output=output, endpoint=endpoint or "", q=q or "",
         statuses=SHOWN[show], shown=SHOWN, has_output=None if has_output is None else str(has_output).lower(),
-        query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q, "sort": sort}, sort=sort,
+        during=view.span_said("tasks.window", first, last), sort=sort,
+        query={"source": source, "show": show, "output": output, "endpoint": endpoint, "q": q, "from": start, "to": end,
+               "sort": sort},
     )  # fmt: skip
 
 

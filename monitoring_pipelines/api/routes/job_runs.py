@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from monitoring_pipelines.api.answers import responses, v1
-from monitoring_pipelines.api.params import Instant, PageParam, SourceParam, list_of, sort_by, window
+from monitoring_pipelines.api.params import FromParam, PageParam, SourceParam, ToParam, list_of, sort_by, window
 from monitoring_pipelines.api.routes.compat_scheduler import JobId, Scope, find_job, job_rows
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.strict import StrictRoute
@@ -22,8 +22,6 @@ from monitoring_pipelines.published.reader import Look
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1/scheduler", tags=["scheduler"])
 RunSort = Annotated[str | None, sort_by(RUN_ORDERS)]
 OutcomeParam = Annotated[str | None, list_of(JOB_RUN_OUTCOMES)]
-FromParam = Annotated[Instant, Query(alias="from")]
-ToParam = Annotated[Instant, Query(alias="to")]
 CategoryParam = Annotated[
     str | None, Query(max_length=255, description="Only runs of jobs of this category; empty: of jobs without one")
 ]

@@ -10,9 +10,10 @@ from fastapi.responses import Response
 from monitoring_pipelines.api.answers import bad, missing, responses, v1
 from monitoring_pipelines.api.params import (
     Flag,
-    Instant,
+    FromParam,
     PageParam,
     SourceParam,
+    ToParam,
     chosen_sources,
     one_source,
     sort_by,
@@ -43,8 +44,8 @@ def listed(
     endpoint: Annotated[str | None, Query(max_length=255)] = None,
     q: Annotated[str | None, Query(max_length=200, description="Part of task key or remote id, any case")] = None,
     has_output: Flag | None = None,
-    start: Annotated[Instant, Query(alias="from")] = None,
-    end: Annotated[Instant, Query(alias="to")] = None,
+    start: FromParam = None,
+    end: ToParam = None,
     sort: SortParam = None,
 ) -> Response:
     """Tasks, newest first unless sorted otherwise; filter and total are computed over everything stored."""
