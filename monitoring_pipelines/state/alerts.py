@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Text, case, delete, exists, func, or_, select, type_coerce
+from sqlalchemy import Column, ColumnElement, Connection, Text, case, delete, exists, func, or_, select, type_coerce
 
 from monitoring_pipelines.severity import SEVERITIES
 from monitoring_pipelines.state import counters, paging, tables
@@ -177,6 +177,13 @@ def list_notifications(
         return _page(state, table.c.notification_id, where, order, page, page_size)
     asked = (channel, state_word, kind, sort)
     return _remembered(state, table.c.notification_id, where, order, page, page_size, remember, asked)
+
+
+def count_sent(con: Connection) -> list[tuple[str, int]]:
+    """Channel → messages that were sent through it, in order of channels."""
+    table = tables.notification.c
+    query = select(table.channel, func.count()).where(table.state == "sent").group_by(table.channel)
+    return [(channel, int(n)) for channel, n in con.execute(query.order_by(table.channel))]
 
 
 def list_silences(

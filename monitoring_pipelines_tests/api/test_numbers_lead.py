@@ -94,6 +94,29 @@ def test_counters_of_a_repair_lead_to_lists_of_as_many_and_nowhere_where_none_is
         assert f"({n})" in client.get(link, lang="en").text, link
 
 
+def test_successes_of_a_channel_lead_to_as_many_messages_and_nowhere_where_a_source_sent_some_itself(
+    serve: Serve,
+) -> None:
+    """M-702: attempts are counted; of those that failed, and of those of a source, there is no list."""
+    client, world = with_world(serve, [SOURCE])
+    fill(client.settings, client.clock)
+    now = client.clock.now()
+    tried = [("N1", 1, "ops", True), ("N2", 1, "mail", False), ("N2", 2, "mail", True)]
+    with StateStore.of(client.settings).begin() as con:
+        known = dict(con.execute(t.notification.select()).mappings().one())
+        con.execute(t.notification.insert().values(known | {"notification_id": "N2", "channel": "mail", "attempts": 2}))
+        con.execute(t.notification_attempt.insert(), [
+            {"notification_id": id_, "attempt_no": n, "channel": channel, "at": now, "ok": ok} for id_, n, channel, ok in tried
+        ])  # fmt: skip
+    world.messages("MAIL", now - timedelta(days=1), ok=4)
+    world.publish()
+    page = client.get("/scheduler-monitoring", lang="en").text
+    numbers = linked(page, "/alerts/notifications")
+    assert [n for _, n in numbers] == [1]
+    assert total_of(client, numbers[0][0]) == 1
+    assert re.search(r'<td class="key">MAIL</td><td class="n">5</td><td class="n">1</td>', page)
+
+
 def test_the_window_of_the_task_monitor_stays_with_what_is_chosen_and_can_be_taken_away(serve: Serve) -> None:
     """From inclusive, to exclusive, by creation; the same in the file."""
     client, world = with_world(serve, [SOURCE])

@@ -33,6 +33,7 @@ from monitoring_pipelines.metrics.delivery import Gateway, channel_counters, gat
 from monitoring_pipelines.published import jobs
 from monitoring_pipelines.published.job_runs import FAILED
 from monitoring_pipelines.self_jobs import product_jobs
+from monitoring_pipelines.state.alerts import count_sent
 from monitoring_pipelines.warehouse.lake import LakeMissing
 
 STRINGS = {
@@ -167,6 +168,7 @@ def listed(
     categories: list[str] = []
     as_of, channels, totals = None, {}, dict.fromkeys(jobs.overview([]))
     latency: dict[str, Gateway] = {}
+    sent: dict[str, list[tuple[str, int]]] = {}
     runs_now: bool | None = None
     end = services.moment()
     try:
@@ -182,6 +184,7 @@ def listed(
             attempts = partial(channel_counters, services.state, look)
             channels = view.stored(lambda: services.of_state(("channels",), attempts, look.lake.version), {})
             latency = mapped_gateways(look)
+            sent = view.stored(lambda: services.of_state(("sent messages",), partial(sent_of, services)), {})
     except LakeMissing:
         rows = []
     found = ordered(matching(rows, q, category, texts), sort, COLUMNS)
@@ -189,6 +192,7 @@ def listed(
     return render(
         request, "scheduler.html", title=view.t("jobs.title"), as_of=as_of, view=view, page=page.cut(found), tones=TONES,
         overview=totals, heat=heat, heat_tones=HEAT, running=runs_now, channels=channels, scope=scope, latency=latency,
+        sent={name: known[0][0] for name, known in sent.items() if [n for _, n in known] == [channels.get(name, (0, 0))[0]]},
         why=lambda row: why_not(view, row),
         q=q or "", category=category, tab=tab, self_id=jobs.SELF,
         categories=categories, many=len(chosen_scope(services, scope)) > 1,
@@ -224,6 +228,15 @@ def latencies(services: Services, mapped: dict[str, Gateway]) -> dict[str, Gatew
 def _own_gateways(services: Services) -> dict[str, Gateway]:
     with services.state.read() as con:
         return gateways(con)
+
+
+def sent_of(services: Services) -> dict[str, list[tuple[str, int]]]:
+    """Channels and how many messages were sent through each, by their names in upper case, as attempts are counted."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    with services.state.read() as con:
+        for channel, n in count_sent(con):
+            found.setdefault(channel.upper(), []).append((channel, n))
+    return found
 
 
 def why_not(view: View, row: Mapping[str, Any]) -> str | None:
