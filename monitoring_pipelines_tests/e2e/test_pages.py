@@ -44,7 +44,8 @@ def paths_of(served: Served) -> list[str]:
         *(f"{endpoint}&tab={tab}" for tab in ("charts", "workers", "tasks", "timeline", "rows")),
         f"/tasks/{task}?source=tktool", f"/checks/{runs[-1].run_id}",
         f"/scheduler-monitoring/jobs/{job['job_id']}?source={job['source_id']}",
-        *served.repair_paths, "/consistency?source=tktool&date=2026-03-10",
+        *served.repair_paths, "/tasks?show=all&from=2026-03-10&to=2026-03-11",
+        *(f"{path}?outcome=deleted" for path in served.repair_paths[-1:]), "/consistency?source=tktool&date=2026-03-10",
     ]  # fmt: skip
 
 
