@@ -151,3 +151,10 @@ def with_plan(client: Client, classes: list[str], **counters: Any) -> None:
             counters={"candidates": len(classes), "classes": known, "eligible": known["eligible"]}
         ))  # fmt: skip
         con.execute(t.repair_run.update().values(counters=counters))
+
+
+def test_a_window_of_other_years_is_shown_with_its_years(serve: Serve) -> None:
+    client, _ = with_world(serve, [SOURCE])
+    page = client.get("/tasks?show=all&from=2020-01-01&to=2030-01-01", lang="en").text
+    assert "2020-01-01" in page[page.index("Created 20") :]
+    assert "2030-01-01" in page[page.index("Created 20") :]

@@ -191,7 +191,7 @@ class View:
         """A chosen window in words, by the text ``key``; None without one."""
         if start is None and end is None:
             return None
-        return self.t(key, start=self.local(start, "%m-%d %H:%M"), end=self.local(end, "%m-%d %H:%M"))
+        return self.t(key, start=self.local(start), end=self.local(end))
 
     def url(self, path: str, **query: Any) -> str:
         """A link with only the parameters that have a value; ``path`` may have some already."""
