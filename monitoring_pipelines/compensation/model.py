@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from monitoring_pipelines.errors import ProductError, Refused
 from monitoring_pipelines.state.types import canonical_json
@@ -23,9 +23,10 @@ CLASSES = (
     "remote_not_found", "auth_error", "transient_error", "validation_failed", "not_reached",
 )  # fmt: skip
 #: Outcome of an eligible item in a run (R-410).
-COMMITTED, ALREADY_PRESENT, FAILED, NOT_REACHED, PENDING = (
-    "committed", "already_present", "failed", "not_reached", "pending",
-)  # fmt: skip
+ItemState = Literal["committed", "already_present", "failed", "not_reached", "pending"]
+COMMITTED, ALREADY_PRESENT, FAILED, NOT_REACHED, PENDING = get_args(ItemState)
+#: What a rollback did with a row (R-705).
+RowOutcome = Literal["deleted", "modified_since", "already_absent", "blocked_by_reference"]
 #: Stands in a plan for the instant of the insert (R-205).
 APPLY_TIME = "(apply time)"
 #: Plans that wait for somebody (S-331, R-901).

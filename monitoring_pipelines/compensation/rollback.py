@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from monitoring_pipelines.compensation.apply import RunFacts, delete_row, read_row, removal_of
 from monitoring_pipelines.compensation.interrupted import end_interrupted
@@ -26,7 +26,7 @@ from monitoring_pipelines.compensation.journal import (
     open_journal,
     reconcile,
 )
-from monitoring_pipelines.compensation.model import RepairLocked, RepairRefused
+from monitoring_pipelines.compensation.model import RepairLocked, RepairRefused, RowOutcome
 from monitoring_pipelines.compensation.session import (
     ConnectionLost,
     Referenced,
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from monitoring_pipelines.clock import Clock
     from monitoring_pipelines.config.schema import Settings, SourceSettings
 
-DELETED, MODIFIED, ABSENT, BLOCKED = "deleted", "modified_since", "already_absent", "blocked_by_reference"
-OUTCOMES = (DELETED, MODIFIED, ABSENT, BLOCKED)
+OUTCOMES = get_args(RowOutcome)
+DELETED, MODIFIED, ABSENT, BLOCKED = OUTCOMES
 TASK_TRIES = 3
 Progress = Callable[[int, int, dict[str, Any]], None]
 

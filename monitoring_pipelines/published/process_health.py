@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from monitoring_pipelines.severity import rank
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from monitoring_pipelines.collect.health import Health
     from monitoring_pipelines.config.schema import Settings
 
-SELF = "_self"
 #: Figure of a sample → rule whose thresholds judge it (C-452).
 RULES = {"rss_bytes": "resource.memory", "conns": "resource.connections", "fd_usage_pct": "resource.fds"}
 
@@ -35,11 +32,9 @@ def level_of(levels: Sequence[Mapping[str, Any]], value: Any) -> str | None:
     """Severity of the worst level whose threshold the value reaches; None for none, and where it is not measured."""
     if value is None:
         return None
-    reached = [
-        level["severity"]
-        for level in levels
-        if value > level["threshold"] or (level["op"] == ">=" and value == level["threshold"])
-    ]
+    from monitoring_pipelines.alerts.rules.scope import COMPARE
+
+    reached = [level["severity"] for level in levels if COMPARE[level["op"]](value, level["threshold"])]
     return max(reached, key=rank, default=None)
 
 
@@ -60,13 +55,17 @@ def health_of(
         until: When its source was read last, naive UTC.
         now: The present instant, naive UTC.
     """
-    from monitoring_pipelines.alerts.rules.scope import SHORTEST_EXTRACT_S, SILENT_INTERVALS
+    from monitoring_pipelines.alerts.rules.scope import collected_names, extract_limit_s, interval_s
     from monitoring_pipelines.collect.health import aggregate
 
     parts: dict[str, Health] = {"sample": "healthy"}
-    late = SILENT_INTERVALS * max(settings.extract.interval_s, SHORTEST_EXTRACT_S)
-    limit = 2 * interval_s(settings, row["source_id"], row["process_id"], row.get("instants") or ()) + 1
-    if until is None or (now - until).total_seconds() > late or (until - row["at"]).total_seconds() > limit:
+    every = interval_s(collected_names(settings), row["source_id"], row["process_id"], row.get("instants") or ())
+    limit = 2 * every + 1
+    if (
+        until is None
+        or (now - until).total_seconds() > extract_limit_s(settings)
+        or (until - row["at"]).total_seconds() > limit
+    ):
         parts["sample"] = "unknown"
     else:
         for name, rule in RULES.items():
@@ -83,17 +82,3 @@ def health_of(
     if read_from:
         parts["target"] = aggregate(read_from)
     return ProcessHealth(aggregate(parts.values()), tuple(name for name, state in parts.items() if state != "healthy"))
-
-
-def interval_s(settings: Settings, source_id: str, process_id: str, instants: Sequence[datetime]) -> float:
-    """Seconds between two samples of a process: configured, else the median of the last pauses."""
-    from monitoring_pipelines.alerts.rules.scope import DEFAULT_INTERVAL_S
-    from monitoring_pipelines.collect.pace import OWN_PERIOD_S
-
-    if source_id == SELF:
-        return OWN_PERIOD_S
-    for one in settings.scrapes:
-        if (one.source, one.process_id or one.target) == (source_id, process_id):
-            return one.interval_s
-    pauses = [abs((later - earlier).total_seconds()) for earlier, later in pairwise(instants)]
-    return median(pauses) if pauses else DEFAULT_INTERVAL_S

@@ -39,6 +39,7 @@ SILENT_INTERVALS = 3
 #: Interval of samples whose instants do not tell it yet, seconds.
 DEFAULT_INTERVAL_S = 60.0
 
+CollectedNames = dict[tuple[str, str], tuple[float, str | None]]
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "=": operator.eq, "!=": operator.ne,
 }  # fmt: skip
@@ -256,19 +257,13 @@ class Scope:
 
     @property
     def extract_limit_s(self) -> float:
-        """Age of the last extraction above which a source is not read any more, seconds (C-502)."""
-        return SILENT_INTERVALS * max(self.settings.extract.interval_s, SHORTEST_EXTRACT_S)
+        """As the function of this name."""
+        return extract_limit_s(self.settings)
 
     @cached_property
-    def collected_names(self) -> dict[tuple[str, str], tuple[float, str | None]]:
-        """(source, target or process) that the built-in collectors write → (interval in seconds, service)."""
-        names: dict[tuple[str, str], tuple[float, str | None]] = {}
-        for probe in self.settings.probes:
-            names[probe.source, probe.target] = (probe.interval_s, probe.service)
-        for scrape in self.settings.scrapes:
-            for name in (scrape.target, scrape.process_id or scrape.target):
-                names[scrape.source, name] = (scrape.interval_s, scrape.service)
-        return names
+    def collected_names(self) -> CollectedNames:
+        """As the function of this name."""
+        return collected_names(self.settings)
 
     @cached_property
     def asked_at(self) -> dict[tuple[str, str], datetime]:
@@ -291,14 +286,8 @@ class Scope:
         return source_id == SELF or (source_id, name) in self.collected_names
 
     def interval_s(self, source_id: str, name: str, instants: Sequence[datetime]) -> float:
-        """Seconds between two samples: configured, else the median of the last pauses."""
-        if source_id == SELF:
-            return OWN_PERIOD_S
-        configured = self.collected_names.get((source_id, name))
-        if configured is not None:
-            return configured[0]
-        pauses = [(b - a).total_seconds() for a, b in itertools.pairwise(instants)]
-        return statistics.median(pauses) if pauses else DEFAULT_INTERVAL_S
+        """As the function of this name."""
+        return interval_s(self.collected_names, source_id, name, instants)
 
     def is_missing(self, source_id: str, name: str, last: datetime, instants: Sequence[datetime]) -> bool:
         """Whether the newest sample is older than two intervals, as seen by a reading that works (C-440)."""
@@ -309,6 +298,33 @@ class Scope:
         """Service of a target or process, by configuration; else its own name."""
         configured = self.collected_names.get((source_id, name))
         return (configured[1] if configured else None) or name
+
+
+def extract_limit_s(settings: Settings) -> float:
+    """Age of the last extraction above which a source is not read any more, seconds (C-502)."""
+    return SILENT_INTERVALS * max(settings.extract.interval_s, SHORTEST_EXTRACT_S)
+
+
+def collected_names(settings: Settings) -> CollectedNames:
+    """(source, target or process) that the built-in collectors write → (interval in seconds, service)."""
+    names: CollectedNames = {}
+    for probe in settings.probes:
+        names[probe.source, probe.target] = (probe.interval_s, probe.service)
+    for scrape in settings.scrapes:
+        for name in (scrape.target, scrape.process_id or scrape.target):
+            names[scrape.source, name] = (scrape.interval_s, scrape.service)
+    return names
+
+
+def interval_s(collected: CollectedNames, source_id: str, name: str, instants: Sequence[datetime]) -> float:
+    """Seconds between two samples: configured, else the median of the pauses between ``instants``, which are in order."""
+    if source_id == SELF:
+        return OWN_PERIOD_S
+    configured = collected.get((source_id, name))
+    if configured is not None:
+        return configured[0]
+    pauses = [abs((b - a).total_seconds()) for a, b in itertools.pairwise(instants)]
+    return statistics.median(pauses) if pauses else DEFAULT_INTERVAL_S
 
 
 def worst_level(rule: Rule, value: Number) -> Level | None:

@@ -55,7 +55,6 @@ from monitoring_pipelines.api.routes.job_runs import (
 from monitoring_pipelines.api.routes.job_runs import RunSort as JobRunSort
 from monitoring_pipelines.api.routes.repair import (
     ItemSort,
-    ItemState,
     JournalSort,
     PlanSort,
     PlanState,
@@ -66,7 +65,7 @@ from monitoring_pipelines.api.routes.tasks import OLDEST_FIRST
 from monitoring_pipelines.api.routes.tasks import SortParam as TaskSort
 from monitoring_pipelines.api.services import services_of
 from monitoring_pipelines.api.summaries import has_outputs, index_of, self_state
-from monitoring_pipelines.compensation.model import CLASSES
+from monitoring_pipelines.compensation.model import CLASSES, ItemState
 from monitoring_pipelines.published import endpoints, job_runs, processes, tasks
 from monitoring_pipelines.published.anomalies import of_days
 from monitoring_pipelines.state import checks as stored_checks

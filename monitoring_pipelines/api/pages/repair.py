@@ -13,7 +13,6 @@ from monitoring_pipelines.api.params import PageParam, SourceParam, chosen_sourc
 from monitoring_pipelines.api.routes.repair import (
     PLAN_STATES,
     ItemSort,
-    ItemState,
     JournalSort,
     ObjectId,
     PlanSort,
@@ -22,7 +21,7 @@ from monitoring_pipelines.api.routes.repair import (
     whole_plan,
 )
 from monitoring_pipelines.api.services import services_of
-from monitoring_pipelines.compensation.model import CLASSES
+from monitoring_pipelines.compensation.model import CLASSES, ItemState, RowOutcome
 from monitoring_pipelines.compensation.plan import masked_uri
 from monitoring_pipelines.compensation.target import why_not_repairable
 from monitoring_pipelines.state import repair as stored
@@ -215,8 +214,6 @@ PLAN_TONES = {"ready": "warning", "approved": "warning", "applied": "good", "abo
               "partially_applied": "warning"}  # fmt: skip
 RUN_TONES = {"finished": "good", "failed": "bad", "refused": "bad", "locked": "warning", "paused": "warning"}
 PLAN_HOURS = 72
-#: What a rollback did with a row.
-RowOutcome = Literal["deleted", "modified_since", "already_absent", "blocked_by_reference"]
 #: Class of tasks → number of its colour.
 CLASS_KINDS = {name: number for number, name in enumerate(("eligible", "already_present", "no_remote_id", "remote_no_output",
                "remote_not_ready", "remote_failed", "remote_not_found"))}  # fmt: skip

@@ -27,6 +27,7 @@ from monitoring_pipelines.api.params import (
 from monitoring_pipelines.api.services import audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.errors import Refused, UsageError
+from monitoring_pipelines.severity import Severity
 from monitoring_pipelines.state import alerts as stored
 
 router = APIRouter(route_class=StrictRoute, prefix="/api/v1", tags=["alerts"])
@@ -48,7 +49,7 @@ def listed(
     request: Request,
     page: PageParam,
     state: Annotated[str | None, list_of(STATES)] = None,
-    severity: Literal["info", "low", "medium", "high", "critical"] | None = None,
+    severity: Severity | None = None,
     type: Annotated[str | None, Query(max_length=191)] = None,  # noqa: A002 - the parameter's name
     source: SourceParam = None,
     open: Flag | None = None,  # noqa: A002 - the parameter's name

@@ -16,6 +16,7 @@ from monitoring_pipelines.api.services import Services, audit, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.quality.files import finding_dict, run_dict
 from monitoring_pipelines.quality.model import CheckRun
+from monitoring_pipelines.severity import Severity
 from monitoring_pipelines.state import checks as stored
 from monitoring_pipelines.state.ids import new_id
 
@@ -23,7 +24,7 @@ router = APIRouter(route_class=StrictRoute, prefix="/api/v1/checks", tags=["chec
 RunId = Annotated[str, Path(min_length=1, max_length=40)]
 SortParam = Annotated[str | None, sort_by(stored.RUN_ORDERS)]
 FindingSort = Annotated[str | None, sort_by(stored.FINDING_ORDERS)]
-FindingSeverity = Literal["info", "low", "medium", "high", "critical"] | None
+FindingSeverity = Severity | None
 RunType = Literal["quick", "full", "deep"]
 
 

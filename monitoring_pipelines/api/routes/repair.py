@@ -26,7 +26,7 @@ from monitoring_pipelines.api.params import (
 from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.api.strict import StrictRoute
 from monitoring_pipelines.compensation import approve as approvals
-from monitoring_pipelines.compensation.model import CLASSES, RepairRefused
+from monitoring_pipelines.compensation.model import CLASSES, ItemState, RepairRefused
 from monitoring_pipelines.errors import Refused, UsageError
 from monitoring_pipelines.state import repair as stored
 from monitoring_pipelines.state.alerts import find_alert
@@ -39,8 +39,6 @@ Admin = Annotated[Principal, Depends(Needs("admin"))]
 Reverter = Annotated[Principal, Depends(Needs("operator", at_times="admin"))]
 _BEGUN = responses("v1", 404, 409, accepted="RepairRunStarted")
 PlanSort = Annotated[str | None, sort_by(stored.PLAN_ORDERS)]
-#: What the newest run made of a task of a plan.
-ItemState = Literal["pending", "committed", "already_present", "failed", "not_reached"]
 ItemSort = Annotated[str | None, sort_by(stored.ITEM_ORDERS)]
 JournalSort = Annotated[str | None, sort_by(stored.JOURNAL_ORDERS)]
 ObjectId = Annotated[str, Path(min_length=1, max_length=40)]
