@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, insert, select, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, func, insert, select, type_coerce, update
 
 from monitoring_pipelines.errors import UsageError
 from monitoring_pipelines.state import paging
@@ -117,6 +117,13 @@ def _items(plan_id: str, item_class: str | None, run_state: str | None) -> list[
 def count_items(con: Connection, plan_id: str, item_class: str | None = None, run_state: str | None = None) -> int:
     """Number of items."""
     return paging.count(con, t.repair_item.c.seq, _items(plan_id, item_class, run_state))
+
+
+def count_states(con: Connection, plan_id: str, item_class: str) -> dict[str, int]:
+    """``run_state`` → number of items of a class."""
+    state = t.repair_item.c.run_state
+    found = select(state, func.count()).where(*_items(plan_id, item_class, None)).group_by(state)
+    return {name: int(n) for name, n in con.execute(found)}
 
 
 def save_outcomes(con: Connection, plan_id: str, outcomes: Mapping[int, tuple[str, str | None]]) -> None:

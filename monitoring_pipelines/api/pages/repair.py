@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from functools import partial
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -20,14 +21,11 @@ from monitoring_pipelines.api.routes.repair import (
     found_run,
     whole_plan,
 )
-from monitoring_pipelines.api.services import services_of
+from monitoring_pipelines.api.services import Services, services_of
 from monitoring_pipelines.compensation.model import CLASSES, ItemState, RowOutcome
 from monitoring_pipelines.compensation.plan import masked_uri
 from monitoring_pipelines.compensation.target import why_not_repairable
 from monitoring_pipelines.state import repair as stored
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 STRINGS = {
     "repair.title": ("修复", "Repair"),
@@ -296,7 +294,7 @@ def run(
     with services.state.read() as con:
         rows = stored.journal_rows(con, run_id=run_id, limit=page.size, offset=page.offset, sort=sort)
         total = stored.count_journal(con, run_id)
-        leads = lists_of(con, found, total)
+    leads = lists_of(services, found, total)
     alert_id = whole_plan(services, found["plan_id"])["alert_id"] if found["plan_id"] else None
     detail = found["verification"] or {}
     is_rollback = found["kind"] == "rollback"
@@ -315,6 +313,12 @@ def ended_in(detail: dict[str, Any], outcome: RowOutcome | None) -> list[dict[st
     return [row for row in detail.get("rows") or () if outcome is None or row["outcome"] == outcome]
 
 
+def states_of(services: Services, plan_id: str) -> dict[str, int]:
+    """State → number of the tasks of a plan that can be repaired."""
+    with services.state.read() as con:
+        return stored.count_states(con, plan_id, "eligible")
+
+
 #: Counter of a run that writes → state of its tasks among those of the plan that can be repaired.
 _OF_TASKS: dict[str, ItemState | None] = {
     "eligible": None, "tasks_committed": "committed", "already_present": "already_present", "failed": "failed",
@@ -322,7 +326,7 @@ _OF_TASKS: dict[str, ItemState | None] = {
 }  # fmt: skip
 
 
-def lists_of(con: Connection, run: dict[str, Any], journaled: int) -> dict[str, str]:
+def lists_of(services: Services, run: dict[str, Any], journaled: int) -> dict[str, str]:
     """Counter of a run → the list of what it counts, where one has exactly as many: a later run changes states of tasks."""
     counters, plan_id = run["counters"] or {}, run["plan_id"]
     found = {name: "#journal" for name in ("rows_inserted",) if counters.get(name) == journaled}
@@ -332,8 +336,11 @@ def lists_of(con: Connection, run: dict[str, Any], journaled: int) -> dict[str, 
             found["rows_journaled"] = f"{here}#rows"
         equal = (name for name in get_args(RowOutcome) if counters.get(name) == len(ended_in(detail, name)))
         return found | {name: f"{here}?outcome={name}#rows" for name in equal}
-    for name, state in _OF_TASKS.items() if plan_id else ():
-        if counters.get(name) == stored.count_items(con, plan_id, "eligible", state):
+    if not plan_id:
+        return found
+    known = services.of_state(("states of items",), partial(states_of, services, plan_id), plan_id)
+    for name, state in _OF_TASKS.items():
+        if counters.get(name) == (sum(known.values()) if state is None else known.get(state, 0)):
             chosen = {"class": "eligible"} | ({"run_state": state} if state else {})
             found[name] = f"/repair/plans/{plan_id}?{urlencode(chosen)}#items"
     return found
